@@ -1,0 +1,223 @@
+/**
+ * The state of one limit, and what can be read off it.
+ *
+ * A request has one record, an `Entry`, from the moment it waits or is granted until it ends; its id is its name.
+ *
+ *     waiting -> reserved -> committed -> leased        (one of several names)
+ *     waiting ----------------------------> leased      (the only name)
+ *
+ * What ended is an `Ended` record: it lives outside of this state (`recall` finds it), for it is asked for rarely.
+ * Occupancy is the sum of the entries that hold slots; the sums below are caches of it and never stored.
+ */
+
+import { Deadlines } from "./deadlines.ts";
+import { type At, Level, type Ms, SLOT } from "./level.ts";
+
+export interface Settings {
+	/** Capacity in slots. */
+	limit: number;
+	/** Slots that come back by themselves each second; 0: only by release. */
+	slotDecayPerSecond: number;
+	/** Off: grants at once and holds nothing. */
+	active: boolean;
+}
+
+export type Mode = "concurrency" | "rate_limit";
+
+/** What is asked of one limit. */
+export interface Request {
+	id: string;
+	slots: number;
+	mode: Mode;
+	leaseMs: Ms;
+	/** How long to stay in line; `Infinity`: for ever. Without effect unless `ifBusy` says to wait or park. */
+	waitMs: Ms;
+	/**
+	 * When there is no room: `deny` at once; `wait` in line; `park`: keep a place in line that others may pass,
+	 * while the request waits for another limit.
+	 */
+	ifBusy: "deny" | "wait" | "park";
+	holder: string | null;
+	/** The lease ends with the connection of its holder. */
+	held: boolean;
+	/** A digest of the parameters: the same id with another print is another request. */
+	print: string;
+	/** The caller chose the id and may ask again: remember it after the end. */
+	remember: boolean;
+}
+
+/**
+ * How a waiter stands in line.
+ * - `present`: connected; served in its turn.
+ * - `resuming`: the object was restarted; its place is kept, and the line waits for it a moment.
+ * - `away`: its connection broke; others pass it until it comes back or is given up.
+ * - `parked`: it waits for another limit; others pass it until it comes back.
+ */
+export type Standing = "present" | "resuming" | "away" | "parked";
+
+export interface Entry {
+	readonly id: string;
+	/** Order of arrival. */
+	readonly seq: number;
+	readonly slots: number;
+	readonly mode: Mode;
+	readonly holder: string | null;
+	readonly held: boolean;
+	readonly print: string;
+	readonly remember: boolean;
+	readonly leaseMs: Ms;
+	/** Whether the grant is final (`lease`) or one of several names (`reservation`). */
+	readonly wants: "lease" | "reservation";
+	state: "waiting" | "reserved" | "committed" | "leased";
+	standing: Standing;
+	/** False: granted by an inactive limit. It holds nothing, and is renewed and released like any other. */
+	enforced: boolean;
+	/** When it arrived; once granted, when it was granted. */
+	since: At;
+	waitedMs: Ms;
+	giveUpAt: At;
+	expiresAt: At;
+	/** The other limits of the same request, until it is known that they committed too. */
+	peers: readonly string[];
+	/** When this entry is due next: to give up, lapse, be confirmed or expire. */
+	until: At;
+	heapIndex: number;
+}
+
+/** What is remembered of an id after its request ended. */
+export interface Ended {
+	id: string;
+	/** `lease`: was granted and is over. `receipt`: a rate-limit grant. `cancelled`: given up by its caller. */
+	kind: "lease" | "receipt" | "cancelled";
+	print: string;
+	slots: number;
+	/** When it is forgotten. */
+	until: At;
+}
+
+export interface Totals {
+	grantedAtOnce: number;
+	grantedAfterWait: number;
+	denied: number;
+	released: number;
+	expired: number;
+}
+
+export interface Limit {
+	settings: Settings;
+	/** Logical time: runs with the caller's clock, and on from where it was when that clock jumps back. */
+	clock: { lastAt: At; offsetMs: Ms };
+	/** Every live request, by id, in order of arrival. */
+	readonly entries: Map<string, Entry>;
+	/** The waiting ones, in order of service. */
+	readonly queue: Map<string, Entry>;
+	readonly deadlines: Deadlines<Entry>;
+	/** Slots in use of a limit with decay, reservations aside. */
+	readonly level: Level;
+	/** Slots taken without a lease, on a limit without decay. */
+	unleased: number;
+	totals: Totals;
+	/** Mean time that slots were held, recent ones weighing more; null until the first came back. */
+	meanHeldMs: Ms | null;
+	nextSeq: number;
+	/** Sums over `entries`. */
+	sums: { leased: number; reserved: number; leases: number; standing: number; standingSlots: number };
+	/** Finds what is remembered of an ended id. */
+	readonly recall: (id: string) => Ended | undefined;
+}
+
+export function createLimit(settings: Settings, now: At, recall: Limit["recall"]): Limit {
+	return {
+		settings,
+		clock: { lastAt: now, offsetMs: 0 },
+		entries: new Map(),
+		queue: new Map(),
+		deadlines: new Deadlines(),
+		level: new Level(settings.slotDecayPerSecond, now),
+		unleased: 0,
+		totals: { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 },
+		meanHeldMs: null,
+		nextSeq: 1,
+		sums: { leased: 0, reserved: 0, leases: 0, standing: 0, standingSlots: 0 },
+		recall,
+	};
+}
+
+/** Whether slots of this limit come back by themselves. */
+export const decays = (limit: Limit): boolean => limit.settings.slotDecayPerSecond > 0;
+
+/** Whether nothing is left that a fresh limit of the same settings would not have. */
+export const isIdle = (limit: Limit): boolean =>
+	limit.entries.size === 0 && limit.unleased === 0 && limit.level.total === 0n;
+
+/** A logical moment as the caller's clock would show it. */
+export const wallClock = (limit: Limit, at: At): At => at - limit.clock.offsetMs;
+
+/** Slots in use, rounded up. */
+export function activeSlots(limit: Limit): number {
+	const held = decays(limit)
+		? Number((limit.level.total + SLOT - 1n) / SLOT)
+		: limit.sums.leased + limit.unleased;
+	return held + limit.sums.reserved;
+}
+
+export function fits(limit: Limit, slots: number): boolean {
+	const { settings, sums, level } = limit;
+	if (!decays(limit)) return sums.leased + sums.reserved + limit.unleased + slots <= settings.limit;
+	return level.total <= BigInt(settings.limit - sums.reserved - slots) * SLOT;
+}
+
+/** The first moment when decay alone makes room for `slots` more; never earlier than the last moment decided. */
+export function fitsAt(limit: Limit, slots: number): At {
+	return limit.level.reaches(BigInt(limit.settings.limit - limit.sums.reserved - slots) * SLOT);
+}
+
+/** Longest estimate given without decay, after which asking again beats believing. */
+export const RETRY_ESTIMATE_MAX_MS = 30_000;
+
+/** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
+export function retryAfterMs(limit: Limit, slots: number): Ms {
+	const now = limit.clock.lastAt;
+	const ahead = limit.sums.standingSlots;
+	if (decays(limit)) return fitsAt(limit, ahead + slots) - now;
+	const first = limit.deadlines.first;
+	const toFirstDeadline = first ? first.until - now : RETRY_ESTIMATE_MAX_MS;
+	const rounds = Math.ceil((ahead + slots) / Math.max(1, limit.settings.limit));
+	const estimate = limit.meanHeldMs === null ? toFirstDeadline : limit.meanHeldMs * rounds;
+	return Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate)));
+}
+
+/** Whether a waiter has its turn in the line, or is passed by those behind it. */
+export const inTurn = (entry: Entry): boolean => entry.standing === "present" || entry.standing === "resuming";
+
+/** The waiters that stand in line, with their places; 1 is next. */
+export function* positions(limit: Limit): Generator<[entry: Entry, position: number]> {
+	let position = 0;
+	for (const entry of limit.queue.values()) {
+		yield [entry, position + 1];
+		if (inTurn(entry)) position += 1;
+	}
+}
+
+/** The place of one waiter, or the place at the end of the line for whoever is not in it. */
+export function positionOf(limit: Limit, id: string): number {
+	for (const [entry, position] of positions(limit)) if (entry.id === id) return position;
+	return limit.sums.standing + 1;
+}
+
+/** Leases after `afterSeq`, in order of arrival, as many as `count`. */
+export function* leasesAfter(limit: Limit, afterSeq: number, count: number): Generator<Entry> {
+	let left = count;
+	for (const entry of limit.entries.values()) {
+		if (left === 0) return;
+		if (entry.seq <= afterSeq || !isLease(entry)) continue;
+		left -= 1;
+		yield entry;
+	}
+}
+
+/** Whether an entry was granted for good. */
+export const isGranted = (entry: Entry): boolean => entry.state === "leased" || entry.state === "committed";
+
+/** Whether an entry is a lease that holds slots. */
+export const isLease = (entry: Entry): boolean => entry.enforced && isGranted(entry);

@@ -1,0 +1,306 @@
+/**
+ * The wire: what a caller sends, what it is told, and every bound and error code between.
+ *
+ * Durations on the wire are seconds (fractions allowed, a millisecond is the finest step) and say so
+ * in their names; moments are ISO 8601 UTC strings. Requests are parsed by `server/requests.ts`, which is
+ * held to these types by the compiler.
+ */
+
+// ---------------------------------------------------------------------------------------------- bounds
+
+/** Every bound on what a caller can ask for, with the reason for its number. */
+export const BOUNDS = {
+	/** Names in one request. Each costs two calls to its object, and a free Workers plan allows 50 a request. */
+	namesPerRequest: 16,
+	/** Characters of a limit's name; a row key that still fits a log line. */
+	nameLength: 255,
+	/** Largest `limit`, and largest number of slots in one request: what a signed 32-bit integer of any client holds. */
+	limit: 2 ** 31 - 1,
+	/** Slots a second. Above it a limit decays within a millisecond and limits nothing. */
+	slotDecayPerSecond: 1_000_000_000,
+	/** The slowest decay that is not zero: one slot in 31 years. Slower ones are a typing error. */
+	slotDecayPerSecondMin: 1e-9,
+	/** Shortest and longest lease: a second survives a slow network, a day is longer than a holder should be unheard. */
+	leaseSeconds: { min: 1, max: 86_400 },
+	/** Longest wait of a held response; proxies cut quiet responses at 60 to 100 s. A stream has no such cap. */
+	waitSeconds: 60,
+	/** Longest bounded wait of a stream: a year. Leave `waitSeconds` out to wait for ever. */
+	streamWaitSeconds: 31_536_000,
+	/** Waiters in one limit's line. Each costs up to 100 kB while it is connected. */
+	queueLength: 10_000,
+	/** Characters of a request id: room for two UUIDs and a prefix. */
+	idLength: 128,
+	/** Characters of `holder`: a host, a process and a job. */
+	holderLength: 256,
+	/** Bytes of a request body: sixteen names of the longest kind, four times over. */
+	bodyBytes: 65_536,
+	/** Entries of one page of limits; each asks one object for its live figures. */
+	limitsPage: 100,
+	/** Entries of one page of leases. */
+	leasesPage: 1_000,
+	/** Leases and waiters shown by `inspect` before paging is needed. */
+	inspectList: 100,
+	/** Characters of a policy's pattern. */
+	patternLength: 255,
+} as const;
+
+/** What a request that leaves something out gets. */
+export const DEFAULTS = {
+	occupy: 1,
+	leaseSeconds: 60,
+	waitSeconds: 0,
+	limitsPage: 100,
+	leasesPage: 100,
+} as const;
+
+// --------------------------------------------------------------------------------------------- requests
+
+/**
+ * How slots come back. `concurrency`: by release or at the end of the lease.
+ * `rate_limit`: by themselves, at the limit's `slotDecayPerSecond`.
+ */
+export type Mode = "concurrency" | "rate_limit";
+
+/** Slots per name. */
+export type Slots = Record<string, number>;
+
+/** `POST /v1/acquire`. */
+export interface AcquireRequest {
+	/** One name, several, or slots per name. Names are de-duplicated and taken in one fixed order. */
+	names: string | string[] | Slots;
+	/** Slots of each name when `names` does not say. Default 1. */
+	occupy?: number;
+	/** Default `concurrency`. */
+	mode?: Mode;
+	/** Chosen by the caller, so that asking twice gets one lease. Made by the server when absent. */
+	id?: string;
+	/** Default 60; 1 to 86,400. */
+	leaseSeconds?: number;
+	/** How long to wait in line. Default 0, at most 60; in a stream without a cap, and absent means for ever. */
+	waitSeconds?: number;
+	/** Create names that nobody configured. Default true. */
+	createIfMissing?: boolean;
+	/** Refuse with 404 when a name does not exist, and create nothing. Default false. */
+	strict?: boolean;
+	/** Who asks, for the operator's eyes. */
+	holder?: string;
+	/** Streams only: keep the stream open after the grant, and the lease alive with it. Default false. */
+	hold?: boolean;
+}
+
+/** `POST /v1/renew`. A lease as it was answered is a valid request; other fields are ignored. */
+export interface RenewRequest {
+	id: string;
+	names: string | string[] | Slots;
+	/** Counted from now. Default: the length that the lease was acquired with. */
+	leaseSeconds?: number;
+}
+
+/** `POST /v1/release`. A lease as it was answered is a valid request; other fields are ignored. */
+export interface ReleaseRequest {
+	id: string;
+	names: string | string[] | Slots;
+}
+
+/** `PUT /v1/limits/{name}` and `PUT /v1/policies/{pattern}`. */
+export interface Settings {
+	/** Capacity in slots, an integer from 0. */
+	limit: number;
+	/** Slots that come back by themselves each second; 0: only by release. */
+	slotDecayPerSecond: number;
+	/** Off: grants at once and holds nothing. */
+	active: boolean;
+}
+
+/** `PATCH /v1/limits/{name}`: any of the settings, or the slots in use, set by hand. */
+export interface LimitPatch extends Partial<Settings> {
+	activeSlots?: number;
+}
+
+// ---------------------------------------------------------------------------------------------- answers
+
+/** A limit as an answer to `acquire` shows it. */
+export interface LimitStatus {
+	name: string;
+	limit: number;
+	/** Slots in use, rounded up when they decay. */
+	activeSlots: number;
+	/** Whole slots that are free. */
+	remaining: number;
+	/** False when the limit is switched off or does not exist: nothing was counted. */
+	enforced: boolean;
+	/** Present, and true, when the name does not exist and was skipped. */
+	missing?: true;
+}
+
+/** What an acquire in rate-limit mode is answered with. */
+export interface Receipt {
+	id: string;
+	/** Slots taken of each name. Names that were skipped are not in it. */
+	names: Slots;
+	waitedSeconds: number;
+	limits: LimitStatus[];
+}
+
+/** What an acquire in concurrency mode is answered with. */
+export interface Lease extends Receipt {
+	/** When the slots come back unless the lease is renewed. */
+	expiresAt: string;
+}
+
+/** The answer to `renew`. */
+export interface Renewed {
+	id: string;
+	expiresAt: string;
+}
+
+/** The answer to `release`, and to a forced release. */
+export interface Released {
+	/** Slots given back; 0 when there was nothing left to give. */
+	released: number;
+}
+
+/** One lease as `inspect` shows it. */
+export interface LeaseInfo {
+	id: string;
+	slots: number;
+	holder: string | null;
+	since: string;
+	expiresAt: string;
+}
+
+/** One waiter as `inspect` shows it. */
+export interface WaiterInfo {
+	id: string;
+	slots: number;
+	holder: string | null;
+	since: string;
+	/** 1 is next. */
+	position: number;
+}
+
+/** What a limit has done since it was made. */
+export interface Totals {
+	grantedAtOnce: number;
+	grantedAfterWait: number;
+	denied: number;
+	released: number;
+	expired: number;
+}
+
+/** Where a limit's settings come from: set by hand, by a matching policy, or by nobody. */
+export type Origin = "configured" | "policy" | "default";
+
+/** One row of `GET /v1/limits`. */
+export interface LimitSummary extends Settings {
+	name: string;
+	id: string;
+	origin: Origin;
+	createdAt: string;
+	updatedAt: string;
+	activeSlots: number;
+	remaining: number;
+	leaseCount: number;
+	waitingCount: number;
+	totals: Totals;
+}
+
+/** `GET /v1/limits/{name}`. */
+export interface LimitInfo extends LimitSummary {
+	leases: LeaseInfo[];
+	waiting: WaiterInfo[];
+}
+
+/** A page of anything; `next` is the `after` of the next page, or null at the end. */
+export interface LimitsPage {
+	limits: LimitSummary[];
+	next: string | null;
+}
+
+export interface LeasesPage {
+	leases: LeaseInfo[];
+	next: string | null;
+}
+
+/** Settings for every name that starts with a prefix. */
+export interface Policy extends Settings {
+	/** A literal prefix and one closing `*`: `login:*`. */
+	pattern: string;
+	updatedAt: string;
+}
+
+export interface PoliciesPage {
+	policies: Policy[];
+}
+
+// ----------------------------------------------------------------------------------------------- stream
+
+/** A line of the answer to `POST /v1/acquire` with `Accept: application/x-ndjson`. */
+export type StreamEvent =
+	| { event: "queued"; position: number }
+	| { event: "heartbeat" }
+	| { event: "granted"; lease: Lease | Receipt }
+	| { event: "denied"; problem: Problem };
+
+// --------------------------------------------------------------------------------------------- problems
+
+/** Every error code, and the status that carries it. */
+export const STATUS = {
+	/** A field is wrong: `errors` says which and why. */
+	invalid: 422,
+	/** The body is not JSON at all. */
+	malformed: 400,
+	/** More slots than the limit has: it can never fit. */
+	exceeds_limit: 422,
+	/** Rate-limit mode on a limit whose slots do not come back by themselves. */
+	no_decay: 422,
+	/** No free slots in time. */
+	denied: 429,
+	/** A name that does not exist. */
+	unknown_limit: 404,
+	/** A policy that does not exist. */
+	unknown_policy: 404,
+	/** The id belongs to another request, or to one that has ended. */
+	id_in_use: 409,
+	/** The lease has ended: it expired, was released or was taken back. */
+	lease_gone: 410,
+	/** The line is as long as it may get. */
+	queue_full: 503,
+	/** A part of the service did not answer. Nothing was taken. */
+	overloaded: 503,
+	unauthorized: 401,
+	forbidden: 403,
+	not_found: 404,
+	method_not_allowed: 405,
+	too_large: 413,
+	unsupported_media_type: 415,
+	/** A bug of ours. */
+	internal: 500,
+} as const;
+
+export type Code = keyof typeof STATUS;
+
+/** A limit as a denial shows it. */
+export interface DeniedLimit extends LimitStatus {
+	/** The place in line: the one it had, or the one it would have had. Null where nothing stood in the way. */
+	position: number | null;
+	/** Null where nothing stood in the way. */
+	retryAfterSeconds: number | null;
+}
+
+/** An error, `application/problem+json` (RFC 9457). */
+export interface Problem {
+	/** `about:blank`, or a problem type of draft-ietf-httpapi-ratelimit-headers-11. */
+	type: string;
+	title: string;
+	status: number;
+	code: Code;
+	detail: string;
+	/** `invalid`: which field, and why. */
+	errors?: { field: string; message: string }[];
+	/** `denied`, `queue_full`, `overloaded`: a retry after so long is worth it. */
+	retryAfterSeconds?: number;
+	/** `denied` and the like: the names that stood in the way. */
+	"violated-policies"?: string[];
+	limits?: DeniedLimit[];
+}
