@@ -268,6 +268,8 @@ export const STATUS = {
 	queue_full: 503,
 	/** A part of the service did not answer. Nothing was taken. */
 	overloaded: 503,
+	/** The stored data was written by a newer version of Headgate. It was left alone. */
+	newer_data: 503,
 	unauthorized: 401,
 	forbidden: 403,
 	not_found: 404,

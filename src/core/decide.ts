@@ -17,6 +17,7 @@ import {
 	isGranted,
 	isLease,
 	type Limit,
+	neverFits,
 	positionOf,
 	type Request,
 	retryAfterMs,
@@ -51,12 +52,19 @@ export type Command =
 	| { kind: "reserve"; request: Request }
 	/** Makes a reservation a lease, together with its peers. */
 	| { kind: "commit"; id: string; peers: readonly string[] }
-	/** Drops a reservation or a place in line without a trace; with `keepPlace`, parks it instead. */
+	/**
+	 * Drops a place in line, a reservation, or a commit whose peers failed, without a trace; with `keepPlace`, a
+	 * reservation becomes a parked place again.
+	 */
 	| { kind: "cancel"; id: string; keepPlace: boolean }
 	/** Keeps a reservation or a parked place from lapsing. */
 	| { kind: "touch"; id: string }
 	| { kind: "renew"; id: string; leaseMs: Ms | null }
-	| { kind: "release"; id: string; by: "caller" | "operator" }
+	/**
+	 * `unheard`: the caller went before it was answered. A waiter may come back for a moment; a lease ends, unless it
+	 * was asked for again meanwhile.
+	 */
+	| { kind: "release"; id: string; by: "caller" | "operator" | "unheard" }
 	/** The connection of a waiter, or of the holder of a held lease, is gone. */
 	| { kind: "detach"; id: string }
 	/** A peer asks whether this request committed here. Whoever answers no will never commit it. */
@@ -69,6 +77,9 @@ export type Command =
 	/** Only lets time run; `inspect` reads what is then true. */
 	| { kind: "inspect" }
 	| { kind: "tick" };
+
+/** How slots came back; `lapse`: a reservation that was never committed. */
+export type ReleasedBy = "caller" | "operator" | "unheard" | "expiry" | "abort" | "lapse";
 
 export type DenialCode =
 	| "denied"
@@ -98,7 +109,7 @@ export type Event =
 	| { kind: "left"; id: string; why: "cancelled" | "gone" }
 	| { kind: "renewed"; id: string; expiresAt: At }
 	| { kind: "gone"; id: string }
-	| { kind: "released"; id: string; slots: number; by: "caller" | "operator" | "expiry" | "abort" }
+	| { kind: "released"; id: string; slots: number; by: ReleasedBy }
 	| { kind: "doubted"; id: string; peers: readonly string[] }
 	| { kind: "vouched"; id: string; committed: boolean }
 	/** An entry changed in a way that its row must follow. */
@@ -133,7 +144,8 @@ function wakeAt(limit: Limit): At | null {
 	let at = limit.deadlines.first?.until ?? Number.POSITIVE_INFINITY;
 	if (decays(limit)) {
 		const head = nextInTurn(limit);
-		if (head?.standing === "present") at = Math.min(at, fitsAt(limit, head.slots));
+		const couldFit = head && head.slots <= limit.settings.limit - limit.sums.reserved;
+		if (couldFit && head.standing === "present") at = Math.min(at, fitsAt(limit, head.slots));
 	}
 	return at === Number.POSITIVE_INFINITY ? null : wallClock(limit, at);
 }
@@ -154,20 +166,33 @@ class Turn {
 		this.#now = now;
 	}
 
-	/** Carries out everything that fell due, each at its own moment and in order, and lets the level drain to now. */
+	/**
+	 * Lets time run to now: what fell due takes effect at its own moment and in order, but slots are granted now and
+	 * never in the past. Whoever gave up meanwhile is served first if there is room by now.
+	 */
 	runTime(): void {
 		const limit = this.#limit;
 		const now = this.#now;
+		const givingUp: Entry[] = [];
 		for (;;) {
 			const entry = limit.deadlines.first;
 			if (!entry || entry.until > now) break;
 			this.#now = Math.max(entry.until, limit.level.at);
 			limit.level.drain(this.#now);
-			this.#fallDue(entry);
-			this.serve();
+			if (entry.state === "waiting" && entry.standing === "present") {
+				limit.deadlines.remove(entry);
+				givingUp.push(entry);
+			} else {
+				this.#fallDue(entry);
+			}
 		}
 		this.#now = now;
 		limit.level.drain(now);
+		this.serve();
+		const late = givingUp.filter((entry) => entry.state === "waiting");
+		if (late.length === 0) return;
+		for (const entry of late) this.#fallDue(entry);
+		this.serve();
 	}
 
 	carryOut(command: Command): void {
@@ -225,12 +250,12 @@ class Turn {
 		if (known) return this.#askAgain(known, request, wants);
 		const past = request.remember ? this.#recall(request.id) : undefined;
 		if (past) {
-			const repeat = past.kind === "receipt" && past.print === request.print && wants === "lease";
+			const repeat = past.kind === "receipt" && past.print === request.print;
 			if (!repeat) return this.#deny(request.id, "id_in_use", request.slots);
 			this.#say({ kind: "granted", id: request.id, slots: past.slots, enforced: true, expiresAt: null, waitedMs: 0, repeat });
 			return;
 		}
-		const never = this.#canNever(request.slots, request.mode);
+		const never = neverFits(limit, request.slots, request.mode);
 		if (never) return this.#deny(request.id, never, request.slots);
 
 		const free = !limit.settings.active || (limit.sums.standing === 0 && fits(limit, request.slots));
@@ -250,8 +275,13 @@ class Turn {
 			this.#limit.deadlines.set(entry, this.#now + RESERVATION_MS);
 			return this.#say({ kind: "reserved", id: entry.id, slots: entry.slots, enforced: entry.enforced });
 		}
-		if (entry.state !== "waiting") return this.#sayGranted(entry, true);
+		if (entry.state !== "waiting") return this.#grantAgain(entry);
 
+		const never = neverFits(this.#limit, request.slots, request.mode);
+		if (never) {
+			this.#forget(entry);
+			return this.#deny(entry.id, never, entry.slots);
+		}
 		entry.giveUpAt = this.#now + request.waitMs;
 		this.#stand(entry, "present");
 		this.serve();
@@ -259,15 +289,6 @@ class Turn {
 		if (request.ifBusy !== "deny") return this.#wait(entry, request.ifBusy === "park");
 		this.#forget(entry);
 		this.#deny(entry.id, "denied", entry.slots);
-	}
-
-	/** Why a request could never be granted, however long it waited. */
-	#canNever(slots: number, mode: Request["mode"]): DenialCode | null {
-		const { settings } = this.#limit;
-		if (!settings.active) return null;
-		if (slots > settings.limit) return "exceeds_limit";
-		if (mode === "rate_limit" && !decays(this.#limit)) return "no_decay";
-		return null;
 	}
 
 	#enter(request: Request, wants: Entry["wants"]): Entry {
@@ -284,6 +305,7 @@ class Turn {
 			giveUpAt: this.#now + request.waitMs,
 			expiresAt: Number.POSITIVE_INFINITY,
 			peers: [],
+			claimed: false,
 			until: Number.POSITIVE_INFINITY,
 			heapIndex: -1,
 		};
@@ -296,7 +318,7 @@ class Turn {
 		this.#stand(entry, park ? "parked" : "present");
 		const position = positionOf(this.#limit, entry.id);
 		if (!park) return this.#say({ kind: "queued", id: entry.id, position });
-		this.#say({ kind: "parked", id: entry.id, position, retryAfterMs: retryAfterMs(this.#limit, entry.slots) });
+		this.#say({ kind: "parked", id: entry.id, position, retryAfterMs: retryAfterMs(this.#limit, entry.slots, RESERVATION_MS) });
 	}
 
 	/** Changes how a waiter stands, and with it when it is given up. */
@@ -347,11 +369,22 @@ class Turn {
 
 	#commit(id: string, peers: readonly string[]): void {
 		const entry = this.#limit.entries.get(id);
+		const past = entry ? undefined : this.#recall(id);
+		if (past?.kind === "receipt") {
+			const { slots } = past;
+			return this.#say({ kind: "granted", id, slots, enforced: true, expiresAt: null, waitedMs: 0, repeat: true });
+		}
 		if (!entry || entry.state === "waiting") return this.#say({ kind: "gone", id });
-		if (entry.state !== "reserved") return this.#sayGranted(entry, true);
+		if (entry.state !== "reserved") return this.#grantAgain(entry);
 		if (entry.enforced) this.#limit.sums.reserved -= entry.slots;
 		entry.peers = peers;
 		this.#grant(entry, "committed");
+	}
+
+	/** The same lease again, for a caller that did not hear of the grant or asked twice. */
+	#grantAgain(entry: Entry): void {
+		entry.claimed = true;
+		this.#sayGranted(entry, true);
 	}
 
 	/** When a granted entry must be looked at again: to be confirmed by its peers, or at its end. */
@@ -383,8 +416,12 @@ class Turn {
 
 	// ----------------------------------------------------------------------------------------- giving back
 
-	#release(id: string, by: "caller" | "operator"): void {
+	#release(id: string, by: "caller" | "operator" | "unheard"): void {
 		const entry = this.#limit.entries.get(id);
+		if (by === "unheard" && (entry?.claimed || entry?.state === "waiting")) {
+			this.#detach(id);
+			return this.#say({ kind: "released", id, slots: 0, by });
+		}
 		if (entry && isGranted(entry)) return this.#giveBack(entry, by);
 		if (entry) {
 			this.#end(entry, "cancelled");
@@ -397,7 +434,7 @@ class Turn {
 	}
 
 	/** Ends a lease and gives back what it still holds. */
-	#giveBack(entry: Entry, by: "caller" | "operator" | "expiry" | "abort"): void {
+	#giveBack(entry: Entry, by: Exclude<ReleasedBy, "lapse">): void {
 		const limit = this.#limit;
 		const heldMs = this.#now - entry.since;
 		const slots = this.#freed(entry);
@@ -418,10 +455,8 @@ class Turn {
 
 	#cancel(id: string, keepPlace: boolean): void {
 		const entry = this.#limit.entries.get(id);
-		if (!entry || (entry.state !== "reserved" && entry.state !== "waiting")) {
-			return this.#say({ kind: "gone", id });
-		}
-		if (!keepPlace) {
+		if (!entry || entry.state === "leased") return this.#say({ kind: "gone", id });
+		if (!keepPlace || entry.state === "committed") {
 			this.#forget(entry);
 			return this.#say({ kind: "left", id, why: "cancelled" });
 		}
@@ -435,6 +470,8 @@ class Turn {
 		if (entry.enforced) sums.reserved -= entry.slots;
 		entry.state = "waiting";
 		entry.enforced = true;
+		entry.since -= entry.waitedMs;
+		entry.waitedMs = 0;
 		entry.standing = "parked";
 		const behind = [...queue.values()].filter((other) => other.seq > entry.seq);
 		queue.set(entry.id, entry);
@@ -448,7 +485,7 @@ class Turn {
 		const entry = this.#limit.entries.get(id);
 		if (!entry) return;
 		if (entry.state === "waiting" && inTurn(entry)) this.#stand(entry, "away");
-		else if (entry.held && isGranted(entry)) this.#giveBack(entry, "caller");
+		else if (entry.held && isGranted(entry) && !entry.claimed) this.#giveBack(entry, "caller");
 	}
 
 	// ------------------------------------------------------------------------------------- several names
@@ -490,7 +527,7 @@ class Turn {
 			else limit.unleased = Math.max(0, slots - limit.sums.leased);
 		}
 		for (const entry of [...limit.queue.values()]) {
-			const never = this.#canNever(entry.slots, entry.mode);
+			const never = neverFits(limit, entry.slots, entry.mode);
 			if (!never) continue;
 			this.#forget(entry);
 			this.#deny(entry.id, never, entry.slots);
@@ -531,7 +568,7 @@ class Turn {
 			else this.#say({ kind: "left", id: entry.id, why: "gone" });
 		} else if (entry.state === "reserved") {
 			this.#forget(entry);
-			this.#say({ kind: "released", id: entry.id, slots: entry.enforced ? entry.slots : 0, by: "expiry" });
+			this.#say({ kind: "released", id: entry.id, slots: entry.enforced ? entry.slots : 0, by: "lapse" });
 		} else if (entry.state === "committed" && (entry.mode === "rate_limit" || this.#now < entry.expiresAt)) {
 			this.#dueNext(entry);
 			this.#say({ kind: "doubted", id: entry.id, peers: entry.peers });
@@ -545,7 +582,8 @@ class Turn {
 		if (kind === "receipt" && this.#limit.level.owned(entry.id) > 0n) this.#sayMoved(this.#limit.level.disown(entry.id));
 		this.#forget(entry);
 		const { id, print, slots } = entry;
-		if (kind === "receipt" && !entry.remember) return;
+		// One of several names is remembered even so: its peers may ask whether it committed.
+		if (kind === "receipt" && !entry.remember && entry.wants === "lease") return;
 		const until = this.#now + (kind === "receipt" ? REMEMBER_RECEIPT_MS : REMEMBER_MS);
 		this.#remember({ id, kind, print, slots, until });
 	}
@@ -599,6 +637,6 @@ class Turn {
 		const busy = code === "denied" || code === "queue_full";
 		if (busy) limit.totals.denied += 1;
 		const position = limit.sums.standing + 1;
-		this.#say({ kind: "denied", id, code, position, retryAfterMs: busy ? retryAfterMs(limit, slots) : 0 });
+		this.#say({ kind: "denied", id, code, position, retryAfterMs: busy ? retryAfterMs(limit, slots, RESERVATION_MS) : 0 });
 	}
 }

@@ -32,6 +32,8 @@ export interface Band {
 	id: string;
 	own: bigint;
 	below: bigint;
+	/** Its place in the stack: later bands have larger numbers. */
+	order: number;
 }
 
 interface Node extends Band {
@@ -51,6 +53,7 @@ export class Level {
 
 	#oldest: Node | null = null;
 	#newest: Node | null = null;
+	#laid = 0;
 	readonly #bands = new Map<string, Node>();
 
 	/** Changes the rate from `at` on. */
@@ -78,7 +81,7 @@ export class Level {
 
 	/** Lays a band on top that `id` owns. */
 	lay(id: string, slots: number): void {
-		this.#link({ id, own: BigInt(slots) * SLOT, below: this.top });
+		this.#link({ id, own: BigInt(slots) * SLOT, below: this.top, order: this.#laid + 1 });
 		this.top = 0n;
 		this.total += BigInt(slots) * SLOT;
 	}
@@ -111,17 +114,17 @@ export class Level {
 	/** What a lease's row must remember of its band. */
 	band(id: string): Band | null {
 		const node = this.#bands.get(id);
-		return node ? { id, own: node.own, below: node.below } : null;
+		return node ? { id, own: node.own, below: node.below, order: node.order } : null;
 	}
 
 	/**
-	 * Rebuilds the stack from rows, oldest first. Rows are written when a band is laid or moved, not as it drains;
+	 * Rebuilds the stack from rows. Rows are written when a band is laid or moved, not as it drains;
 	 * draining always eats from the bottom, so the difference between the rows and `total` is what the oldest lost.
 	 */
-	restore(bands: Iterable<Band>, top: bigint, total: bigint): void {
+	restore(bands: Band[], top: bigint, total: bigint): void {
 		this.reset(0);
 		let sum = top;
-		for (const band of bands) {
+		for (const band of bands.sort((a, b) => a.order - b.order)) {
 			this.#link(band);
 			sum += band.own + band.below;
 		}
@@ -154,6 +157,7 @@ export class Level {
 	}
 
 	#link(band: Band): void {
+		this.#laid = band.order;
 		const node: Node = { ...band, older: this.#newest, newer: null };
 		if (this.#newest) this.#newest.newer = node;
 		else this.#oldest = node;

@@ -79,6 +79,8 @@ export interface Entry {
 	expiresAt: At;
 	/** The other limits of the same request, until it is known that they committed too. */
 	peers: readonly string[];
+	/** The lease was asked for again after its grant, and that answer stands even if the first was never heard. */
+	claimed: boolean;
 	/** When this entry is due next: to give up, lapse, be confirmed or expire. */
 	until: At;
 	heapIndex: number;
@@ -161,6 +163,13 @@ export function activeSlots(limit: Limit): number {
 	return held + limit.sums.reserved;
 }
 
+/** Why a request could never be granted as the limit is set, however long it waited; null: it could. */
+export function neverFits({ settings }: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
+	if (!settings.active) return null;
+	if (slots > settings.limit) return "exceeds_limit";
+	return mode === "rate_limit" && settings.slotDecayPerSecond === 0 ? "no_decay" : null;
+}
+
 export function fits(limit: Limit, slots: number): boolean {
 	const { settings, sums, level } = limit;
 	if (!decays(limit)) return sums.leased + sums.reserved + limit.unleased + slots <= settings.limit;
@@ -176,15 +185,43 @@ export function fitsAt(limit: Limit, slots: number): At {
 export const RETRY_ESTIMATE_MAX_MS = 30_000;
 
 /** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
-export function retryAfterMs(limit: Limit, slots: number): Ms {
+export function retryAfterMs(limit: Limit, slots: number, reservationMs: Ms): Ms {
 	const now = limit.clock.lastAt;
-	const ahead = limit.sums.standingSlots;
-	if (decays(limit)) return fitsAt(limit, ahead + slots) - now;
+	if (decays(limit)) return servedAt(limit, slots, reservationMs) - now;
 	const first = limit.deadlines.first;
 	const toFirstDeadline = first ? first.until - now : RETRY_ESTIMATE_MAX_MS;
-	const rounds = Math.ceil((ahead + slots) / Math.max(1, limit.settings.limit));
+	const rounds = Math.ceil((limit.sums.standingSlots + slots) / Math.max(1, limit.settings.limit));
 	const estimate = limit.meanHeldMs === null ? toFirstDeadline : limit.meanHeldMs * rounds;
 	return Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate)));
+}
+
+/** Plays the line of a decaying limit forward, each in its turn, to a request for `slots` at its end. */
+function servedAt(limit: Limit, slots: number, reservationMs: Ms): At {
+	const { settings, level, queue } = limit;
+	let at = limit.clock.lastAt;
+	let { total } = level;
+	let { reserved } = limit.sums;
+	const run = (until: At): void => {
+		const left = total - level.rate * BigInt(until - at);
+		total = left > 0n ? left : 0n;
+		at = until;
+	};
+	const serve = (wanted: number): void => {
+		if (wanted > settings.limit - reserved) {
+			// Reservations do not decay: at the latest they lapse.
+			run(at + reservationMs);
+			reserved = 0;
+		}
+		const excess = total - BigInt(settings.limit - reserved - wanted) * SLOT;
+		if (excess > 0n) run(at + Number((excess + level.rate - 1n) / level.rate));
+		total += BigInt(wanted) * SLOT;
+	};
+	for (const entry of queue.values()) {
+		if (entry.standing === "present") serve(entry.slots);
+		else if (entry.standing === "resuming" && entry.until > at) run(entry.until);
+	}
+	serve(slots);
+	return at;
 }
 
 /** Whether a waiter has its turn in the line, or is passed by those behind it. */

@@ -2,7 +2,7 @@
 
 import { Deadlines } from "./deadlines.ts";
 import { RESERVATION_MS, RESUME_MS } from "./decide.ts";
-import type { At } from "./level.ts";
+import type { At, Band } from "./level.ts";
 import { createLimit, type Entry, inTurn, isLease, decays, type Limit } from "./limit.ts";
 
 /** A limit without its entries. */
@@ -17,7 +17,7 @@ export type SavedEntry = Omit<Entry, "heapIndex" | "giveUpAt" | "expiresAt" | "u
 	expiresAt: At | null;
 	until: At | null;
 	/** What it owns of the level when it was last written, and what nobody owns beneath it. */
-	band?: { own: string; below: string };
+	band?: { own: string; below: string; order: number };
 };
 
 export function saveLimit(limit: Limit): SavedLimit {
@@ -36,7 +36,7 @@ export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
 		giveUpAt: finite(entry.giveUpAt),
 		expiresAt: finite(entry.expiresAt),
 		until: finite(entry.until),
-		...(band && { band: { own: String(band.own), below: String(band.below) } }),
+		...(band && { band: { own: String(band.own), below: String(band.below), order: band.order } }),
 	};
 }
 
@@ -56,7 +56,7 @@ export function rebuild(
 		...{ clock: { ...saved.clock }, unleased: saved.unleased, totals: { ...saved.totals } },
 		...{ meanHeldMs: saved.meanHeldMs, nextSeq: saved.nextSeq, deadlines: new Deadlines<Entry>() },
 	};
-	const bands = [];
+	const bands: Band[] = [];
 	for (const { band, ...fields } of entries) {
 		const entry: Entry = {
 			...fields,
@@ -65,7 +65,7 @@ export function rebuild(
 			until: fields.until ?? Number.POSITIVE_INFINITY,
 			heapIndex: -1,
 		};
-		if (band) bands.push({ id: entry.id, own: BigInt(band.own), below: BigInt(band.below) });
+		if (band) bands.push({ id: entry.id, own: BigInt(band.own), below: BigInt(band.below), order: band.order });
 		limit.entries.set(entry.id, entry);
 		if (entry.state === "waiting") requeue(limit, entry, wokeAt);
 		else if (entry.enforced && entry.state === "reserved") limit.sums.reserved += entry.slots;

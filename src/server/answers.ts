@@ -1,0 +1,174 @@
+/** From decisions to the wire: leases, denials, problems, and the headers that say how much is left. */
+
+import type { Event } from "../core/decide.ts";
+import type { At, Ms } from "../core/level.ts";
+import { type Code, type DeniedLimit, type Lease, type LimitStatus, type Problem, type Receipt, STATUS } from "../protocol.ts";
+
+/** What a limit's object says of itself with each answer. */
+export interface Status extends LimitStatus {
+	slotDecayPerSecond: number;
+	/** Until one more slot exists, with decay; null when none is missing or none comes back by itself. */
+	nextSlotMs: Ms | null;
+}
+
+/** The answer of one object to a request. */
+export interface Outcome {
+	event: Event;
+	status: Status;
+}
+
+export const toSeconds = (ms: Ms): number => ms / 1000;
+export const toIso = (at: At): string => new Date(at).toISOString();
+
+const PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types";
+
+const TITLES: Record<Code, string> = {
+	invalid: "The request is not valid",
+	malformed: "The body is not JSON",
+	exceeds_limit: "More slots than the limit has",
+	no_decay: "The limit does not decay",
+	denied: "No free slots",
+	unknown_limit: "No such limit",
+	unknown_policy: "No such policy",
+	id_in_use: "The id is in use",
+	lease_gone: "The lease has ended",
+	queue_full: "The line is full",
+	overloaded: "The service is overloaded",
+	newer_data: "The data is of a newer version",
+	unauthorized: "A token is needed",
+	forbidden: "The token does not allow this",
+	not_found: "No such route",
+	method_not_allowed: "The method is not allowed",
+	too_large: "The body is too large",
+	unsupported_media_type: "The content type is not supported",
+	internal: "Internal error",
+};
+
+export function problem(code: Code, detail: string, more: Partial<Problem> = {}): Problem {
+	const status = STATUS[code];
+	const type =
+		code === "denied"
+			? `${PROBLEM_TYPES}#quota-exceeded`
+			: status === 503
+				? `${PROBLEM_TYPES}#temporary-reduced-capacity`
+				: "about:blank";
+	return { type, title: TITLES[code], status, code, detail, ...more };
+}
+
+/** What was granted of one name. */
+export interface Granted {
+	name: string;
+	slots: number;
+	expiresAt: At | null;
+	status: Status;
+}
+
+export function lease(id: string, granted: Granted[], skipped: LimitStatus[], waitedMs: Ms, endsAt: At | null): Lease | Receipt {
+	const names = Object.fromEntries(granted.map(({ name, slots }) => [name, slots]));
+	const limits = [...granted.map(({ status }) => status), ...skipped].map(publicStatus).sort(byName);
+	const receipt: Receipt = { id, names, waitedSeconds: toSeconds(waitedMs), limits };
+	if (endsAt === null) return receipt;
+	const { waitedSeconds, limits: shown } = receipt;
+	return { id, names, expiresAt: toIso(endsAt), waitedSeconds, limits: shown } satisfies Lease;
+}
+
+/** The lease of a request for one name. */
+export function leaseOf(event: Extract<Event, { kind: "granted" }>, status: Status): Lease | Receipt {
+	const { id, slots, expiresAt, waitedMs } = event;
+	return lease(id, [{ name: status.name, slots, expiresAt, status }], [], waitedMs, expiresAt);
+}
+
+/** A name as a request for it was answered. */
+export interface Asked {
+	slots: number;
+	status: Status;
+	/** Why it stood in the way; null: it did not. */
+	denied: Extract<Event, { kind: "denied" | "parked" }> | null;
+}
+
+/** The problem of a request that was not granted. */
+export function denial(id: string, asked: Asked[]): Problem {
+	const inTheWay = asked.filter((each) => each.denied !== null);
+	const codes = inTheWay.map(({ denied }) => (denied?.kind === "denied" ? denied.code : "denied"));
+	const code = codes.find((each) => each !== "denied") ?? "denied";
+	const names = inTheWay.map(({ status }) => status.name);
+	const limits = asked.map(({ status, denied }): DeniedLimit => {
+		const waits = denied && (denied.kind === "parked" || denied.code === "denied" || denied.code === "queue_full");
+		return {
+			...publicStatus(status),
+			position: waits ? denied.position : null,
+			retryAfterSeconds: waits ? toSeconds(denied.retryAfterMs) : null,
+		};
+	});
+	const detail = inTheWay.map((each) => because(id, each)).join(" ");
+	if (code !== "denied" && code !== "queue_full") return problem(code, detail, { "violated-policies": names, limits });
+	const retryAfterSeconds = Math.max(0, ...limits.map((limit) => limit.retryAfterSeconds ?? 0));
+	return problem(code, detail, { retryAfterSeconds, "violated-policies": names, limits });
+}
+
+function because(id: string, { slots, status, denied }: Asked): string {
+	const wanted = `${slots} ${slots === 1 ? "slot" : "slots"}`;
+	const { name, limit, remaining } = status;
+	switch (denied?.kind === "parked" ? "denied" : denied?.code) {
+		case "denied":
+			return `"${name}" has ${remaining} of ${limit} slots free for the ${wanted} asked, at place ${denied?.position} in line.`;
+		case "exceeds_limit":
+			return `"${name}" has ${limit} slots in all, so ${wanted} can never fit: ask for fewer, or raise the limit.`;
+		case "no_decay":
+			return `The slots of "${name}" do not come back by themselves: give it a slotDecayPerSecond, or use mode "concurrency".`;
+		case "id_in_use":
+			return `The id "${id}" on "${name}" belongs to a request with other parameters, or to one that has ended: choose a new id.`;
+		case "queue_full":
+			return `The line of "${name}" is full.`;
+		case "unknown_limit":
+			return `The limit "${name}" was deleted while the request waited.`;
+		default:
+			return "";
+	}
+}
+
+/** A limit as callers see it. */
+export function publicStatus({ name, limit, activeSlots, remaining, enforced, missing }: LimitStatus): LimitStatus {
+	return { name, limit, activeSlots, remaining, enforced, ...(missing && { missing }) };
+}
+
+const byName = (a: { name: string }, b: { name: string }): number => (a.name < b.name ? -1 : 1);
+
+// --------------------------------------------------------------------------------------------- headers
+
+/**
+ * `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11. With decay, `r` is what is free and
+ * `t` the time until one more slot exists: no more than `r` may be used within `t`. Without decay nothing comes back
+ * by the clock, so there is no `t`. Limits that are not enforced promise nothing and are left out.
+ */
+export function rateLimitHeaders(statuses: Status[], retryAfterSeconds?: number): Record<string, string> {
+	const enforced = statuses.filter((status) => status.enforced);
+	const headers: Record<string, string> = {};
+	if (retryAfterSeconds !== undefined) headers["Retry-After"] = String(Math.ceil(retryAfterSeconds));
+	if (enforced.length === 0) return headers;
+	headers["RateLimit-Policy"] = enforced.map(policyItem).join(", ");
+	headers.RateLimit = enforced.map((status) => limitItem(status, retryAfterSeconds)).join(", ");
+	return headers;
+}
+
+function policyItem({ name, limit, slotDecayPerSecond }: Status): string {
+	if (slotDecayPerSecond === 0) return `${sfString(name)};q=${limit};qu="concurrent-requests"`;
+	const window = Math.min(SF_INTEGER_MAX, Math.max(1, Math.ceil(limit / slotDecayPerSecond)));
+	return `${sfString(name)};q=${limit};w=${window}`;
+}
+
+function limitItem({ name, remaining, slotDecayPerSecond, nextSlotMs }: Status, retryAfterSeconds?: number): string {
+	const item = `${sfString(name)};r=${remaining}`;
+	if (slotDecayPerSecond === 0 || nextSlotMs === null) return item;
+	const seconds = remaining === 0 && retryAfterSeconds !== undefined ? retryAfterSeconds : toSeconds(nextSlotMs);
+	return `${item};t=${Math.min(SF_INTEGER_MAX, Math.ceil(seconds))}`;
+}
+
+/** Largest integer of a structured field (RFC 9651, section 3.3.1). */
+const SF_INTEGER_MAX = 999_999_999_999_999;
+
+/** A structured-field string (RFC 9651, section 3.3.3). What is not ASCII is percent-encoded: names have no `%`. */
+function sfString(text: string): string {
+	const ascii = text.replace(/[^\x20-\x7e]+/gu, (run) => encodeURIComponent(run));
+	return `"${ascii.replace(/[\\"]/g, "\\$&")}"`;
+}

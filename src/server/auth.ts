@@ -1,0 +1,96 @@
+/** Who may do what: tokens with a scope and an optional prefix of names, known to the Worker by their digests alone. */
+
+import * as z from "zod";
+import type { Problem } from "../protocol.ts";
+import { problem } from "./answers.ts";
+import type { Env } from "./env.ts";
+
+/** What a token allows; each includes those before it. */
+export const SCOPES = ["read", "use", "admin"] as const;
+export type Scope = (typeof SCOPES)[number];
+
+export interface Grant {
+	name: string;
+	scope: Scope;
+	/** Names it may speak of start with this. */
+	prefix: string;
+}
+
+interface Token extends Grant {
+	digest: Uint8Array<ArrayBuffer>;
+}
+
+const tokensSchema = z.array(
+	z.strictObject({
+		name: z.string().default(""),
+		sha256: z.string().regex(/^[0-9a-f]{64}$/i, "64 hexadecimal digits: the SHA-256 of the token"),
+		scope: z.enum(SCOPES),
+		prefix: z.string().default(""),
+	}),
+);
+
+const EVERYTHING: Grant = { name: "", scope: "admin", prefix: "" };
+
+/** Reading the secret costs more than comparing digests: it is done once for each value of it. */
+let known: { text: string; tokens: Token[] } | null = null;
+
+function readTokens(text: string): Token[] {
+	if (known?.text === text) return known.tokens;
+	const tokens = tokensSchema.parse(JSON.parse(text)).map(({ sha256, ...grant }) => ({
+		...grant,
+		digest: Uint8Array.from(sha256.match(/../g) ?? [], (hex) => Number.parseInt(hex, 16)),
+	}));
+	known = { text, tokens };
+	return tokens;
+}
+
+/** What the caller of a request may do, or the problem that refuses it. */
+export async function authenticate(request: Request, env: Env): Promise<Grant | Problem> {
+	if (env.HEADGATE_TOKENS === undefined) {
+		if (env.HEADGATE_OPEN === "true") return EVERYTHING;
+		return problem(
+			"unauthorized",
+			"This server has no tokens, so it refuses every call. Set the secret HEADGATE_TOKENS: see docs/tokens.md.",
+		);
+	}
+	let tokens: Token[];
+	try {
+		tokens = readTokens(env.HEADGATE_TOKENS);
+	} catch (error) {
+		console.error("HEADGATE_TOKENS cannot be read, so every call is refused:", error);
+		return problem("unauthorized", "This server's HEADGATE_TOKENS cannot be read, so it refuses every call: see its log.");
+	}
+	const presented = bearer(request.headers.get("Authorization") ?? "");
+	if (presented === null) {
+		return problem("unauthorized", "Send a token: `Authorization: Bearer <token>`, or Basic with the token as password.");
+	}
+	const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(presented)));
+	// Every digest is compared, each in constant time, so that time tells nothing of which one matched.
+	const matching = tokens.filter((token) => crypto.subtle.timingSafeEqual(token.digest, digest));
+	return matching[0] ?? problem("unauthorized", "The token is not known here.");
+}
+
+/** The token of an Authorization header: of Bearer, or the password of Basic. */
+function bearer(header: string): string | null {
+	const [scheme = "", credentials = ""] = header.split(/ +/, 2);
+	if (credentials === "") return null;
+	if (scheme.toLowerCase() === "bearer") return credentials;
+	if (scheme.toLowerCase() !== "basic") return null;
+	try {
+		const text = atob(credentials);
+		return text.slice(text.indexOf(":") + 1);
+	} catch {
+		return null; // Not base64: no token.
+	}
+}
+
+/** Why a grant does not allow something, or null. */
+export function forbidden(grant: Grant, scope: Scope, names: string[]): Problem | null {
+	if (SCOPES.indexOf(grant.scope) < SCOPES.indexOf(scope)) {
+		return problem("forbidden", `This needs a token of scope "${scope}"; yours has scope "${grant.scope}".`);
+	}
+	const outside = names.filter((name) => !name.startsWith(grant.prefix));
+	if (outside.length === 0) return null;
+	const list = outside.map((name) => `"${name}"`).join(", ");
+	return problem("forbidden", `Your token is for names that start with "${grant.prefix}", and not for ${list}.`);
+}

@@ -1,0 +1,299 @@
+/**
+ * A request for several names: reserve in the one fixed order, then commit all at once. A reservation that is not
+ * committed lapses, and a lease whose peers did not commit gives its slots back, so a coordinator may die at any
+ * step and leave nothing behind for longer than ten seconds.
+ *
+ * A request that waits keeps a place in every line. It waits for the name that has no room and holds nothing
+ * meanwhile; when its turn there comes it tries the others again. After three rounds in vain it holds what it has,
+ * in the fixed order, so that it is served in the end and two such requests never wait for each other.
+ */
+
+import type { Event } from "../core/decide.ts";
+import type { Request } from "../core/limit.ts";
+import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
+import { type Asked, denial, type Granted, lease, type Outcome, problem, type Status } from "./answers.ts";
+import type { Env } from "./env.ts";
+import { type Line, lines } from "./lines.ts";
+import type { Acquire } from "./requests.ts";
+import { withdrawn } from "./line.ts";
+
+/** Rounds in which a waiting request gives back what it has; then it holds on to it. */
+export const POLITE_ROUNDS = 3;
+/** How often a waiting request is heard of by the limits where it keeps a place or slots. They lapse after 5 s. */
+export const TOUCH_MS = 1_500;
+
+export type Verdict =
+	| { ok: true; lease: Lease | Receipt; statuses: Status[] }
+	| { ok: false; problem: Problem; statuses: Status[] };
+
+/** What a waiting request is told on its way. */
+export type Progress = (position: number) => void;
+
+/** How one name of a request was answered. */
+interface Reserved {
+	name: string;
+	/** `granted`: the request had been committed before; this is its repetition. */
+	event: Extract<Event, { kind: "reserved" | "granted" }>;
+	status: Status;
+}
+
+type Blocked = Extract<Event, { kind: "denied" | "parked" }>;
+
+export class Coordinator {
+	readonly #env: Env;
+	readonly #acquire: Acquire;
+	/** The caller has gone, or gave up. */
+	readonly #signal: AbortSignal;
+	readonly #progress: Progress;
+	readonly #startedAt = Date.now();
+	/** Slots set aside so far, by name. */
+	readonly #reserved = new Map<string, Reserved>();
+	/** Names whose line has a place of this request. */
+	readonly #placed = new Set<string>();
+	readonly #skipped: LimitStatus[] = [];
+
+	constructor(env: Env, acquire: Acquire, signal: AbortSignal, progress: Progress = () => undefined) {
+		this.#env = env;
+		this.#acquire = acquire;
+		this.#signal = signal;
+		this.#progress = progress;
+	}
+
+	async run(): Promise<Verdict> {
+		const keepAlive = this.#acquire.waitMs > 0 ? setInterval(() => void this.#touchAll(), TOUCH_MS) : null;
+		try {
+			if (this.#acquire.strict) {
+				const refused = await this.#refuseMissing();
+				if (refused) return refused;
+			}
+			return await this.#collect();
+		} catch (error) {
+			// A caller that broke off may be back already under the same id: what it had is left to lapse.
+			if (!this.#signal.aborted) await this.#giveUp();
+			if (error instanceof Withdrawn) return { ok: false, problem: error.problem, statuses: [] };
+			throw error;
+		} finally {
+			if (keepAlive) clearInterval(keepAlive);
+		}
+	}
+
+	// -------------------------------------------------------------------------------------------- rounds
+
+	async #collect(): Promise<Verdict> {
+		for (let round = 1; ; round += 1) {
+			const blocked = await this.#reserveAll();
+			if (!blocked) {
+				const verdict = await this.#commitAll();
+				if (verdict) return verdict;
+				continue; // A reservation had lapsed: another round.
+			}
+			if (blocked.event.kind === "denied" || this.#leftMs() <= 0) return this.#refuse(blocked);
+
+			await this.#letGo(round <= POLITE_ROUNDS ? "" : blocked.name);
+			const answer = await this.#waitFor(blocked.name);
+			if (answer.event.kind === "reserved" || answer.event.kind === "granted") this.#keep(blocked.name, answer.event, answer.status);
+			else return this.#refuse({ name: blocked.name, event: asBlocked(answer.event), status: answer.status });
+		}
+	}
+
+	/** Reserves, in the fixed order and without waiting, every name that is not reserved yet; answers the first that has no room. */
+	async #reserveAll(): Promise<{ name: string; event: Blocked; status: Status } | null> {
+		for (const [name] of this.#acquire.names) {
+			if (this.#reserved.has(name) || this.#skipped.some((skipped) => skipped.name === name)) continue;
+			const answer = await this.#limit(name).reserve({
+				request: this.#request(name, this.#acquire.waitMs > 0 ? "park" : "deny"),
+				createIfMissing: this.#acquire.createIfMissing && !this.#acquire.strict,
+			});
+			if ("missing" in answer) {
+				this.#skipped.push(missingStatus(name));
+				continue;
+			}
+			if (answer.event.kind === "reserved" || answer.event.kind === "granted") this.#keep(name, answer.event, answer.status);
+			else return { name, event: this.#blockedBy(name, answer.event), status: answer.status };
+		}
+		return null;
+	}
+
+	#keep(name: string, event: Reserved["event"], status: Status): void {
+		this.#placed.delete(name);
+		this.#reserved.set(name, { name, event, status });
+	}
+
+	#blockedBy(name: string, event: Event): Blocked {
+		if (event.kind === "parked") this.#placed.add(name);
+		return asBlocked(event);
+	}
+
+	/** Gives back what comes after `before` in the fixed order, keeping its places in line. */
+	async #letGo(before: string): Promise<void> {
+		const names = this.#setAside().filter((name) => before === "" || name > before);
+		await Promise.all(
+			names.map(async (name) => {
+				this.#reserved.delete(name);
+				this.#placed.add(name);
+				await this.#limit(name).cancel(this.#acquire.id, true);
+			}),
+		);
+	}
+
+	/** Stands in one line until the verdict. */
+	async #waitFor(name: string): Promise<Outcome> {
+		this.#placed.add(name);
+		const opened = await this.#limit(name).open(
+			{ request: this.#request(name, "wait"), createIfMissing: false },
+			"reserve",
+			"outcomes",
+		);
+		if ("missing" in opened) throw new Error(`The limit "${name}" was deleted.`);
+		for await (const line of lines(opened, this.#signal)) {
+			const place = placeIn(line);
+			if (place !== null) this.#progress(place);
+			if ("event" in line && typeof line.event === "object" && line.event.kind !== "queued") return line as Outcome;
+		}
+		throw new Error(`The limit "${name}" ended the wait without a verdict.`);
+	}
+
+	// ------------------------------------------------------------------------------------------- verdicts
+
+	/** Commits everything; null when a reservation had lapsed and another round is to be tried. */
+	async #commitAll(): Promise<Verdict | null> {
+		const reserved = [...this.#reserved.values()];
+		const all = reserved.map(({ name }) => name);
+		const { id } = this.#acquire;
+		const answers = await Promise.all(
+			reserved.map(({ name }) => this.#limit(name).commit(id, all.filter((peer) => peer !== name))),
+		);
+		const granted: Granted[] = [];
+		answers.forEach(({ event, status }, index) => {
+			if (event.kind !== "granted") return;
+			granted.push({ name: all[index] as string, slots: event.slots, expiresAt: event.expiresAt, status });
+		});
+		if (granted.length < reserved.length) {
+			await this.#undo(answers.flatMap(({ event }, index) => (isNew(event) ? [all[index] as string] : [])));
+			if (this.#acquire.waitMs > 0 && this.#leftMs() > 0) return null;
+			throw new Error("A reservation lapsed before it could be committed.");
+		}
+		this.#reserved.clear();
+		const concurrency = this.#acquire.mode === "concurrency";
+		const ends = granted.map(({ expiresAt }) => expiresAt ?? Number.POSITIVE_INFINITY);
+		const endsAt = Math.min(...ends, Date.now() + this.#acquire.leaseMs);
+		const waitedMs = this.#waitedMs();
+		return {
+			ok: true,
+			lease: lease(id, granted, this.#skipped, waitedMs, concurrency ? endsAt : null),
+			statuses: granted.map(({ status }) => status),
+		};
+	}
+
+	/** Nothing was answered yet: what did commit is taken back as if it had not. */
+	async #undo(committed: string[]): Promise<void> {
+		this.#reserved.clear();
+		await Promise.all(committed.map((name) => this.#limit(name).cancel(this.#acquire.id, false)));
+	}
+
+	/** A denial that leaves no trace, and says of every name how it stands. */
+	async #refuse(blocked: { name: string; event: Blocked; status: Status }): Promise<Verdict> {
+		await this.#giveUp();
+		const asked = await Promise.all(
+			this.#acquire.names.map(async ([name, slots]): Promise<Asked | null> => {
+				if (name === blocked.name) return { slots, status: blocked.status, denied: blocked.event };
+				const peeked = await this.#limit(name).peek(this.#acquire.id, slots, this.#acquire.mode);
+				return "missing" in peeked ? null : { slots, ...peeked };
+			}),
+		);
+		const known = asked.filter((each) => each !== null);
+		return { ok: false, problem: denial(this.#acquire.id, known), statuses: known.map(({ status }) => status) };
+	}
+
+	async #refuseMissing(): Promise<Verdict | null> {
+		const found = await Promise.all(
+			this.#acquire.names.map(async ([name, slots]) => ({
+				name,
+				peeked: await this.#limit(name).peek(this.#acquire.id, slots, this.#acquire.mode),
+			})),
+		);
+		const missing = found.filter(({ peeked }) => "missing" in peeked).map(({ name }) => name);
+		return missing.length === 0 ? null : { ok: false, problem: unknownLimits(missing), statuses: [] };
+	}
+
+	/** Leaves every line, and sets free what was set aside. What cannot be reached lapses by itself. */
+	async #giveUp(): Promise<void> {
+		const names = new Set([...this.#setAside(), ...this.#placed]);
+		this.#reserved.clear();
+		this.#placed.clear();
+		await Promise.allSettled([...names].map((name) => this.#limit(name).cancel(this.#acquire.id, false)));
+	}
+
+	/** Names with a reservation of this run; not those of a lease that was only asked for again. */
+	#setAside(): string[] {
+		return [...this.#reserved.values()].filter(({ event }) => event.kind === "reserved").map(({ name }) => name);
+	}
+
+	async #touchAll(): Promise<void> {
+		const names = [...this.#setAside(), ...this.#placed];
+		await Promise.allSettled(names.map((name) => this.#limit(name).touch(this.#acquire.id)));
+	}
+
+	// -------------------------------------------------------------------------------------------- helpers
+
+	#limit(name: string) {
+		return this.#env.LIMITS.getByName(name);
+	}
+
+	#request(name: string, ifBusy: Request["ifBusy"]): Request {
+		const slots = this.#acquire.names.find(([each]) => each === name)?.[1] ?? 0;
+		return { ...coreRequest(this.#acquire, slots), waitMs: this.#leftMs(), ifBusy };
+	}
+
+	#waitedMs(): number {
+		return Date.now() - this.#startedAt;
+	}
+
+	#leftMs(): number {
+		return Math.max(0, this.#acquire.waitMs - this.#waitedMs());
+	}
+}
+
+/** What one limit is asked of a request. */
+export function coreRequest(acquire: Acquire, slots: number): Request {
+	const { id, mode, leaseMs, waitMs, holder, hold, idChosen, print } = acquire;
+	const ifBusy = waitMs > 0 ? "wait" : "deny";
+	return { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held: hold, print, remember: idChosen };
+}
+
+export const missingStatus = (name: string): LimitStatus => ({
+	...{ name, limit: 0, activeSlots: 0, remaining: 0 },
+	...{ enforced: false, missing: true },
+});
+
+export function unknownLimits(names: string[]): Problem {
+	const list = names.map((name) => `"${name}"`).join(", ");
+	const does = names.length === 1 ? "No limit has the name" : "No limits have the names";
+	return problem("unknown_limit", `${does} ${list}: configure it, or leave \`strict\` out.`, { "violated-policies": names });
+}
+
+/** Whether a commit was the first of its request. */
+const isNew = (event: Event): boolean => event.kind === "granted" && !event.repeat;
+
+function asBlocked(event: Event): Blocked {
+	if (event.kind === "denied" || event.kind === "parked") return event;
+	if (event.kind === "left") throw new Withdrawn(event.id);
+	throw new Error(`A limit answered "${event.kind}" to a reservation.`);
+}
+
+/** The caller released the id of a request that was still waiting. */
+export class Withdrawn extends Error {
+	override readonly name = "Withdrawn";
+	readonly problem: Problem;
+	constructor(id: string) {
+		super("withdrawn");
+		this.problem = withdrawn(id);
+	}
+}
+
+function placeIn(line: Line): number | null {
+	if ("place" in line) return line.place;
+	if ("event" in line && typeof line.event === "object" && line.event.kind === "queued") return line.event.position;
+	return null;
+}
+

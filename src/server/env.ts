@@ -1,0 +1,14 @@
+import type { DirectoryObject } from "./directory-object.ts";
+import type { LimitObject } from "./limit-object.ts";
+
+/** What the Worker is bound to. The objects come from `wrangler.toml`, the texts from variables and secrets. */
+export interface Env {
+	LIMITS: DurableObjectNamespace<LimitObject>;
+	DIRECTORY: DurableObjectNamespace<DirectoryObject>;
+	/** Secret: who may do what; a JSON list, see `auth.ts`. Without it every call but `/health` is refused. */
+	HEADGATE_TOKENS?: string;
+	/** "true": no tokens are needed. Only the local server, bound to loopback, sets it. */
+	HEADGATE_OPEN?: string;
+	/** Origins whose pages may call from a browser, separated by commas. */
+	HEADGATE_CORS_ORIGINS?: string;
+}

@@ -1,0 +1,270 @@
+/**
+ * Those who wait to hear of a request: a held call, or a stream of lines. A stream tells its caller that the
+ * server lives, and tells the server, by breaking, that its caller has gone.
+ */
+
+import type { Event } from "../core/decide.ts";
+import { type Entry, type Limit, positions, type Request } from "../core/limit.ts";
+import type { StreamEvent } from "../protocol.ts";
+import { denial, leaseOf, problem, type Status } from "./answers.ts";
+import { answerTo } from "./views.ts";
+
+/** How often a held lease and the first in line get a line. A caller that has gone is noticed at the second one. */
+export const BEAT_MS = 500;
+/** Waiters that get a line at every beat, and are told at once when their place changes. */
+export const NEAR = 16;
+/** Beats between the lines of those further back: 15 s, so that thousands of waiters cost little. */
+export const FAR_BEATS = 30;
+/** After a grant a stream ends this much later; if it breaks before, nobody heard of the grant, and it is undone. */
+const PROBE_MS = 50;
+
+/** Someone who wants to hear what becomes of a request. */
+export interface Hearer {
+	readonly id: string;
+	hear(event: Event, status: Status): void;
+	/** A beat of the clock, with the place in line; null while holding. */
+	beat?(position: number | null): void;
+}
+
+interface Deps {
+	limit(): Limit | null;
+	detach(id: string): void;
+	renew(id: string): void;
+	release(id: string): void;
+}
+
+export class Waiters {
+	readonly deps: Deps;
+	readonly #byId = new Map<string, Set<Hearer>>();
+	readonly #holding = new Set<Hearer>();
+	#streams = 0;
+	#beats = 0;
+	#timer: ReturnType<typeof setInterval> | null = null;
+
+	constructor(deps: Deps) {
+		this.deps = deps;
+	}
+
+	/** Requests that somebody waits to hear of. */
+	get size(): number {
+		return this.#byId.size;
+	}
+
+	add(hearer: Hearer): void {
+		const hearers = this.#byId.get(hearer.id);
+		if (hearers) hearers.add(hearer);
+		else this.#byId.set(hearer.id, new Set([hearer]));
+		if (!hearer.beat) return;
+		this.#streams += 1;
+		this.#timer ??= setInterval(() => this.#beat(), BEAT_MS);
+	}
+
+	/** Answers whether nobody is left who waits for the same request. */
+	remove(hearer: Hearer): boolean {
+		const hearers = this.#byId.get(hearer.id);
+		if (!hearers?.delete(hearer)) return false;
+		this.#holding.delete(hearer);
+		if (hearer.beat) this.#streams -= 1;
+		if (this.#streams === 0 && this.#timer) {
+			clearInterval(this.#timer);
+			this.#timer = null;
+		}
+		if (hearers.size > 0) return false;
+		this.#byId.delete(hearer.id);
+		return true;
+	}
+
+	/** Whether somebody else waits for the same request. */
+	others(hearer: Hearer): boolean {
+		return (this.#byId.get(hearer.id)?.size ?? 0) > 1;
+	}
+
+	/** From its grant on, a held lease lives by this hearer. */
+	keep(hearer: Hearer): void {
+		this.#holding.add(hearer);
+	}
+
+	/** Tells the one who asked its answer, and everyone else what became of their requests. */
+	tell(events: Event[], status: Status, asker: Hearer | null): void {
+		const answer = asker && answerTo(events, asker.id);
+		if (asker && answer) asker.hear(answer, status);
+		if (this.#byId.size === 0) return;
+		for (const event of events) {
+			if (event.kind === "configured" || !isNews(event)) continue;
+			for (const hearer of [...(this.#byId.get(event.id) ?? [])]) {
+				if (hearer !== asker) hearer.hear(event, status);
+			}
+		}
+		if (this.#streams > 0) this.#tellPlaces(NEAR);
+	}
+
+	#beat(): void {
+		this.#beats += 1;
+		for (const hearer of this.#holding) hearer.beat?.(null);
+		this.#tellPlaces(this.#beats % FAR_BEATS === 0 ? Number.POSITIVE_INFINITY : NEAR, true);
+	}
+
+	/** Tells the first in line their places; without `beat`, only those whose place changed. */
+	#tellPlaces(most: number, beat = false): void {
+		const limit = this.deps.limit();
+		if (!limit) return;
+		for (const [entry, position] of positions(limit)) {
+			if (position > most) return;
+			for (const hearer of this.#byId.get(entry.id) ?? []) {
+				if (beat) hearer.beat?.(position);
+				else if (hearer instanceof Line) hearer.place(position);
+			}
+		}
+	}
+}
+
+/** Whether an event is for everyone who waits for its request, and not for the one who asked alone. */
+function isNews(event: Exclude<Event, { kind: "configured" }>): boolean {
+	switch (event.kind) {
+		case "granted":
+			return !event.repeat;
+		case "denied":
+			return event.code !== "id_in_use";
+		case "reserved":
+		case "left":
+		case "released":
+			return true;
+		default:
+			return false;
+	}
+}
+
+const encoder = new TextEncoder();
+
+export class Line implements Hearer {
+	readonly id: string;
+	readonly readable: ReadableStream;
+	readonly #waiters: Waiters;
+	readonly #as: "wire" | "outcomes";
+	readonly #slots: number;
+	readonly #held: boolean;
+	readonly #renewBeats: number;
+	#controller!: ReadableByteStreamController;
+	/** `told`: the verdict was written, and the stream is about to end. */
+	#state: "waiting" | "holding" | "told" | "ended" = "waiting";
+	#position: number | null = null;
+	#beats = 0;
+
+	constructor(waiters: Waiters, request: Pick<Request, "id" | "slots" | "held" | "leaseMs">, as: "wire" | "outcomes") {
+		this.id = request.id;
+		this.#waiters = waiters;
+		this.#as = as;
+		this.#slots = request.slots;
+		this.#held = request.held;
+		this.#renewBeats = Math.max(1, Math.floor(request.leaseMs / 3 / BEAT_MS));
+		this.readable = new ReadableStream({
+			type: "bytes",
+			start: (controller) => {
+				this.#controller = controller;
+			},
+			cancel: () => this.#broken(),
+		});
+		waiters.add(this);
+	}
+
+	/** A line that only keeps a held lease alive, for a coordinator that was granted it. */
+	static holding(waiters: Waiters, entry: Entry): Line {
+		const line = new Line(waiters, entry, "outcomes");
+		line.#hold();
+		return line;
+	}
+
+	hear(event: Event, status: Status): void {
+		if (this.#state === "holding") {
+			if (event.kind === "released") this.#end();
+			return;
+		}
+		if (this.#state !== "waiting") return;
+		if (event.kind === "queued") {
+			this.#position = event.position;
+			this.#write(this.#as === "wire" ? { event: "queued", position: event.position } : { event, status });
+		} else if (this.#as === "outcomes") {
+			this.#write({ event, status });
+			this.#end();
+		} else if (event.kind === "granted") {
+			this.#write({ event: "granted", lease: leaseOf(event, status) });
+			if (this.#held) this.#hold();
+			else this.#probe(this.#waiters.others(this));
+		} else if (event.kind === "denied") {
+			this.#write({ event: "denied", problem: denial(this.id, [{ slots: this.#slots, status, denied: event }]) });
+			this.#end();
+		} else if (event.kind === "left") {
+			this.#write({ event: "denied", problem: withdrawn(this.id) });
+			this.#end();
+		}
+	}
+
+	/** Tells a changed place at once. */
+	place(position: number): void {
+		if (this.#state !== "waiting" || this.#position === null || position === this.#position) return;
+		this.#position = position;
+		const line: StreamEvent = { event: "queued", position };
+		this.#write(this.#as === "wire" ? line : { place: position });
+	}
+
+	beat(position: number | null): void {
+		this.#beats += 1;
+		if (position !== null) this.place(position);
+		// A reader that does not read gets no more lines to keep in memory.
+		if ((this.#controller.desiredSize ?? 0) > -BACKLOG_BYTES) this.#write({ event: "heartbeat" });
+		if (this.#state === "holding" && this.#beats % this.#renewBeats === 0) this.#waiters.deps.renew(this.id);
+	}
+
+	/** The object could not answer. */
+	fail(error: unknown): void {
+		if (this.#state === "ended") return;
+		this.#waiters.remove(this);
+		this.#state = "ended";
+		this.#controller.error(error);
+	}
+
+	#hold(): void {
+		this.#state = "holding";
+		this.#waiters.keep(this);
+	}
+
+	/** Ends the stream a moment after the grant: a caller that went before it could hear of it takes nothing. */
+	#probe(others: boolean): void {
+		this.#waiters.remove(this);
+		// Someone else was told of the same grant: this stream's end means nothing.
+		if (others) return this.#end();
+		this.#state = "told";
+		setTimeout(() => {
+			if (this.#state !== "told") return;
+			this.#controller.enqueue(encoder.encode("\n"));
+			setTimeout(() => this.#end(), PROBE_MS);
+		}, PROBE_MS);
+	}
+
+	#end(): void {
+		if (this.#state === "ended") return;
+		this.#state = "ended";
+		this.#waiters.remove(this);
+		this.#controller.close();
+	}
+
+	/** The caller has gone. */
+	#broken(): void {
+		const state = this.#state;
+		this.#state = "ended";
+		const last = this.#waiters.remove(this);
+		if (state === "told") this.#waiters.deps.release(this.id);
+		else if (last) this.#waiters.deps.detach(this.id);
+	}
+
+	#write(line: object): void {
+		this.#controller.enqueue(encoder.encode(`${JSON.stringify(line)}\n`));
+	}
+}
+
+/** Unread bytes after which a stream gets no more heartbeats. */
+const BACKLOG_BYTES = 4_096;
+
+/** The problem of a waiter whose place was given back by a release of the same id. */
+export const withdrawn = (id: string) =>
+	problem("id_in_use", `The request "${id}" was withdrawn by a release while it waited.`);

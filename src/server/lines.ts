@@ -1,0 +1,29 @@
+/** Reads the lines of a stream that a limit's object made. */
+
+import type { Outcome } from "./answers.ts";
+
+export type Line = Outcome | { place: number } | { event: "heartbeat" };
+
+/** Yields each line; leaving the loop, or the signal, cancels the stream, and the object notices. */
+export async function* lines(stream: ReadableStream, signal: AbortSignal): AsyncGenerator<Line> {
+	const reader = (stream as ReadableStream<Uint8Array>).getReader();
+	const stop = (): void => void reader.cancel(signal.reason);
+	signal.addEventListener("abort", stop);
+	const decoder = new TextDecoder();
+	let text = "";
+	try {
+		signal.throwIfAborted();
+		for (;;) {
+			const { done, value } = await reader.read();
+			signal.throwIfAborted();
+			if (done) return;
+			text += decoder.decode(value, { stream: true });
+			const parts = text.split("\n");
+			text = parts.pop() ?? "";
+			for (const part of parts) if (part !== "") yield JSON.parse(part) as Line;
+		}
+	} finally {
+		signal.removeEventListener("abort", stop);
+		await reader.cancel();
+	}
+}

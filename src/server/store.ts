@@ -1,0 +1,188 @@
+/**
+ * What one limit keeps on its disk: a row for itself, a row for each live request, a row for each id that is
+ * remembered. Written from events; nothing else decides what is stored.
+ */
+
+import type { Event } from "../core/decide.ts";
+import type { At } from "../core/level.ts";
+import type { Ended, Entry, Limit } from "../core/limit.ts";
+import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../core/saved.ts";
+import type { Origin } from "../protocol.ts";
+
+/** What a limit is, apart from its state. */
+export interface Identity {
+	name: string;
+	id: string;
+	origin: Origin;
+	createdAt: At;
+	updatedAt: At;
+	lastUsedAt: At;
+	/** False once it was deleted and only waits for the directory to hear of it. */
+	alive: boolean;
+	/** Whether the directory knows what `alive` says. */
+	reported: boolean;
+}
+
+/** Each entry brings the schema from the version of its index to the next. Never change one that was released. */
+const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
+	(sql) => {
+		sql.exec(`
+			CREATE TABLE itself (identity TEXT NOT NULL, state TEXT NOT NULL);
+			CREATE TABLE entry (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, data TEXT NOT NULL);
+			CREATE TABLE ended (id TEXT PRIMARY KEY, until INTEGER NOT NULL, data TEXT NOT NULL);
+			CREATE INDEX ended_until ON ended (until);
+		`);
+	},
+];
+
+export const SCHEMA_VERSION = MIGRATIONS.length;
+
+/** The stored data was written by a newer version of the code. It is left alone. */
+export class NewerDataError extends Error {
+	override readonly name = "NewerDataError";
+	constructor(found: number) {
+		super(
+			`The data of this object has version ${found}; this code knows versions up to ${SCHEMA_VERSION}. ` +
+				"It was left alone. Deploy the newer code again.",
+		);
+	}
+}
+
+/** Brings a database to the newest schema. One that holds nothing yet is left without a table, unless `create`. */
+export function migrate(sql: SqlStorage, migrations: ((sql: SqlStorage) => void)[], create: boolean): boolean {
+	const exists = sql.exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema'").toArray().length > 0;
+	if (!exists && !create) return false;
+	if (!exists) sql.exec("CREATE TABLE schema (version INTEGER NOT NULL); INSERT INTO schema VALUES (0);");
+	const version = sql.exec<{ version: number }>("SELECT version FROM schema").one().version;
+	if (version > migrations.length) throw new NewerDataError(version);
+	for (const step of migrations.slice(version)) step(sql);
+	if (version < migrations.length) sql.exec("UPDATE schema SET version = ?", migrations.length);
+	return true;
+}
+
+export class LimitStore {
+	readonly #sql: SqlStorage;
+	/** Ids that have a row in `entry`. */
+	readonly #rows = new Set<string>();
+	#ready: boolean;
+
+	/** @throws NewerDataError */
+	constructor(sql: SqlStorage) {
+		this.#sql = sql;
+		this.#ready = migrate(sql, MIGRATIONS, false);
+	}
+
+	/** The limit as it was stored; null when there is none. */
+	load(now: At): { identity: Identity; limit: Limit } | null {
+		const row = this.#ready
+			? this.#sql.exec<{ identity: string; state: string }>("SELECT identity, state FROM itself").toArray()[0]
+			: undefined;
+		if (!row) return null;
+		const entries: SavedEntry[] = [];
+		for (const { data } of this.#sql.exec<{ data: string }>("SELECT data FROM entry ORDER BY seq")) {
+			const entry = JSON.parse(data) as SavedEntry;
+			this.#rows.add(entry.id);
+			entries.push(entry);
+		}
+		const state = JSON.parse(row.state) as SavedLimit;
+		return { identity: JSON.parse(row.identity) as Identity, limit: rebuild(state, entries, now, this.recall) };
+	}
+
+	create(identity: Identity, limit: Limit): void {
+		migrate(this.#sql, MIGRATIONS, true);
+		this.#ready = true;
+		this.#rows.clear();
+		this.#sql.exec("DELETE FROM itself; DELETE FROM entry; DELETE FROM ended;");
+		const state = JSON.stringify(saveLimit(limit));
+		this.#sql.exec("INSERT INTO itself (identity, state) VALUES (?, ?)", JSON.stringify(identity), state);
+	}
+
+	/** What is remembered of an ended id. Asked only for ids that a caller chose. */
+	readonly recall = (id: string): Ended | undefined => {
+		if (!this.#ready) return undefined;
+		const row = this.#sql.exec<{ data: string }>("SELECT data FROM ended WHERE id = ?", id).toArray()[0];
+		return row && (JSON.parse(row.data) as Ended);
+	};
+
+	/** Writes what `events` changed, and the limit's own row if anything did. Answers whether anything did. */
+	write(limit: Limit, events: Event[]): boolean {
+		let changed = false;
+		const touched = new Map<string, boolean>();
+		for (const event of events) {
+			if (event.kind === "ended") this.#remember(event.record);
+			if (writesRow(event)) changed = true;
+			if (event.kind !== "configured") touched.set(event.id, writesRow(event) || (touched.get(event.id) ?? false));
+		}
+		for (const [id, written] of touched) {
+			const entry = limit.entries.get(id);
+			if (entry && written) {
+				this.#put(entry, JSON.stringify(saveEntry(limit, entry)));
+			} else if (!entry && this.#rows.delete(id)) {
+				this.#sql.exec("DELETE FROM entry WHERE id = ?", id);
+				changed = true;
+			}
+		}
+		if (changed) this.writeLimit(limit);
+		return changed;
+	}
+
+	writeLimit(limit: Limit): void {
+		this.#sql.exec("UPDATE itself SET state = ?", JSON.stringify(saveLimit(limit)));
+	}
+
+	writeIdentity(identity: Identity): void {
+		this.#sql.exec("UPDATE itself SET identity = ?", JSON.stringify(identity));
+	}
+
+	/** Forgets the ids whose time is over; answers when the next one's is. */
+	purge(now: At): At | null {
+		if (!this.#ready) return null;
+		this.#sql.exec("DELETE FROM ended WHERE until <= ?", now);
+		return this.#sql.exec<{ next: At | null }>("SELECT min(until) AS next FROM ended").one().next;
+	}
+
+	/** After the storage was deleted as a whole. */
+	forget(): void {
+		this.#ready = false;
+		this.#rows.clear();
+	}
+
+	#put({ id, seq }: Entry, data: string): void {
+		if (this.#rows.has(id)) {
+			this.#sql.exec("UPDATE entry SET data = ? WHERE id = ?", data, id);
+			return;
+		}
+		this.#rows.add(id);
+		this.#sql.exec("INSERT INTO entry (id, seq, data) VALUES (?, ?, ?)", id, seq, data);
+	}
+
+	#remember(record: Ended): void {
+		const { id, until } = record;
+		this.#sql.exec("INSERT OR REPLACE INTO ended (id, until, data) VALUES (?, ?, ?)", id, until, JSON.stringify(record));
+	}
+}
+
+/** Whether an event changes what a row must say. Rows of entries that are gone are dropped whatever the event. */
+function writesRow(event: Event): boolean {
+	switch (event.kind) {
+		case "granted":
+			return !event.repeat;
+		case "reserved":
+		case "queued":
+		case "parked":
+		case "renewed":
+		case "moved":
+		case "ended":
+		case "configured":
+			return true;
+		case "denied":
+		case "left":
+		case "gone":
+		case "released":
+		case "doubted":
+		case "vouched":
+			return false;
+		default:
+			return event satisfies never;
+	}
+}

@@ -1,0 +1,104 @@
+/** What a limit looks like from outside: read off its state, never stored. */
+
+import { type DenialCode, type Event, RESERVATION_MS } from "../core/decide.ts";
+import { SLOT } from "../core/level.ts";
+import {
+	activeSlots,
+	decays,
+	type Entry,
+	fits,
+	leasesAfter,
+	type Limit,
+	type Mode,
+	neverFits,
+	positions,
+	retryAfterMs,
+	wallClock,
+} from "../core/limit.ts";
+import { BOUNDS, type LeaseInfo, type LimitSummary, type WaiterInfo } from "../protocol.ts";
+import { type Status, toIso } from "./answers.ts";
+import type { Identity } from "./store.ts";
+
+export function status(name: string, limit: Limit): Status {
+	const { settings } = limit;
+	const active = activeSlots(limit);
+	return {
+		name,
+		limit: settings.limit,
+		activeSlots: active,
+		remaining: Math.max(0, settings.limit - active),
+		enforced: settings.active,
+		slotDecayPerSecond: settings.slotDecayPerSecond,
+		nextSlotMs: nextSlotMs(limit, active),
+	};
+}
+
+/** Until one more whole slot is free. */
+function nextSlotMs(limit: Limit, active: number): number | null {
+	if (!decays(limit) || limit.level.total === 0n) return null;
+	const whole = BigInt(Math.max(0, active - limit.sums.reserved - 1)) * SLOT;
+	return limit.level.reaches(whole) - limit.clock.lastAt;
+}
+
+export function summary(identity: Identity, limit: Limit): LimitSummary {
+	const { name, id, origin, createdAt, updatedAt } = identity;
+	const { limit: capacity, slotDecayPerSecond, active } = limit.settings;
+	const inUse = activeSlots(limit);
+	return {
+		...{ name, id, limit: capacity, slotDecayPerSecond, active, origin },
+		createdAt: toIso(createdAt),
+		updatedAt: toIso(updatedAt),
+		activeSlots: inUse,
+		remaining: Math.max(0, capacity - inUse),
+		leaseCount: limit.sums.leases,
+		waitingCount: limit.queue.size,
+		totals: { ...limit.totals },
+	};
+}
+
+export const leases = (limit: Limit): LeaseInfo[] => [...leasesAfter(limit, 0, BOUNDS.inspectList)].map((entry) => lease(limit, entry));
+
+/** A page of leases in order of arrival; `next` is the arrival number of the last one. */
+export function leasesPage(limit: Limit, after: number, count: number): { leases: LeaseInfo[]; next: string | null } {
+	const entries = [...leasesAfter(limit, after, count + 1)];
+	const page = entries.slice(0, count);
+	const last = page.at(-1);
+	return {
+		leases: page.map((entry) => lease(limit, entry)),
+		next: entries.length > count && last ? String(last.seq) : null,
+	};
+}
+
+function lease(limit: Limit, entry: Entry): LeaseInfo {
+	const { id, slots, holder, since, expiresAt } = entry;
+	return { id, slots, holder, since: toIso(wallClock(limit, since)), expiresAt: toIso(wallClock(limit, expiresAt)) };
+}
+
+export function waiting(limit: Limit): WaiterInfo[] {
+	const infos: WaiterInfo[] = [];
+	for (const [{ id, slots, holder, since }, position] of positions(limit)) {
+		if (infos.length === BOUNDS.inspectList) break;
+		infos.push({ id, slots, holder, since: toIso(wallClock(limit, since)), position });
+	}
+	return infos;
+}
+
+/** How a request that does not wait would be refused now; null: it would be granted. */
+export function refusal(limit: Limit, id: string, slots: number, mode: Mode): Extract<Event, { kind: "denied" }> | null {
+	const refuse = (code: DenialCode, retryMs: number) =>
+		({ kind: "denied", id, code, position: limit.sums.standing + 1, retryAfterMs: retryMs }) as const;
+	const never = neverFits(limit, slots, mode);
+	if (never) return refuse(never, 0);
+	if (!limit.settings.active || (limit.sums.standing === 0 && fits(limit, slots))) return null;
+	return refuse("denied", retryAfterMs(limit, slots, RESERVATION_MS));
+}
+
+/** The event that answers the command of this id: the last one that speaks of it, book-keeping aside. */
+export function answerTo(events: Event[], id: string): Exclude<Event, { kind: "configured" | "ended" | "moved" }> | undefined {
+	for (let index = events.length - 1; index >= 0; index -= 1) {
+		const event = events[index] as Event;
+		if (event.kind === "configured" || event.kind === "ended" || event.kind === "moved") continue;
+		if (event.id === id) return event;
+	}
+	return undefined;
+}
