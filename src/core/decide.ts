@@ -252,7 +252,7 @@ class Turn {
 		if (past) {
 			const repeat = past.kind === "receipt" && past.print === request.print;
 			if (!repeat) return this.#deny(request.id, "id_in_use", request.slots);
-			this.#say({ kind: "granted", id: request.id, slots: past.slots, enforced: true, expiresAt: null, waitedMs: 0, repeat });
+			this.#say({ kind: "granted", id: request.id, slots: past.slots, enforced: past.enforced, expiresAt: null, waitedMs: 0, repeat });
 			return;
 		}
 		const never = neverFits(limit, request.slots, request.mode);
@@ -354,7 +354,9 @@ class Turn {
 		if (entry.mode === "rate_limit" && (state === "leased" || !entry.enforced)) {
 			if (entry.enforced) level.pour(entry.slots);
 			this.#sayGranted(entry, false);
-			return this.#end(entry, "receipt");
+			this.#end(entry, "receipt");
+			entry.state = state; // The record is dead; whoever still looks at it must not see a waiter.
+			return;
 		}
 		entry.state = state;
 		entry.expiresAt = this.#now + entry.leaseMs;
@@ -371,8 +373,8 @@ class Turn {
 		const entry = this.#limit.entries.get(id);
 		const past = entry ? undefined : this.#recall(id);
 		if (past?.kind === "receipt") {
-			const { slots } = past;
-			return this.#say({ kind: "granted", id, slots, enforced: true, expiresAt: null, waitedMs: 0, repeat: true });
+			const { slots, enforced } = past;
+			return this.#say({ kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
 		}
 		if (!entry || entry.state === "waiting") return this.#say({ kind: "gone", id });
 		if (entry.state !== "reserved") return this.#grantAgain(entry);
@@ -428,7 +430,7 @@ class Turn {
 			this.#say({ kind: "left", id, why: "cancelled" });
 		} else if (by === "caller" && !this.#recall(id)) {
 			// The request may still be on its way: it must not be granted to a caller that has gone.
-			this.#remember({ id, kind: "cancelled", print: "", slots: 0, until: this.#now + REMEMBER_MS });
+			this.#remember({ id, kind: "cancelled", print: "", slots: 0, enforced: false, until: this.#now + REMEMBER_MS });
 		}
 		this.#say({ kind: "released", id, slots: 0, by });
 	}
@@ -485,7 +487,7 @@ class Turn {
 		const entry = this.#limit.entries.get(id);
 		if (!entry) return;
 		if (entry.state === "waiting" && inTurn(entry)) this.#stand(entry, "away");
-		else if (entry.held && isGranted(entry) && !entry.claimed) this.#giveBack(entry, "caller");
+		else if (entry.held && isGranted(entry)) this.#giveBack(entry, "caller");
 	}
 
 	// ------------------------------------------------------------------------------------- several names
@@ -498,7 +500,7 @@ class Turn {
 			if (entry) {
 				this.#end(entry, "cancelled");
 				this.#say({ kind: "left", id, why: "cancelled" });
-			} else if (!past) this.#remember({ id, kind: "cancelled", print: "", slots: 0, until: this.#now + REMEMBER_MS });
+			} else if (!past) this.#remember({ id, kind: "cancelled", print: "", slots: 0, enforced: false, until: this.#now + REMEMBER_MS });
 		}
 		this.#say({ kind: "vouched", id, committed });
 	}
@@ -581,11 +583,11 @@ class Turn {
 	#end(entry: Entry, kind: Ended["kind"]): void {
 		if (kind === "receipt" && this.#limit.level.owned(entry.id) > 0n) this.#sayMoved(this.#limit.level.disown(entry.id));
 		this.#forget(entry);
-		const { id, print, slots } = entry;
+		const { id, print, slots, enforced } = entry;
 		// One of several names is remembered even so: its peers may ask whether it committed.
 		if (kind === "receipt" && !entry.remember && entry.wants === "lease") return;
 		const until = this.#now + (kind === "receipt" ? REMEMBER_RECEIPT_MS : REMEMBER_MS);
-		this.#remember({ id, kind, print, slots, until });
+		this.#remember({ id, kind, print, slots, enforced, until });
 	}
 
 	/** Removes an entry, with whatever it holds, without remembering it. */
@@ -618,8 +620,14 @@ class Turn {
 	}
 
 	#recall(id: string): Ended | undefined {
-		const past = this.#limit.recall(id);
+		const past = this.#endedNow(id) ?? this.#limit.recall(id);
 		return past && past.until > this.#now ? past : undefined;
+	}
+
+	/** What this very decision has to say of an id; its storage follows later. */
+	#endedNow(id: string): Ended | undefined {
+		const event = this.events.findLast((each) => each.kind === "ended" && each.id === id);
+		return event?.kind === "ended" ? event.record : undefined;
 	}
 
 	#remember(record: Ended): void {

@@ -93,6 +93,7 @@ export interface Ended {
 	kind: "lease" | "receipt" | "cancelled";
 	print: string;
 	slots: number;
+	enforced: boolean;
 	/** When it is forgotten. */
 	until: At;
 }
@@ -206,7 +207,7 @@ function servedAt(limit: Limit, slots: number, reservationMs: Ms): At {
 		total = left > 0n ? left : 0n;
 		at = until;
 	};
-	const serve = (wanted: number): void => {
+	const serve = (wanted: number, wants: Entry["wants"]): void => {
 		if (wanted > settings.limit - reserved) {
 			// Reservations do not decay: at the latest they lapse.
 			run(at + reservationMs);
@@ -214,13 +215,14 @@ function servedAt(limit: Limit, slots: number, reservationMs: Ms): At {
 		}
 		const excess = total - BigInt(settings.limit - reserved - wanted) * SLOT;
 		if (excess > 0n) run(at + Number((excess + level.rate - 1n) / level.rate));
-		total += BigInt(wanted) * SLOT;
+		if (wants === "lease") total += BigInt(wanted) * SLOT;
+		else reserved += wanted;
 	};
 	for (const entry of queue.values()) {
-		if (entry.standing === "present") serve(entry.slots);
+		if (entry.standing === "present") serve(entry.slots, entry.wants);
 		else if (entry.standing === "resuming" && entry.until > at) run(entry.until);
 	}
-	serve(slots);
+	serve(slots, "lease");
 	return at;
 }
 

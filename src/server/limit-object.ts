@@ -173,8 +173,8 @@ export class LimitObject extends DurableObject<Env> {
 	/** Creates the limit, or replaces its settings. */
 	async configure(settings: Settings): Promise<{ created: boolean; summary: LimitSummary }> {
 		this.#refuseNewer();
-		const created = this.#identity?.alive !== true || this.#identity.origin !== "configured";
-		if (this.#identity?.alive !== true) this.#create("configured", settings);
+		const created = this.#limit === null;
+		if (created) this.#create("configured", settings);
 		await this.#submit({ kind: "configure", settings });
 		this.#owned();
 		return { created, summary: this.#summary() };
@@ -306,6 +306,7 @@ export class LimitObject extends DurableObject<Env> {
 				}
 				const { events, wakeAt } = decide(limit, job.command, now);
 				this.#wakeAt = wakeAt;
+				this.#store?.remember(events);
 				const status = this.#status();
 				for (const event of events) {
 					all.push(event);

@@ -104,12 +104,16 @@ export class LimitStore {
 		return row && (JSON.parse(row.data) as Ended);
 	};
 
-	/** Writes what `events` changed, and the limit's own row if anything did. Answers whether anything did. */
+	/** Writes the ids that ended, so that the next decision of the same commit recalls them. */
+	remember(events: Event[]): void {
+		for (const event of events) if (event.kind === "ended") this.#remember(event.record);
+	}
+
+	/** Writes what else `events` changed, and the limit's own row if anything did. Answers whether anything did. */
 	write(limit: Limit, events: Event[]): boolean {
 		let changed = false;
 		const touched = new Map<string, boolean>();
 		for (const event of events) {
-			if (event.kind === "ended") this.#remember(event.record);
 			if (writesRow(event)) changed = true;
 			if (event.kind !== "configured") touched.set(event.id, writesRow(event) || (touched.get(event.id) ?? false));
 		}
