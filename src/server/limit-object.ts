@@ -61,6 +61,7 @@ export class LimitObject extends DurableObject<Env> {
 	#identity: Identity | null = null;
 	#limit: Limit | null = null;
 
+	#usedAt: At = 0;
 	#jobs: Job[] = [];
 	#writing = false;
 	#wakeAt: At | null = null;
@@ -91,7 +92,8 @@ export class LimitObject extends DurableObject<Env> {
 		if (!loaded) return;
 		this.#identity = loaded.identity;
 		if (loaded.identity.alive) this.#limit = loaded.limit;
-		this.#purgeAt = Date.now();
+		this.#usedAt = loaded.usedAt;
+		this.#purgeAt = this.#store.purgeAt();
 		this.#wakeUp();
 	}
 
@@ -322,8 +324,8 @@ export class LimitObject extends DurableObject<Env> {
 			if (!this.#limit) {
 				durable = true;
 			} else {
-				durable = this.#store?.write(this.#limit, all) ?? false;
-				if (durable && this.#identity) this.#identity.lastUsedAt = now;
+				durable = this.#store?.write(this.#limit, all, now) ?? false;
+				if (durable) this.#usedAt = now;
 				else if (all.length > 0) this.#saveCountersSoon();
 			}
 		});
@@ -360,7 +362,7 @@ export class LimitObject extends DurableObject<Env> {
 	#saveCountersSoon(): void {
 		this.#countersTimer ??= setTimeout(() => {
 			this.#countersTimer = null;
-			if (this.#limit) this.#store?.writeLimit(this.#limit);
+			if (this.#limit) this.#store?.writeLimit(this.#limit, this.#usedAt);
 		}, COUNTERS_MS);
 	}
 
@@ -385,7 +387,7 @@ export class LimitObject extends DurableObject<Env> {
 		if (!identity) return Number.POSITIVE_INFINITY;
 		if (!identity.reported) return now + REPORT_AGAIN_MS;
 		const idle = identity.origin === "policy" ? POLICY_IDLE_MS : identity.origin === "default" ? DEFAULT_IDLE_MS : null;
-		const idleAt = idle === null ? Number.POSITIVE_INFINITY : identity.lastUsedAt + idle;
+		const idleAt = idle === null ? Number.POSITIVE_INFINITY : this.#usedAt + idle;
 		return Math.max(now + COUNTERS_MS, Math.min(idleAt, this.#purgeAt ?? Number.POSITIVE_INFINITY));
 	}
 
@@ -393,7 +395,8 @@ export class LimitObject extends DurableObject<Env> {
 		this.#alarmAt = null;
 		if (this.#newer) return;
 		const now = Date.now();
-		this.#purgeAt = this.#store?.purge(now) ?? null;
+		this.#store?.purge(now);
+		this.#purgeAt = this.#store?.purgeAt() ?? null;
 		if (this.#limit) await this.#submit({ kind: "tick" });
 		if (this.#isUnused(now)) this.#bury();
 		await this.#report();
@@ -402,9 +405,9 @@ export class LimitObject extends DurableObject<Env> {
 
 	/** Whether nobody would miss this limit: nobody configured it, nobody used it for long, and it holds nothing. */
 	#isUnused(now: At): boolean {
-		const { origin, lastUsedAt } = this.#identity ?? { origin: "configured", lastUsedAt: now };
+		const origin = this.#identity?.origin ?? "configured";
 		if (origin === "configured" || !this.#limit || !isIdle(this.#limit)) return false;
-		return now - lastUsedAt >= (origin === "policy" ? POLICY_IDLE_MS : DEFAULT_IDLE_MS);
+		return now - this.#usedAt >= (origin === "policy" ? POLICY_IDLE_MS : DEFAULT_IDLE_MS);
 	}
 
 	// ------------------------------------------------------------------------------ being made, being known
@@ -442,9 +445,10 @@ export class LimitObject extends DurableObject<Env> {
 		this.#limit = createLimit({ limit, slotDecayPerSecond, active }, now, this.#store?.recall ?? (() => undefined));
 		this.#identity = {
 			...{ name: this.#name(), id: crypto.randomUUID(), origin },
-			...{ createdAt: now, updatedAt: now, lastUsedAt: now, alive: true, reported: false },
+			...{ createdAt: now, updatedAt: now, alive: true, reported: false },
 		};
-		this.#store?.create(this.#identity, this.#limit);
+		this.#usedAt = now;
+		this.#store?.create(this.#identity, this.#limit, now);
 		void this.#report();
 	}
 
@@ -487,12 +491,13 @@ export class LimitObject extends DurableObject<Env> {
 		}
 	}
 
+	/** Leaves no storage. All of it happens before the first await, for the name may be used again right after. */
 	async #vanish(): Promise<void> {
 		this.#identity = null;
 		this.#alarmAt = null;
+		this.#purgeAt = null;
 		this.#store?.forget();
-		await this.ctx.storage.deleteAlarm();
-		await this.ctx.storage.deleteAll();
+		await Promise.all([this.ctx.storage.deleteAlarm(), this.ctx.storage.deleteAll()]);
 	}
 
 	#directory() {

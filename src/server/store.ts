@@ -16,7 +16,6 @@ export interface Identity {
 	origin: Origin;
 	createdAt: At;
 	updatedAt: At;
-	lastUsedAt: At;
 	/** False once it was deleted and only waits for the directory to hear of it. */
 	alive: boolean;
 	/** Whether the directory knows what `alive` says. */
@@ -27,7 +26,7 @@ export interface Identity {
 const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 	(sql) => {
 		sql.exec(`
-			CREATE TABLE itself (identity TEXT NOT NULL, state TEXT NOT NULL);
+			CREATE TABLE itself (identity TEXT NOT NULL, state TEXT NOT NULL, used_at INTEGER NOT NULL);
 			CREATE TABLE entry (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, data TEXT NOT NULL);
 			CREATE TABLE ended (id TEXT PRIMARY KEY, until INTEGER NOT NULL, data TEXT NOT NULL);
 			CREATE INDEX ended_until ON ended (until);
@@ -73,9 +72,9 @@ export class LimitStore {
 	}
 
 	/** The limit as it was stored; null when there is none. */
-	load(now: At): { identity: Identity; limit: Limit } | null {
+	load(now: At): { identity: Identity; limit: Limit; usedAt: At } | null {
 		const row = this.#ready
-			? this.#sql.exec<{ identity: string; state: string }>("SELECT identity, state FROM itself").toArray()[0]
+			? this.#sql.exec<{ identity: string; state: string; used_at: At }>("SELECT * FROM itself").toArray()[0]
 			: undefined;
 		if (!row) return null;
 		const entries: SavedEntry[] = [];
@@ -85,16 +84,17 @@ export class LimitStore {
 			entries.push(entry);
 		}
 		const state = JSON.parse(row.state) as SavedLimit;
-		return { identity: JSON.parse(row.identity) as Identity, limit: rebuild(state, entries, now, this.recall) };
+		const identity = JSON.parse(row.identity) as Identity;
+		return { identity, limit: rebuild(state, entries, now, this.recall), usedAt: row.used_at };
 	}
 
-	create(identity: Identity, limit: Limit): void {
+	create(identity: Identity, limit: Limit, usedAt: At): void {
 		migrate(this.#sql, MIGRATIONS, true);
 		this.#ready = true;
 		this.#rows.clear();
 		this.#sql.exec("DELETE FROM itself; DELETE FROM entry; DELETE FROM ended;");
 		const state = JSON.stringify(saveLimit(limit));
-		this.#sql.exec("INSERT INTO itself (identity, state) VALUES (?, ?)", JSON.stringify(identity), state);
+		this.#sql.exec("INSERT INTO itself VALUES (?, ?, ?)", JSON.stringify(identity), state, usedAt);
 	}
 
 	/** What is remembered of an ended id. Asked only for ids that a caller chose. */
@@ -110,7 +110,7 @@ export class LimitStore {
 	}
 
 	/** Writes what else `events` changed, and the limit's own row if anything did. Answers whether anything did. */
-	write(limit: Limit, events: Event[]): boolean {
+	write(limit: Limit, events: Event[], now: At): boolean {
 		let changed = false;
 		const touched = new Map<string, boolean>();
 		for (const event of events) {
@@ -126,22 +126,26 @@ export class LimitStore {
 				changed = true;
 			}
 		}
-		if (changed) this.writeLimit(limit);
+		if (changed) this.writeLimit(limit, now);
 		return changed;
 	}
 
-	writeLimit(limit: Limit): void {
-		this.#sql.exec("UPDATE itself SET state = ?", JSON.stringify(saveLimit(limit)));
+	writeLimit(limit: Limit, usedAt: At): void {
+		this.#sql.exec("UPDATE itself SET state = ?, used_at = ?", JSON.stringify(saveLimit(limit)), usedAt);
 	}
 
 	writeIdentity(identity: Identity): void {
 		this.#sql.exec("UPDATE itself SET identity = ?", JSON.stringify(identity));
 	}
 
-	/** Forgets the ids whose time is over; answers when the next one's is. */
-	purge(now: At): At | null {
+	/** Forgets the ids whose time is over. */
+	purge(now: At): void {
+		if (this.#ready) this.#sql.exec("DELETE FROM ended WHERE until <= ?", now);
+	}
+
+	/** When the next id's time is over; null: none is remembered. */
+	purgeAt(): At | null {
 		if (!this.#ready) return null;
-		this.#sql.exec("DELETE FROM ended WHERE until <= ?", now);
 		return this.#sql.exec<{ next: At | null }>("SELECT min(until) AS next FROM ended").one().next;
 	}
 
