@@ -269,7 +269,7 @@ export const missingStatus = (name: string): LimitStatus => ({
 export function unknownLimits(names: string[]): Problem {
 	const list = names.map((name) => `"${name}"`).join(", ");
 	const does = names.length === 1 ? "No limit has the name" : "No limits have the names";
-	return problem("unknown_limit", `${does} ${list}: configure it, or leave \`strict\` out.`, { "violated-policies": names });
+	return problem("unknown_limit", `${does} ${list}: configure it first, with PUT /v1/limits/{name}.`, { "violated-policies": names });
 }
 
 /** Whether a commit was the first of its request. */

@@ -1,0 +1,82 @@
+/**
+ * The Worker as one file, and what `wrangler.toml` says about it.
+ *
+ * In a checkout both are read from the sources each time, which takes a tenth of a second. Where the sources
+ * are absent, the result of `npm run build` in `dist/worker/` stands in for them.
+ */
+
+import { existsSync } from "node:fs";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { StartError } from "./errors.ts";
+
+/** Everything workerd has to know about a Worker. */
+export interface WorkerBundle {
+	/** One ES module without imports, but for `cloudflare:*` and `node:*`. */
+	code: string;
+	compatibilityDate: string;
+	compatibilityFlags: string[];
+	/** The Durable Object classes, each with the name of its binding. */
+	objects: { binding: string; className: string }[];
+}
+
+/** The part of `wrangler.toml` that is read here; wrangler itself checks the rest. */
+interface WranglerToml {
+	main: string;
+	compatibility_date: string;
+	compatibility_flags?: string[];
+	durable_objects?: { bindings?: { name: string; class_name: string }[] };
+}
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+const ownConfig = path.join(root, "wrangler.toml");
+const builtFolder = path.join(root, "dist/worker");
+
+/** The Worker of this checkout or package, or with `config` the one that another `wrangler.toml` describes. */
+export async function loadWorker(config?: string): Promise<WorkerBundle> {
+	if (config !== undefined) return bundleWorker(path.resolve(config));
+	if (existsSync(path.join(root, "src/server"))) return bundleWorker(ownConfig);
+	if (!existsSync(path.join(builtFolder, "worker.js"))) {
+		throw new StartError(`No Worker to run: neither ${path.join(root, "src/server")} nor ${builtFolder} exists.`);
+	}
+	const settings = JSON.parse(await readFile(path.join(builtFolder, "worker.json"), "utf8"));
+	return { ...settings, code: await readFile(path.join(builtFolder, "worker.js"), "utf8") };
+}
+
+/** Writes what `loadWorker` falls back to where there are no sources. */
+export async function buildWorker(): Promise<void> {
+	const { code, ...settings } = await bundleWorker(ownConfig);
+	await mkdir(builtFolder, { recursive: true });
+	await writeFile(path.join(builtFolder, "worker.js"), code);
+	await writeFile(path.join(builtFolder, "worker.json"), `${JSON.stringify(settings, null, "\t")}\n`);
+}
+
+async function bundleWorker(configPath: string): Promise<WorkerBundle> {
+	// Imported here, because a package without its sources has no need of them.
+	const [{ build }, { parse }] = await Promise.all([import("esbuild"), import("smol-toml")]);
+	const config = parse(await readFile(configPath, "utf8")) as unknown as WranglerToml;
+	const result = await build({
+		entryPoints: [path.resolve(path.dirname(configPath), config.main)],
+		bundle: true,
+		write: false,
+		format: "esm",
+		target: "esnext",
+		// The same choices as wrangler makes, so that what runs here is what is deployed.
+		conditions: ["workerd", "worker", "browser"],
+		external: ["cloudflare:*", "node:*"],
+		loader: { ".html": "text", ".txt": "text", ".sql": "text" },
+		logLevel: "silent",
+	});
+	const file = result.outputFiles[0];
+	if (file === undefined) throw new Error(`Bundling ${configPath} made no file`);
+	return {
+		code: file.text,
+		compatibilityDate: config.compatibility_date,
+		compatibilityFlags: config.compatibility_flags ?? [],
+		objects: (config.durable_objects?.bindings ?? []).map((one) => ({
+			binding: one.name,
+			className: one.class_name,
+		})),
+	};
+}

@@ -1,0 +1,134 @@
+/**
+ * One server per data folder: two would each keep their own count of the same slots.
+ *
+ * Every contender first writes a file of its own, under a name that is never used twice, and then looks at
+ * the others. Of two that start at once at least one sees the other, whatever the order; and as a file is
+ * only ever removed when its owner is gone, a lock left behind by `kill -9` is cleared without a race.
+ *
+ * Processes on other machines or in other containers are not seen; a folder belongs on a local disk anyway.
+ */
+
+import { randomUUID } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { StartError, systemErrorCode } from "./errors.ts";
+
+/** A process, told apart from a later one that got the same number. */
+interface ProcessMark {
+	pid: number;
+	/** When it began, in the kernel's own unit; null where the system does not tell. */
+	began: string | null;
+}
+
+interface LockContent {
+	server: ProcessMark;
+	/** The runtime under the server, which outlives it by an instant when the server is killed. */
+	runtime: ProcessMark | null;
+}
+
+/** A data folder held by this process. */
+export interface FolderLock {
+	/** Records the runtime, so that a successor waits until that is gone as well. */
+	setRuntime(pid: number): void;
+	release(): void;
+}
+
+const PREFIX = "server-";
+const SUFFIX = ".lock";
+/** How long a runtime without its server is given to end; its watcher needs a few milliseconds. */
+const ORPHAN_MS = 3_000;
+
+/** Takes the folder, or says who has it. */
+export async function lockFolder(folder: string): Promise<FolderLock> {
+	const own = `${PREFIX}${process.pid}-${randomUUID()}${SUFFIX}`;
+	const file = path.join(folder, own);
+	const content: LockContent = { server: mark(process.pid), runtime: null };
+	writeLock(file, content);
+	try {
+		for (const name of readdirSync(folder)) {
+			if (name !== own && name.startsWith(PREFIX) && name.endsWith(SUFFIX)) {
+				await clearOrRefuse(folder, name);
+			}
+		}
+	} catch (error) {
+		rmSync(file, { force: true });
+		throw error;
+	}
+	return {
+		setRuntime(pid) {
+			content.runtime = mark(pid);
+			writeLock(file, content);
+		},
+		release: () => rmSync(file, { force: true }),
+	};
+}
+
+async function clearOrRefuse(folder: string, name: string): Promise<void> {
+	const file = path.join(folder, name);
+	const other = readLock(file);
+	if (other === undefined) return;
+	const giveUpAt = Date.now() + ORPHAN_MS;
+	while (!isAlive(other.server) && other.runtime !== null && isAlive(other.runtime) && Date.now() < giveUpAt) {
+		await sleep(20);
+	}
+	for (const one of [other.server, other.runtime]) {
+		if (one === null || !isAlive(one)) continue;
+		throw new StartError(
+			`The data folder ${folder} is in use by another Headgate server (process ${one.pid}). ` +
+				"Stop that one first, or choose another folder with --data.",
+		);
+	}
+	rmSync(file, { force: true });
+}
+
+/** Written aside and moved into place, so that no reader sees half a file. */
+function writeLock(file: string, content: LockContent): void {
+	const aside = `${file}.new`;
+	writeFileSync(aside, JSON.stringify(content));
+	renameSync(aside, file);
+}
+
+/** Undefined when its owner has just removed it. */
+function readLock(file: string): LockContent | undefined {
+	try {
+		return JSON.parse(readFileSync(file, "utf8"));
+	} catch (error) {
+		if (systemErrorCode(error) === "ENOENT") return undefined;
+		// An empty file is what a loss of power leaves of one; its owner did not survive that either.
+		if (error instanceof SyntaxError) return { server: { pid: 0, began: null }, runtime: null };
+		throw error;
+	}
+}
+
+function mark(pid: number): ProcessMark {
+	return { pid, began: kernelRecord(pid)?.began ?? null };
+}
+
+function isAlive(one: ProcessMark): boolean {
+	if (one.pid === 0) return false;
+	try {
+		process.kill(one.pid, 0);
+	} catch (error) {
+		// EPERM: it is there, and belongs to somebody else.
+		if (systemErrorCode(error) === "ESRCH") return false;
+	}
+	// Where the system keeps no such records, the number alone has to do.
+	if (!existsSync("/proc/self/stat")) return true;
+	const record = kernelRecord(one.pid);
+	// A zombie has ended and only waits for its parent to take notice, which some containers never do.
+	return record !== undefined && record.state !== "Z" && (one.began === null || one.began === record.began);
+}
+
+/** Fields 3 and 22 of `/proc/<pid>/stat`; the name before them may hold spaces and brackets, so it is cut off first. */
+function kernelRecord(pid: number): { state: string; began: string } | undefined {
+	try {
+		const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+		const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+		return { state: fields[0] ?? "", began: fields[19] ?? "" };
+	} catch (error) {
+		const code = systemErrorCode(error);
+		if (code === "ENOENT" || code === "ESRCH") return undefined;
+		throw error;
+	}
+}

@@ -1,0 +1,54 @@
+/** `HEADGATE_TOKENS`: the JSON list of who may call, with a digest in place of each token. */
+
+import { createHash, randomBytes } from "node:crypto";
+import { StartError } from "./errors.ts";
+
+export const SCOPES = ["use", "read", "admin"] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** One entry of the list. */
+export interface TokenEntry {
+	/** Who it is, for people; tells entries apart when one has to be taken back. */
+	name: string;
+	/** SHA-256 of the token, in hex. Tokens are long and random, so a plain digest cannot be searched. */
+	sha256: string;
+	scope: Scope;
+	/** Only names that begin with this; absent for all. */
+	prefix?: string;
+}
+
+/** A new token, shown once, and the entry that lets it in. */
+export function newToken(name: string, scope: Scope, prefix: string | undefined): { token: string; entry: TokenEntry } {
+	const token = `hg_${randomBytes(32).toString("base64url")}`;
+	const sha256 = createHash("sha256").update(token).digest("hex");
+	return { token, entry: { name, sha256, scope, ...(prefix === undefined ? {} : { prefix }) } };
+}
+
+/** Refuses a list that the Worker would refuse, before a server is started that lets nobody in. */
+export function checkTokens(json: string): TokenEntry[] {
+	const problem = (what: string) =>
+		new StartError(`HEADGATE_TOKENS ${what}. Make an entry with: npm run token -- --name ci --scope use`, 2);
+	let list: unknown;
+	try {
+		list = JSON.parse(json);
+	} catch {
+		// The parser's own message quotes the text, which may be a token put here by mistake.
+		throw problem("is not JSON");
+	}
+	if (!Array.isArray(list)) throw problem("is not a list");
+	for (const [index, entry] of list.entries()) {
+		const at = `entry ${index + 1}`;
+		if (typeof entry !== "object" || entry === null) throw problem(`${at} is not an object`);
+		if (typeof entry.name !== "string") throw problem(`${at} has no name`);
+		if (typeof entry.sha256 !== "string" || !/^[0-9a-f]{64}$/i.test(entry.sha256)) {
+			throw problem(`${at} (${entry.name}) has no sha256 of 64 hexadecimal digits`);
+		}
+		if (!SCOPES.includes(entry.scope)) {
+			throw problem(`${at} (${entry.name}) has a scope other than ${SCOPES.join(", ")}`);
+		}
+		if (entry.prefix !== undefined && typeof entry.prefix !== "string") {
+			throw problem(`${at} (${entry.name}) has a prefix that is not a string`);
+		}
+	}
+	return list;
+}

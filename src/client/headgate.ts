@@ -1,0 +1,276 @@
+/** The public calls. */
+
+import type {
+	LimitInfo,
+	LimitSummary,
+	LimitsPage,
+	Problem,
+	Receipt as ReceiptRecord,
+	Released,
+	Renewed,
+	Settings,
+	Slots,
+} from "../protocol.ts";
+import { ConcurrencySlotAcquisitionError, isLeaseLostError } from "./errors.ts";
+import { type AcquireOptions, isEnforced, Lease } from "./lease.ts";
+import { type HeadgateOptions, Transport } from "./transport.ts";
+import { obtain, type WaitOptions } from "./wait.ts";
+
+/** The limits to take slots of: one name, several, or slots per name. Names are de-duplicated; none: nothing is asked. */
+export type Names = string | readonly string[] | Slots;
+
+/** What runs while the slots are held. `lease.signal` tells when to stop. */
+export type Work<T> = (lease: Lease) => T | PromiseLike<T>;
+
+/** Options of a request that never waits. */
+export type TryOptions = Omit<AcquireOptions, "timeoutSeconds" | "maxRetries">;
+
+/** The slots, or why not. */
+export type Attempt = { lease: Lease; denied: null } | { lease: null; denied: Problem };
+
+/** What `rateLimit` answers with. Nothing is held: the slots come back by themselves. */
+export interface Receipt extends ReceiptRecord {
+	/** Whether every limit that was asked for counted the slots; see `Lease.enforced`. */
+	enforced: boolean;
+}
+
+/** A lease by its id and its names: a `Lease`, or what became of it as JSON. */
+export interface LeaseReference {
+	id: string;
+	names: Names;
+}
+
+/** Ends a call early. */
+export interface CallOptions {
+	signal?: AbortSignal | undefined;
+}
+
+/**
+ * A Headgate service: named limits, shared by every program that knows them.
+ *
+ * Most callers want `concurrency` with a function, and `rateLimit`.
+ *
+ * @example
+ * import { Headgate } from "headgate";
+ *
+ * const gate = new Headgate({ url: "https://limits.example.workers.dev", token: "secret" });
+ * await gate.concurrency("database", async () => {
+ * 	// At most as many run here at once, anywhere, as the limit "database" has slots.
+ * });
+ */
+export class Headgate {
+	readonly #transport: Transport;
+
+	/** @throws TypeError when there is no valid `url` and no `binding`. */
+	constructor(options: HeadgateOptions) {
+		this.#transport = new Transport(options);
+	}
+
+	/**
+	 * Holds slots of all the limits while `work` runs, and answers with its value. Waits in line for the slots, first
+	 * come, first served; takes all or none. The slots are given back before this settles, whatever the work does.
+	 *
+	 * The work is never abandoned: when the lease is lost or `signal` aborts, `lease.signal` aborts, and this settles
+	 * when the work does. Work that ends with an `AbortError` because its lease was lost rejects with `LeaseLostError`.
+	 *
+	 * @throws AcquireConcurrencySlotTimeoutError after `timeoutSeconds` without the slots.
+	 * @throws ConcurrencySlotAcquisitionError when the slots are refused.
+	 * @throws HeadgateUnreachableError when the service cannot be reached (`onError`).
+	 * @throws whatever the work throws, and the reason of `signal`.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * const report = await gate.concurrency(["database", "reports"], { timeoutSeconds: 30 }, async (lease) => {
+	 * 	const response = await fetch("https://example.com/report", { signal: lease.signal });
+	 * 	return response.text();
+	 * });
+	 */
+	concurrency<T>(names: Names, work: Work<T>): Promise<T>;
+	concurrency<T>(names: Names, options: AcquireOptions | undefined, work: Work<T>): Promise<T>;
+	/**
+	 * The same as `acquire`, for `await using`.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * {
+	 * 	await using lease = await gate.concurrency("database", { occupy: 2 });
+	 * 	console.log(lease.id, lease.expiresAt);
+	 * } // Given back here.
+	 */
+	concurrency(names: Names, options?: AcquireOptions): Promise<Lease>;
+	concurrency<T>(
+		names: Names,
+		options: AcquireOptions | Work<T> | undefined = {},
+		work?: Work<T>,
+	): Promise<T> | Promise<Lease> {
+		if (typeof options === "function") return this.#run(names, {}, options);
+		return work ? this.#run(names, options, work) : this.#acquire(names, options, true);
+	}
+
+	/**
+	 * Takes slots and answers with the lease, which is renewed until it is released. Throws as `concurrency` does.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * const lease = await gate.acquire({ database: 1, memory: 4 }, { holder: "nightly import" });
+	 * await lease.release();
+	 */
+	acquire(names: Names, options: AcquireOptions = {}): Promise<Lease> {
+		return this.#acquire(names, options, true);
+	}
+
+	/**
+	 * Takes slots if they are free now, and never waits in line. A denial is an answer here, with all its details; other
+	 * refusals are thrown as by `concurrency`.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * const { lease, denied } = await gate.tryAcquire("exports");
+	 * if (lease) await lease.release();
+	 * else console.log(`busy, again in ${denied.retryAfterSeconds} s`);
+	 */
+	async tryAcquire(names: Names, options: TryOptions = {}): Promise<Attempt> {
+		try {
+			return { lease: await this.#acquire(names, { ...options, maxRetries: 0 }, true), denied: null };
+		} catch (error) {
+			if (error instanceof ConcurrencySlotAcquisitionError && error.code === "denied") {
+				return { lease: null, denied: error.problem };
+			}
+			throw error;
+		}
+	}
+
+	/**
+	 * Takes slots that come back by themselves, at the limit's `slotDecayPerSecond`; waits in line until they fit, and
+	 * holds nothing. Throws as `concurrency` does; a limit without decay is refused.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * await gate.rateLimit("openai", { occupy: 3 });
+	 */
+	async rateLimit(names: Names, options: WaitOptions = {}): Promise<Receipt> {
+		const slots = slotsOf(names, options.occupy);
+		options.signal?.throwIfAborted();
+		const asked = Object.keys(slots).length > 0;
+		const grant = asked ? await obtain(this.#transport, { ...options, slots, mode: "rate_limit" }) : null;
+		options.signal?.throwIfAborted();
+		const { id, names: taken, waitedSeconds, limits } = grant?.record ?? { ...NOTHING, id: crypto.randomUUID() };
+		return { id, names: taken, waitedSeconds, limits, enforced: isEnforced(limits) };
+	}
+
+	/**
+	 * Renews a lease that another program holds; a `Lease` of this library renews itself. `leaseSeconds` counts from
+	 * now; default: the length that it was acquired with.
+	 * @throws HeadgateError with code `lease_gone` when it has ended.
+	 */
+	renew(lease: LeaseReference, options: CallOptions & { leaseSeconds?: number | undefined } = {}): Promise<Renewed> {
+		const { id, names } = lease;
+		return this.#transport.call("POST", "/v1/renew", { id, names, leaseSeconds: options.leaseSeconds }, options);
+	}
+
+	/** Gives back a lease by its id and names. Answers with the slots given back: 0 when there was nothing left. */
+	release(lease: LeaseReference, options: CallOptions = {}): Promise<Released> {
+		const { id, names } = lease;
+		return this.#transport.call("POST", "/v1/release", { id, names }, options);
+	}
+
+	/**
+	 * Creates a limit, or replaces its settings. Left out: no decay, active.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * await gate.configure("database", { limit: 20 });
+	 * await gate.configure("openai", { limit: 100, slotDecayPerSecond: 100 / 60 });
+	 */
+	configure(name: string, settings: Pick<Settings, "limit"> & Partial<Settings>, options: CallOptions = {}): Promise<LimitSummary> {
+		return this.#transport.call("PUT", pathOf(name), settings, options);
+	}
+
+	/**
+	 * Shows a limit: settings, slots in use, who holds and who waits.
+	 * @throws HeadgateError with code `unknown_limit` when it does not exist.
+	 */
+	inspect(name: string, options: CallOptions = {}): Promise<LimitInfo> {
+		return this.#transport.call("GET", pathOf(name), undefined, options);
+	}
+
+	/**
+	 * All limits, or those whose names start with `prefix`, in the order of their names; read page by page.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * for await (const limit of gate.limits({ prefix: "login:" })) console.log(limit.name, limit.activeSlots);
+	 */
+	async *limits(options: CallOptions & { prefix?: string | undefined } = {}): AsyncGenerator<LimitSummary, void, void> {
+		const query = new URLSearchParams(options.prefix ? { prefix: options.prefix } : {});
+		for (;;) {
+			const page: LimitsPage = await this.#transport.call("GET", `/v1/limits?${query}`, undefined, options);
+			yield* page.limits;
+			if (page.next === null) return;
+			query.set("after", page.next);
+		}
+	}
+
+	async #acquire(names: Names, options: AcquireOptions, idle: boolean): Promise<Lease> {
+		const slots = slotsOf(names, options.occupy);
+		options.signal?.throwIfAborted();
+		const asked = Object.keys(slots).length > 0;
+		const grant = asked ? await obtain(this.#transport, { ...options, slots, mode: "concurrency" }) : null;
+		const lease = new Lease(this.#transport, options, grant, idle);
+		if (!options.signal?.aborted) return lease;
+		// The caller left at the instant of the grant: nobody will release this lease.
+		await lease[Symbol.asyncDispose]();
+		throw options.signal.reason;
+	}
+
+	async #run<T>(names: Names, options: AcquireOptions, work: Work<T>): Promise<T> {
+		// While the work runs the renewing keeps the process alive: it may be waiting for nothing else.
+		const lease = await this.#acquire(names, options, false);
+		try {
+			options.signal?.throwIfAborted();
+			return await work(lease);
+		} catch (error) {
+			const reason: unknown = lease.signal.reason;
+			const byAbort = error instanceof Error && error.name === "AbortError";
+			throw byAbort && isLeaseLostError(reason) ? reason : error;
+		} finally {
+			await lease[Symbol.asyncDispose]();
+		}
+	}
+}
+
+const NOTHING: Omit<ReceiptRecord, "id"> = { names: {}, waitedSeconds: 0, limits: [] };
+
+/** Slots per name, whichever way they were said. A name that appears in `occupy` alone is a mistake. */
+function slotsOf(names: Names, occupy: number | Slots = 1): Slots {
+	const own = typeof names === "object" && !Array.isArray(names) ? (names as Slots) : {};
+	const all = typeof names === "string" ? [names] : Array.isArray(names) ? (names as string[]) : Object.keys(own);
+	const each = typeof occupy === "object" ? occupy : {};
+	const rest = typeof occupy === "object" ? 1 : occupy;
+	for (const name of Object.keys(each)) {
+		if (!all.includes(name)) throw new TypeError(`"occupy" speaks of "${name}", which is not among the names.`);
+	}
+	const of = (slots: Slots, name: string): number | undefined => (Object.hasOwn(slots, name) ? slots[name] : undefined);
+	// From entries, because a limit may be called "__proto__".
+	return Object.fromEntries(all.map((name) => [name, of(own, name) ?? of(each, name) ?? rest]));
+}
+
+function pathOf(name: string): string {
+	// A URL has no place for these two: they would be read as a folder, even when escaped.
+	if (name === "." || name === ".." || name === "") throw new TypeError(`A limit cannot be called "${name}".`);
+	return `/v1/limits/${encodeURIComponent(name)}`;
+}

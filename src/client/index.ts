@@ -1,0 +1,97 @@
+/**
+ * The client of Headgate: hold slots while work runs (`concurrency`), or take slots that come back by themselves
+ * (`rateLimit`). Runs wherever `fetch` does: Node 20 or later, Workers, Deno, Bun and browsers.
+ */
+
+import type { AcquireOptions, Lease } from "./lease.ts";
+import { Headgate, type Names, type Receipt, type Work } from "./headgate.ts";
+import type { WaitOptions } from "./wait.ts";
+
+export type {
+	Code,
+	DeniedLimit,
+	LeaseInfo,
+	LimitInfo,
+	LimitStatus,
+	LimitSummary,
+	Problem,
+	Released,
+	Renewed,
+	Settings,
+	Slots,
+	Totals,
+	WaiterInfo,
+} from "../protocol.ts";
+export {
+	AcquireConcurrencySlotTimeoutError,
+	ConcurrencySlotAcquisitionError,
+	HeadgateError,
+	HeadgateUnreachableError,
+	isAcquisitionError,
+	isHeadgateError,
+	isLeaseLostError,
+	isTimeoutError,
+	isUnreachableError,
+	LeaseLostError,
+} from "./errors.ts";
+export {
+	type Attempt,
+	type CallOptions,
+	Headgate,
+	type LeaseReference,
+	type Names,
+	type Receipt,
+	type TryOptions,
+	type Work,
+} from "./headgate.ts";
+export type { AcquireOptions, Lease } from "./lease.ts";
+export type { HeadgateOptions } from "./transport.ts";
+export type { WaitOptions } from "./wait.ts";
+
+/** Where a service that was started on this machine listens. */
+const LOCAL_URL = "http://127.0.0.1:8787";
+
+let shared: Headgate | undefined;
+
+/** The gate of this process's environment, made at the first call. */
+function defaultGate(): Headgate {
+	const { process } = globalThis as { process?: { env?: Record<string, string | undefined> } };
+	const { HEADGATE_URL, HEADGATE_TOKEN } = process?.env ?? {};
+	shared ??= new Headgate({ url: HEADGATE_URL || LOCAL_URL, token: HEADGATE_TOKEN });
+	return shared;
+}
+
+/**
+ * `Headgate.concurrency` on the gate that the environment names: `HEADGATE_URL` (default `http://127.0.0.1:8787`) and
+ * `HEADGATE_TOKEN`, read at the first call.
+ *
+ * @example
+ * import { concurrency } from "headgate";
+ *
+ * await concurrency("database", { occupy: 1, timeoutSeconds: 30 }, async (lease) => {
+ * 	await fetch("https://example.com/query", { signal: lease.signal });
+ * });
+ */
+export function concurrency<T>(names: Names, work: Work<T>): Promise<T>;
+export function concurrency<T>(names: Names, options: AcquireOptions | undefined, work: Work<T>): Promise<T>;
+export function concurrency(names: Names, options?: AcquireOptions): Promise<Lease>;
+export function concurrency<T>(
+	names: Names,
+	options?: AcquireOptions | Work<T>,
+	work?: Work<T>,
+): Promise<T> | Promise<Lease> {
+	const gate = defaultGate();
+	if (typeof options === "function") return gate.concurrency(names, options);
+	return work ? gate.concurrency(names, options, work) : gate.concurrency(names, options);
+}
+
+/**
+ * `Headgate.rateLimit` on the gate that the environment names; see `concurrency`.
+ *
+ * @example
+ * import { rateLimit } from "headgate";
+ *
+ * await rateLimit("openai", { occupy: 3 });
+ */
+export const rateLimit = (names: Names, options?: WaitOptions): Promise<Receipt> =>
+	defaultGate().rateLimit(names, options);

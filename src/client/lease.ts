@@ -1,0 +1,196 @@
+/** Slots that are held: renewed while they are needed, and given back once. */
+
+import type { Lease as LeaseRecord, LimitStatus, Released, Renewed, Slots } from "../protocol.ts";
+import { HeadgateError, LeaseLostError } from "./errors.ts";
+import { pause, within } from "./timers.ts";
+import { ANSWER_MS, backoffMs, Interruption, silence, type Transport } from "./transport.ts";
+import type { Grant, WaitOptions } from "./wait.ts";
+
+/** Options of `concurrency` and `acquire`. */
+export interface AcquireOptions extends WaitOptions {
+	/**
+	 * How long the slots stay taken when this program is not heard of any more: 1 to 86,400. The lease is renewed at a
+	 * third of it for as long as it is held. Default 60.
+	 */
+	leaseSeconds?: number | undefined;
+	/**
+	 * When the lease is lost while it is held: taken back by an operator, or not renewed in time because the service
+	 * could not be reached. `"abort"`: `lease.signal` aborts with a `LeaseLostError`. `"continue"`: the work goes on
+	 * without its slots, `lease.enforced` turns false, and `onWarning` is told. Default `"abort"`.
+	 */
+	onLeaseLost?: "abort" | "continue" | undefined;
+	/** Ends the waiting, and aborts `lease.signal` while the slots are held. */
+	signal?: AbortSignal | undefined;
+}
+
+const LEASE_SECONDS = 60;
+/** Renewed after this part of its length, a lease outlives two renewals that hang, and many that fail. */
+const RENEW_AT = 1 / 3;
+/** The part of its length after which one try of a renewal is given up. */
+const RENEW_PATIENCE = 1 / 4;
+/** Longest time for giving back: work that is done does not wait for a service that is gone. */
+const RELEASE_MS = 5_000;
+const RELEASE_ATTEMPTS = 4;
+
+/**
+ * Slots, held until `release()`; `await using` releases them at the end of the block. A lease that nobody releases
+ * is renewed for as long as its program runs.
+ *
+ * As JSON it is what `gate.renew` and `gate.release` take, so that another program can give it back.
+ */
+export class Lease {
+	/** Made by the client; names the lease everywhere. */
+	readonly id: string;
+	/** Slots held of each limit. Names that were skipped, because they do not exist, are not in it. */
+	readonly names: Slots;
+	/** The limits as they were at the grant. */
+	readonly limits: readonly LimitStatus[];
+	/** How long the slots took to come. */
+	readonly waitedSeconds: number;
+	/** Aborts when the lease is lost (`onLeaseLost`), or when the signal given by the caller does. Pass it to the work. */
+	readonly signal: AbortSignal;
+	readonly #transport: Transport;
+	readonly #control = new AbortController();
+	readonly #options: AcquireOptions;
+	readonly #leaseMs: number;
+	/** Ends the renewing. */
+	readonly #stop = new AbortController();
+	#expiresAt: string | null = null;
+	#enforced: boolean;
+	/** When the slots come back unless renewed, by our own clock, and never later than by the service's. */
+	#endsAt = 0;
+	#releasing: Promise<void> | undefined;
+
+	/**
+	 * Without a grant it holds nothing. `idle`: the lease alone does not keep the process alive.
+	 * @internal
+	 */
+	constructor(transport: Transport, options: AcquireOptions, grant: Grant | null, idle: boolean) {
+		const record = grant?.record as LeaseRecord | undefined;
+		this.id = record?.id ?? crypto.randomUUID();
+		this.names = record?.names ?? {};
+		this.limits = record?.limits ?? [];
+		this.waitedSeconds = record?.waitedSeconds ?? 0;
+		this.signal = this.#control.signal;
+		this.#transport = transport;
+		this.#options = options;
+		this.#leaseMs = (options.leaseSeconds ?? LEASE_SECONDS) * 1_000;
+		this.#enforced = isEnforced(this.limits);
+		options.signal?.addEventListener("abort", this.#onCallerAbort);
+		if (!grant || !record || !this.#holds()) return;
+		this.#expiresAt = record.expiresAt;
+		this.#endsAt = performance.now() + this.#leaseMs;
+		void this.#keep(grant.sound, idle);
+	}
+
+	/** When the slots come back unless the lease is renewed (ISO 8601); null when it holds nothing. */
+	get expiresAt(): string | null {
+		return this.#expiresAt;
+	}
+
+	/**
+	 * Whether every limit that was asked for holds the work back. False when one of them is switched off or does not
+	 * exist, when the service could not be reached (`onError: "open"`), when the lease was lost, and without names.
+	 */
+	get enforced(): boolean {
+		return this.#enforced;
+	}
+
+	/**
+	 * Gives the slots back; done when the service has them. Once is enough: later calls give back nothing more.
+	 * @throws HeadgateUnreachableError when it could not be reached; the slots come back at `expiresAt`.
+	 */
+	release(): Promise<void> {
+		this.#releasing ??= this.#release();
+		return this.#releasing;
+	}
+
+	/** Releases. Does not throw, so that it hides no error of the work; `onWarning` is told if it fails. */
+	async [Symbol.asyncDispose](): Promise<void> {
+		try {
+			await this.release();
+		} catch (error) {
+			this.#transport.warn(`the lease ${this.id} could not be released; it ends by itself`, error);
+		}
+	}
+
+	/** What `gate.renew` and `gate.release` take. */
+	toJSON(): { id: string; names: Slots; expiresAt: string | null } {
+		return { id: this.id, names: this.names, expiresAt: this.#expiresAt };
+	}
+
+	readonly #onCallerAbort = (): void => this.#control.abort(this.#options.signal?.reason);
+
+	#holds(): boolean {
+		return Object.keys(this.names).length > 0;
+	}
+
+	async #release(): Promise<void> {
+		this.#stop.abort();
+		this.#options.signal?.removeEventListener("abort", this.#onCallerAbort);
+		if (!this.#holds()) return;
+		const { id, names } = this;
+		const over = new AbortController();
+		const options = { signal: over.signal, attempts: RELEASE_ATTEMPTS };
+		const call = this.#transport.call<Released>("POST", "/v1/release", { id, names }, options);
+		try {
+			await within(call, RELEASE_MS, undefined, silence(RELEASE_MS));
+		} catch (error) {
+			over.abort();
+			this.#releasing = undefined; // It may be tried again.
+			throw error instanceof Interruption ? this.#transport.unreachable(1, error) : error;
+		}
+	}
+
+	/** Renews until it is released or lost. */
+	async #keep(sound: Promise<boolean>, idle: boolean): Promise<void> {
+		try {
+			const first = pause(this.#leaseMs * RENEW_AT, this.#stop.signal, idle);
+			const stands = await Promise.race([sound, first.then(() => false)]);
+			if (!stands) await this.#renew(idle);
+			for (;;) {
+				await pause(this.#endsAt - this.#leaseMs * (1 - RENEW_AT) - performance.now(), this.#stop.signal, idle);
+				await this.#renew(idle);
+			}
+		} catch (error) {
+			if (!this.#stop.signal.aborted) this.#lose(error);
+		}
+	}
+
+	/** Renews once, trying until the lease ends. */
+	async #renew(idle: boolean): Promise<void> {
+		const { id, names } = this;
+		const leaseSeconds = this.#leaseMs / 1_000;
+		const patienceMs = Math.min(ANSWER_MS, this.#leaseMs * RENEW_PATIENCE);
+		let last: unknown = new Error("it was not renewed in time");
+		for (let failures = 1; ; failures++) {
+			const askedAt = performance.now();
+			const leftMs = this.#endsAt - askedAt;
+			if (leftMs <= 0) throw last;
+			const options = { signal: this.#stop.signal, answerMs: Math.min(patienceMs, leftMs) };
+			try {
+				const renewed = await this.#transport.once<Renewed>("POST", "/v1/renew", { id, names, leaseSeconds }, options);
+				this.#expiresAt = renewed.expiresAt;
+				this.#endsAt = askedAt + this.#leaseMs; // The service counted from later.
+				return;
+			} catch (error) {
+				// Everything but "gone" may pass, such as a token that is being replaced.
+				if (this.#stop.signal.aborted || (error instanceof HeadgateError && error.code === "lease_gone")) throw error;
+				last = error;
+			}
+			const pauseMs = backoffMs(failures, last instanceof Interruption ? last : undefined);
+			await pause(Math.min(pauseMs, this.#endsAt - performance.now()), this.#stop.signal, idle);
+		}
+	}
+
+	#lose(cause: unknown): void {
+		this.#enforced = false;
+		const error = new LeaseLostError(this.id, this.names, cause);
+		if (this.#options.onLeaseLost === "continue") this.#transport.warn("work goes on without its slots", error);
+		else this.#control.abort(error);
+	}
+}
+
+/** Whether all of these limits count. */
+export const isEnforced = (limits: readonly LimitStatus[]): boolean =>
+	limits.length > 0 && limits.every((limit) => limit.enforced);

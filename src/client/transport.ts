@@ -1,0 +1,194 @@
+/**
+ * Requests and their answers: where the service is, what a failure means, and when it is worth another try.
+ */
+
+import type { Code, Problem } from "../protocol.ts";
+import { HeadgateError, HeadgateUnreachableError } from "./errors.ts";
+import { pause, within } from "./timers.ts";
+
+/** How to reach the service. */
+export interface HeadgateOptions {
+	/**
+	 * Where the service is, such as `https://limits.example.workers.dev`; a path is kept, a closing slash does not
+	 * matter. With `binding` it is only a name, and may be left out.
+	 */
+	url?: string | URL | undefined;
+	/** Sent as a bearer token. */
+	token?: string | undefined;
+	/** A Workers service binding to the service, used instead of the network. */
+	binding?: { fetch(request: Request): Promise<Response> } | undefined;
+	/** Used instead of the global `fetch`. */
+	fetch?: ((url: string, init: RequestInit) => Promise<Response>) | undefined;
+	/** Sent with every request. */
+	headers?: Record<string, string> | undefined;
+	/**
+	 * Told what happened when nobody is there to catch it: a release that failed (its slots come back when the lease
+	 * ends), a lease lost with `onLeaseLost: "continue"`, work that runs without its limit (`onError: "open"`).
+	 * Default: `console.warn`.
+	 */
+	onWarning?: ((message: string, cause: unknown) => void) | undefined;
+}
+
+/** Longest wait for the beginning of an answer; the service answers at once, also when the caller is to wait. */
+export const ANSWER_MS = 10_000;
+/** Tries of a call before the service counts as unreachable. */
+export const ATTEMPTS = 3;
+/** Longest pause made because the service asked for it, unless it knows us; the caller can make a longer one better. */
+export const PAUSE_MAX_MS = 5_000;
+
+/** No answer, or none in earnest: worth another try. */
+export class Interruption extends Error {
+	/** Of the service's own making, if it answered at all. */
+	readonly problem: Problem | undefined;
+	/** When to try again, if it said so. */
+	readonly retryAfterMs: number;
+
+	constructor(message: string, cause?: unknown, problem?: Problem, retryAfterMs = 0) {
+		super(message, { cause });
+		this.problem = problem;
+		this.retryAfterMs = retryAfterMs;
+	}
+}
+
+/** The pause before another try: 100 ms, doubling to 1 s, less a random part; at least what the service asked for. */
+export function backoffMs(failures: number, interruption: Interruption | undefined): number {
+	const ms = Math.min(1_000, 100 * 2 ** (failures - 1)) * (1 - Math.random() / 2);
+	return interruption?.retryAfterMs ? interruption.retryAfterMs + ms : ms;
+}
+
+export interface CallOptions {
+	/** Ends the call. */
+	signal?: AbortSignal | undefined;
+	/** Tries, the first included. Default 3. */
+	attempts?: number;
+	/** Longest time for each try. Default 10 s. */
+	answerMs?: number;
+}
+
+export class Transport {
+	readonly url: string;
+	readonly warn: (message: string, cause: unknown) => void;
+	readonly #send: (url: string, init: RequestInit) => Promise<Response>;
+	readonly #headers: Record<string, string>;
+
+	constructor(options: HeadgateOptions) {
+		const { binding, fetch: send, token } = options;
+		this.url = parseUrl(options.url ?? (binding ? "https://headgate" : undefined));
+		if (binding) this.#send = (url, init) => binding.fetch(new Request(url, init));
+		else this.#send = send ?? ((url, init) => fetch(url, init));
+		this.#headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+		this.warn = options.onWarning ?? ((message, cause) => console.warn(`headgate: ${message}`, cause));
+	}
+
+	/** One try, without a time limit. Throws `Interruption` if another makes sense, and `HeadgateError` if not. */
+	async open(method: string, path: string, body: unknown, accept: string, signal: AbortSignal): Promise<Response> {
+		const headers = { ...this.#headers, Accept: accept };
+		const init: RequestInit = { method, headers, signal };
+		if (body !== undefined) {
+			init.body = JSON.stringify(body);
+			init.headers = { ...headers, "Content-Type": "application/json" };
+		}
+		let response: Response;
+		try {
+			response = await this.#send(this.url + path, init);
+		} catch (error) {
+			throw new Interruption("the connection failed", error);
+		}
+		if (response.ok) return response;
+		const { problem, ours } = await readProblem(response);
+		throw failure(problem, ours, Number(response.headers.get("Retry-After") ?? 0));
+	}
+
+	/** One try of a call. Answers with the body. */
+	async once<T>(method: string, path: string, body: unknown, options: CallOptions = {}): Promise<T> {
+		const { signal, answerMs = ANSWER_MS } = options;
+		const attempt = new AbortController();
+		const read = async (): Promise<T> => {
+			const response = await this.open(method, path, body, "application/json", attempt.signal);
+			return parseAnswer(await readText(response)) as T;
+		};
+		try {
+			return await within(read(), answerMs, signal, silence(answerMs));
+		} catch (error) {
+			attempt.abort();
+			throw error;
+		}
+	}
+
+	/** A call that may be repeated, as every call of this service may. Answers with the body. */
+	async call<T>(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<T> {
+		const { signal, attempts = ATTEMPTS } = options;
+		for (let failures = 1; ; failures++) {
+			signal?.throwIfAborted();
+			try {
+				return await this.once<T>(method, path, body, options);
+			} catch (error) {
+				if (signal?.aborted || !(error instanceof Interruption)) throw error;
+				const pauseMs = backoffMs(failures, error);
+				if (failures >= attempts || pauseMs > PAUSE_MAX_MS) throw this.unreachable(failures, error);
+				await pause(pauseMs, signal);
+			}
+		}
+	}
+
+	unreachable(attempts: number, last: Interruption): HeadgateUnreachableError {
+		return new HeadgateUnreachableError(this.url, attempts, last.cause ?? last);
+	}
+}
+
+/** What a problem is to its caller: worth another try, or final. `headerSeconds` is what `Retry-After` says. */
+export function failure(problem: Problem, ours = true, headerSeconds = 0): Interruption | HeadgateError {
+	const error = new HeadgateError(problem);
+	const passing = problem.status >= 500 || problem.status === 408 || (problem.status === 429 && !ours);
+	if (!passing) return error;
+	const seconds = problem.retryAfterSeconds ?? headerSeconds;
+	// Retry-After may be a date, which is no number here: it would need a clock that we do not trust.
+	return new Interruption("it answered", error, ours ? problem : undefined, seconds > 0 ? seconds * 1_000 : 0);
+}
+
+export const silence = (ms: number) => (): Interruption => new Interruption(`silence for ${ms / 1_000} s`);
+
+/** Reads a JSON object. What is none comes from something between us and the service. */
+export function parseAnswer(text: string): object {
+	let value: unknown;
+	try {
+		value = JSON.parse(text);
+	} catch (error) {
+		throw new Interruption(`not an answer of Headgate: ${text.slice(0, 100)}`, error);
+	}
+	if (typeof value === "object" && value !== null) return value;
+	throw new Interruption(`not an answer of Headgate: ${text.slice(0, 100)}`);
+}
+
+async function readText(response: Response): Promise<string> {
+	try {
+		return await response.text();
+	} catch (error) {
+		throw new Interruption("the connection broke", error);
+	}
+}
+
+/** The problem in an answer; `ours` is false when something else answered, such as a proxy. */
+async function readProblem(response: Response): Promise<{ problem: Problem; ours: boolean }> {
+	const text = await readText(response);
+	if (response.headers.get("Content-Type")?.includes("json")) {
+		const problem = parseAnswer(text) as Partial<Problem>;
+		if (problem.code && problem.status) return { problem: problem as Problem, ours: true };
+	}
+	const { status, statusText } = response;
+	const codes: Record<number, Code> = { 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed" };
+	const code = codes[status] ?? (status < 500 ? "malformed" : "internal");
+	const detail = `Not an answer of Headgate (is the url right?): ${text.slice(0, 200)}`;
+	return { problem: { type: "about:blank", title: statusText, status, code, detail }, ours: false };
+}
+
+function parseUrl(url: string | URL | undefined): string {
+	const parsed = URL.canParse(url ?? "") ? new URL(url ?? "") : null;
+	if (!parsed || !/^https?:$/.test(parsed.protocol)) {
+		throw new TypeError(`Headgate needs a url such as "https://limits.example.workers.dev", and was given "${url}".`);
+	}
+	if (parsed.username || parsed.password) {
+		throw new TypeError("Headgate takes no user or password in its url; pass the token as `token`.");
+	}
+	return parsed.origin + parsed.pathname.replace(/\/+$/, "");
+}
