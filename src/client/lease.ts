@@ -149,7 +149,8 @@ export class Lease {
 			const stands = await Promise.race([sound, first.then(() => false)]);
 			if (!stands) await this.#renew(idle);
 			for (;;) {
-				await pause(this.#endsAt - this.#leaseMs * (1 - RENEW_AT) - performance.now(), this.#stop.signal, idle);
+				const renewAt = this.#endsAt - this.#leaseMs + this.#leaseMs * RENEW_AT;
+				await pause(renewAt - performance.now(), this.#stop.signal, idle);
 				await this.#renew(idle);
 			}
 		} catch (error) {

@@ -71,9 +71,12 @@ export interface Grant {
 
 type Verdict = Grant | { problem: Problem };
 
-/** Silence that means the connection is dead; a heartbeat comes at least every 15 s. */
+/** Silence that means the connection is dead; far back in line a heartbeat comes every 15 s. */
 const SILENCE_MS = 35_000;
-/** How long a request that the service knows is taken up again, since it was last heard of. */
+/** The first places in line, where a heartbeat comes every second: slots must not be offered to the dead for long. */
+const NEAR = 16;
+const NEAR_SILENCE_MS = 10_000;
+/** How long a request that the service has answered before is taken up again, one failure after the other. */
 const RESUME_MS = 30_000;
 /** A connection that lasted so long was sound, and its end is no reason to slow down. */
 const SOUND_MS = 1_000;
@@ -137,7 +140,7 @@ class Ask {
 	readonly #request: AcquireRequest & { id: string };
 	/** Ends it: the caller or the clock has had enough. */
 	readonly #signal: AbortSignal;
-	#heardAt = 0;
+	#heardAt = -1;
 
 	constructor(transport: Transport, wish: Wish, signal: AbortSignal) {
 		this.#transport = transport;
@@ -151,8 +154,8 @@ class Ask {
 	/** Asks until there is a verdict, resuming after every interruption. 0: without waiting in line. */
 	async verdict(waitSeconds: number): Promise<Verdict> {
 		const waitUntil = performance.now() + waitSeconds * 1_000;
-		this.#heardAt = performance.now();
 		let asks = 0;
+		let failingSince = 0;
 		for (let failures = 0; ; ) {
 			const startedAt = performance.now();
 			asks++;
@@ -170,10 +173,11 @@ class Ask {
 				}
 				if (!(error instanceof Interruption)) throw error;
 				this.heard ||= error.problem !== undefined;
-				failures = this.#heardAt - startedAt > SOUND_MS ? 1 : failures + 1;
+				if (failures === 0 || this.#heardAt > startedAt) failingSince = performance.now();
+				failures = this.#heardAt > startedAt + SOUND_MS ? 1 : failures + 1;
 				const pauseMs = backoffMs(failures, error);
-				const silentMs = performance.now() + pauseMs - this.#heardAt;
-				if (this.heard ? silentMs > RESUME_MS : failures >= ATTEMPTS || pauseMs > PAUSE_MAX_MS) {
+				const failingMs = performance.now() + pauseMs - failingSince;
+				if (this.heard ? failingMs > RESUME_MS : failures >= ATTEMPTS || pauseMs > PAUSE_MAX_MS) {
 					// The limit's own line is full: that is a refusal, not a failure of the service.
 					if (error.problem?.code === "queue_full") return { problem: error.problem };
 					throw this.#transport.unreachable(asks, error);
@@ -187,10 +191,10 @@ class Ask {
 	async withdraw(): Promise<void> {
 		const { id, names } = this.#request;
 		try {
-			await this.#transport.call("POST", "/v1/release", { id, names });
+			await this.#transport.call("POST", "/v1/release", { id, names }, { attempts: this.heard ? ATTEMPTS : 1 });
 		} catch (error) {
-			// Of a service that never answered, the caller is told by another error.
-			if (this.heard) this.#transport.warn(`a request could not be withdrawn, and may hold slots for a lease`, error);
+			// That a service never answered is told by another error.
+			if (this.heard) this.#transport.warn("a request could not be withdrawn, and may hold slots until its lease ends", error);
 		}
 	}
 
@@ -217,8 +221,8 @@ class Ask {
 				const event = parseAnswer(line) as StreamEvent;
 				this.heard = true;
 				this.#heardAt = performance.now();
-				patienceMs = SILENCE_MS;
 				if (event.event === "queued") this.position = event.position;
+				patienceMs = this.position !== null && this.position <= NEAR ? NEAR_SILENCE_MS : SILENCE_MS;
 				if (event.event !== "granted" && event.event !== "denied") continue;
 				const sound = lines.drain(attempt);
 				if (event.event === "granted") return { record: event.lease, sound };
