@@ -314,9 +314,11 @@ class Turn {
 	}
 
 	#wait(entry: Entry, park: boolean): void {
-		this.#limit.queue.set(entry.id, entry);
+		const { queue, sums } = this.#limit;
+		const last = !queue.has(entry.id);
+		queue.set(entry.id, entry);
 		this.#stand(entry, park ? "parked" : "present");
-		const position = positionOf(this.#limit, entry.id);
+		const position = last ? sums.standing + (park ? 1 : 0) : positionOf(this.#limit, entry.id);
 		if (!park) return this.#say({ kind: "queued", id: entry.id, position });
 		this.#say({ kind: "parked", id: entry.id, position, retryAfterMs: retryAfterMs(this.#limit, entry.slots, RESERVATION_MS) });
 	}
