@@ -215,6 +215,8 @@ export interface LimitInfo extends LimitSummary {
 export interface LimitsPage {
 	limits: LimitSummary[];
 	next: string | null;
+	/** Names of this page whose limits could not be asked. */
+	unavailable?: string[];
 }
 
 export interface LeasesPage {

@@ -86,6 +86,7 @@ export class Headgate {
 	 * 	const response = await fetch("https://example.com/report", { signal: lease.signal });
 	 * 	return response.text();
 	 * });
+	 * console.log(report);
 	 */
 	concurrency<T>(names: Names, work: Work<T>): Promise<T>;
 	concurrency<T>(names: Names, options: AcquireOptions | undefined, work: Work<T>): Promise<T>;
@@ -194,7 +195,11 @@ export class Headgate {
 	 * await gate.configure("database", { limit: 20 });
 	 * await gate.configure("openai", { limit: 100, slotDecayPerSecond: 100 / 60 });
 	 */
-	configure(name: string, settings: Pick<Settings, "limit"> & Partial<Settings>, options: CallOptions = {}): Promise<LimitSummary> {
+	configure(
+		name: string,
+		settings: Pick<Settings, "limit"> & Partial<Settings>,
+		options: CallOptions = {},
+	): Promise<LimitSummary> {
 		return this.#transport.call("PUT", pathOf(name), settings, options);
 	}
 

@@ -3,8 +3,8 @@
  * (`rateLimit`). Runs wherever `fetch` does: Node 20 or later, Workers, Deno, Bun and browsers.
  */
 
-import type { AcquireOptions, Lease } from "./lease.ts";
 import { Headgate, type Names, type Receipt, type Work } from "./headgate.ts";
+import type { AcquireOptions, Lease } from "./lease.ts";
 import type { WaitOptions } from "./wait.ts";
 
 export type {

@@ -19,7 +19,12 @@ export function startTimer(ms: number, fire: () => void, idle = false): () => vo
 }
 
 /** Settles as `work` does, unless `ms` pass first (`late` is what it rejects with) or `signal` aborts. */
-export function within<T>(work: Promise<T>, ms: number, signal: AbortSignal | undefined, late: () => Error): Promise<T> {
+export function within<T>(
+	work: Promise<T>,
+	ms: number,
+	signal: AbortSignal | undefined,
+	late: () => Error,
+): Promise<T> {
 	return new Promise<T>((resolve, reject) => {
 		const quit = (): void => settle(() => reject(signal?.reason));
 		const stop = startTimer(ms, () => settle(() => reject(late())));

@@ -176,7 +176,12 @@ async function readProblem(response: Response): Promise<{ problem: Problem; ours
 		if (problem.code && problem.status) return { problem: problem as Problem, ours: true };
 	}
 	const { status, statusText } = response;
-	const codes: Record<number, Code> = { 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed" };
+	const codes: Record<number, Code> = {
+		401: "unauthorized",
+		403: "forbidden",
+		404: "not_found",
+		405: "method_not_allowed",
+	};
 	const code = codes[status] ?? (status < 500 ? "malformed" : "internal");
 	const detail = `Not an answer of Headgate (is the url right?): ${text.slice(0, 200)}`;
 	return { problem: { type: "about:blank", title: statusText, status, code, detail }, ours: false };

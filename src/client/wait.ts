@@ -110,7 +110,8 @@ export async function obtain(transport: Transport, wish: Wish): Promise<Grant | 
 			verdict = await ask.verdict(Math.max(RETRY_MIN_SECONDS, verdict.problem.retryAfterSeconds ?? 0));
 		}
 		if ("record" in verdict) return verdict;
-		if (maxRetries === undefined && timeoutSeconds < Number.POSITIVE_INFINITY && isDenied(verdict)) throw timedOut(verdict.problem);
+		if (maxRetries === undefined && timeoutSeconds < Number.POSITIVE_INFINITY && isDenied(verdict))
+			throw timedOut(verdict.problem);
 		throw new ConcurrencySlotAcquisitionError(slots, verdict.problem);
 	} catch (error) {
 		const unreached = error instanceof HeadgateUnreachableError || (end.signal.aborted && !ask.heard);
@@ -194,7 +195,8 @@ class Ask {
 			await this.#transport.call("POST", "/v1/release", { id, names }, { attempts: this.heard ? ATTEMPTS : 1 });
 		} catch (error) {
 			// That a service never answered is told by another error.
-			if (this.heard) this.#transport.warn("a request could not be withdrawn, and may hold slots until its lease ends", error);
+			if (this.heard)
+				this.#transport.warn("a request could not be withdrawn, and may hold slots until its lease ends", error);
 		}
 	}
 

@@ -1,7 +1,7 @@
 /** The state of a limit as it is stored: plain values, one record for the limit and one for each entry. */
 
 import { Deadlines } from "./deadlines.ts";
-import { RESERVATION_MS, RESUME_MS } from "./decide.ts";
+import { RESERVATION_MS, RESUME_MS } from "./commands.ts";
 import type { At, Band } from "./level.ts";
 import { createLimit, type Entry, inTurn, isLease, decays, type Limit } from "./limit.ts";
 

@@ -1,37 +1,42 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
-import { type Asked, denial, lease, leaseOf, type Outcome, problem } from "./answers.ts";
+import { type Asked, denial, lease, leaseOf, type Outcome, outOfReach } from "./answers.ts";
 import { Coordinator, coreRequest, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
 import type { Env } from "./env.ts";
+import type { Ask } from "./limit-object.ts";
 import { BEAT_MS, withdrawn } from "./line.ts";
 import type { Acquire } from "./requests.ts";
 
 /** After a grant a stream ends this much later; if it breaks before, the grant is undone. */
 const PROBE_MS = 50;
 
-/** Asks, waits if it is to, and answers once. `signal` says that the caller has gone. */
-export async function acquire(env: Env, request: Acquire, signal: AbortSignal): Promise<Verdict> {
-	const [only, ...others] = request.names;
-	if (only && others.length === 0) return acquireOne(env, request, only, signal);
-	return new Coordinator(env, request, signal).run();
+/** What a request needs to know of its caller. */
+export interface Caller {
+	/** Aborts when the caller has gone, where that is noticed at all. */
+	signal(): AbortSignal;
+	/** Lets work go on after the answer, or after the caller has gone. */
+	waitUntil(work: Promise<unknown>): void;
 }
 
-async function acquireOne(
-	env: Env,
-	request: Acquire,
-	[name, slots]: [string, number],
-	signal: AbortSignal,
-): Promise<Verdict> {
+/** Asks, waits if it is to, and answers once. */
+export async function acquire(env: Env, request: Acquire, caller: Caller): Promise<Verdict> {
+	const [only, ...others] = request.names;
+	if (only && others.length === 0) return acquireOne(env, request, only, caller);
+	return new Coordinator(env, request, caller.signal()).run();
+}
+
+async function acquireOne(env: Env, request: Acquire, [name, slots]: [string, number], caller: Caller): Promise<Verdict> {
 	const limit = env.LIMITS.getByName(name);
-	const leave = (): void => void limit.release(request.id, "unheard");
-	if (request.waitMs > 0) signal.addEventListener("abort", leave);
-	try {
-		const answer = await limit.acquire({ request: coreRequest(request, slots), createIfMissing: creates(request) });
-		return "missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
-	} finally {
-		signal.removeEventListener("abort", leave);
+	const ask: Ask = { request: coreRequest(request, slots), createIfMissing: creates(request) };
+	if (request.waitMs > 0) {
+		// A signal is dear, and only a caller that waits has the time to go.
+		const call = crypto.randomUUID();
+		ask.call = call;
+		caller.signal().addEventListener("abort", () => caller.waitUntil(limit.leave(request.id, call)));
 	}
+	const answer = await limit.acquire(ask);
+	return "missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
 }
 
 const creates = ({ createIfMissing, strict }: Acquire): boolean => createIfMissing && !strict;
@@ -62,9 +67,9 @@ function missing(request: Acquire, name: string): Verdict {
 // ---------------------------------------------------------------------------------------------- streams
 
 /** Asks, and answers with a line for everything that happens. */
-export async function acquireStream(env: Env, request: Acquire, waitUntil: (work: Promise<unknown>) => void): Promise<ReadableStream> {
+export async function acquireStream(env: Env, request: Acquire, caller: Caller): Promise<ReadableStream> {
 	const [only, ...others] = request.names;
-	if (!only || others.length > 0) return streamOfSeveral(env, request, waitUntil);
+	if (!only || others.length > 0) return streamOfSeveral(env, request, caller);
 	// The object of the only name makes the stream itself, and so notices its end itself.
 	const [name, slots] = only;
 	const opened = await env.LIMITS.getByName(name).open(
@@ -78,7 +83,7 @@ export async function acquireStream(env: Env, request: Acquire, waitUntil: (work
 }
 
 /** A stream that the Worker writes, while the coordinator collects the names. */
-function streamOfSeveral(env: Env, request: Acquire, waitUntil: (work: Promise<unknown>) => void): ReadableStream {
+function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableStream {
 	const { readable, writable } = new IdentityTransformStream();
 	const out = new LineWriter(writable);
 	const beat = setInterval(() => out.beat(), BEAT_MS);
@@ -89,8 +94,7 @@ function streamOfSeveral(env: Env, request: Acquire, waitUntil: (work: Promise<u
 			await out.write(verdictLine(verdict));
 			if (!verdict.ok) return;
 			if (request.hold) await holdAll(env, verdict.lease, out.gone);
-			else if (await out.isHeard()) return;
-			await releaseAll(env, verdict.lease, request.hold ? "caller" : "unheard");
+			else if (!(await out.isHeard())) await releaseAll(env, verdict.lease, "unheard");
 		} catch (error) {
 			if (out.gone.aborted) return; // Nobody is there to be told; what was set aside lapses.
 			console.error(error);
@@ -100,13 +104,16 @@ function streamOfSeveral(env: Env, request: Acquire, waitUntil: (work: Promise<u
 			await out.close();
 		}
 	};
-	waitUntil(work());
+	caller.waitUntil(work());
 	return readable;
 }
 
-/** Resolves when the caller has gone, or when one of the limits no longer holds its part of the lease. */
-async function holdAll(env: Env, { id, names }: Lease | Receipt, gone: AbortSignal): Promise<void> {
-	const parts = await Promise.all(Object.keys(names).map((name) => env.LIMITS.getByName(name).hold(id)));
+/**
+ * Keeps the parts of a held lease until the caller has gone, or until one of them has ended: then the others end too.
+ * Each limit gives its part back when the last stream that held it is gone, for the caller may have come back already.
+ */
+async function holdAll(env: Env, lease: Lease | Receipt, gone: AbortSignal): Promise<void> {
+	const parts = await Promise.all(Object.keys(lease.names).map((name) => env.LIMITS.getByName(name).hold(lease.id)));
 	const readers = parts.flatMap((part) => (part ? [part.getReader()] : []));
 	const untilEnd = async (reader: ReadableStreamDefaultReader): Promise<void> => {
 		while (!(await reader.read()).done) continue;
@@ -117,6 +124,7 @@ async function holdAll(env: Env, { id, names }: Lease | Receipt, gone: AbortSign
 	});
 	try {
 		if (parts.every((part) => part !== null)) await Promise.race([left, ...readers.map(untilEnd)]);
+		if (!gone.aborted) await releaseAll(env, lease, "caller");
 	} finally {
 		await Promise.allSettled(readers.map((reader) => reader.cancel()));
 	}
@@ -178,8 +186,3 @@ const text = (line: StreamEvent): string => `${JSON.stringify(line)}\n`;
 
 const verdictLine = (verdict: Verdict): StreamEvent =>
 	verdict.ok ? { event: "granted", lease: verdict.lease } : { event: "denied", problem: verdict.problem };
-
-/** A part of the service failed in the middle. What was set aside lapses; ask again. */
-export const outOfReach = () =>
-	problem("overloaded", "A limit did not answer. Nothing was taken; try again in a second.", { retryAfterSeconds: 1 });
-

@@ -1,6 +1,6 @@
 /** From decisions to the wire: leases, denials, problems, and the headers that say how much is left. */
 
-import type { Event } from "../core/decide.ts";
+import type { Event } from "../core/commands.ts";
 import type { At, Ms } from "../core/level.ts";
 import { type Code, type DeniedLimit, type Lease, type LimitStatus, type Problem, type Receipt, STATUS } from "../protocol.ts";
 
@@ -54,6 +54,10 @@ export function problem(code: Code, detail: string, more: Partial<Problem> = {})
 				: "about:blank";
 	return { type, title: TITLES[code], status, code, detail, ...more };
 }
+
+/** A part of the service failed in the middle. What was set aside lapses; ask again. */
+export const outOfReach = (): Problem =>
+	problem("overloaded", "A limit did not answer. Nothing was taken; try again in a second.", { retryAfterSeconds: 1 });
 
 /** What was granted of one name. */
 export interface Granted {

@@ -4,8 +4,8 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
 import { BOUNDS, type LimitSummary, type Problem } from "../protocol.ts";
-import { acquire, acquireStream, outOfReach } from "./acquire.ts";
-import { problem, rateLimitHeaders, toIso } from "./answers.ts";
+import { acquire, acquireStream, type Caller } from "./acquire.ts";
+import { outOfReach, problem, rateLimitHeaders, toIso } from "./answers.ts";
 import { authenticate, forbidden, type Grant, type Scope } from "./auth.ts";
 import { unknownLimits } from "./coordinator.ts";
 import type { Env } from "./env.ts";
@@ -97,10 +97,10 @@ route("/v1/acquire", {
 		const request = accept(requests.parseAcquire(await body(c), stream, crypto.randomUUID()));
 		allow(c, "use", request.names.map(([name]) => name));
 		if (stream) {
-			const lines = await acquireStream(c.env, request, (work) => c.executionCtx.waitUntil(work));
+			const lines = await acquireStream(c.env, request, callerOf(c));
 			return new Response(lines, { headers: { "Content-Type": "application/x-ndjson", "Cache-Control": "no-store" } });
 		}
-		const verdict = await acquire(c.env, request, c.req.raw.signal);
+		const verdict = await acquire(c.env, request, callerOf(c));
 		if (verdict.ok) return c.json(verdict.lease, 200, rateLimitHeaders(verdict.statuses));
 		return answerProblem(c, verdict.problem, rateLimitHeaders(verdict.statuses, verdict.problem.retryAfterSeconds));
 	},
@@ -146,9 +146,13 @@ route("/v1/limits", {
 		allow(c, "read", prefix === "" ? [] : [prefix]);
 		const within = prefix === "" ? c.get("grant").prefix : prefix;
 		const { names, next } = await directory(c).names(within, after, count);
-		const summaries = await Promise.all(names.map((name) => c.env.LIMITS.getByName(name).summary()));
-		const limits: LimitSummary[] = summaries.filter((summary) => summary !== null);
-		return c.json({ limits, next });
+		const answers = await Promise.allSettled(names.map((name) => c.env.LIMITS.getByName(name).summary()));
+		const limits: LimitSummary[] = answers.flatMap((answer) =>
+			answer.status === "fulfilled" && answer.value ? [answer.value] : [],
+		);
+		// One limit that is out of reach does not hide the others, nor itself.
+		const unavailable = names.filter((_, index) => answers[index]?.status === "rejected");
+		return c.json({ limits, next, ...(unavailable.length > 0 && { unavailable }) });
 	},
 });
 
@@ -274,6 +278,11 @@ async function body(c: C): Promise<unknown> {
 		return refuse("malformed", `The body is not JSON: ${why}.`);
 	}
 }
+
+const callerOf = (c: C): Caller => ({
+	signal: () => c.req.raw.signal,
+	waitUntil: (work) => c.executionCtx.waitUntil(work),
+});
 
 const wantsStream = (c: C): boolean => (c.req.header("Accept") ?? "").toLowerCase().includes("application/x-ndjson");
 

@@ -8,10 +8,10 @@
  * in the fixed order, so that it is served in the end and two such requests never wait for each other.
  */
 
-import type { Event } from "../core/decide.ts";
+import type { Event } from "../core/commands.ts";
 import type { Request } from "../core/limit.ts";
 import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
-import { type Asked, denial, type Granted, lease, type Outcome, problem, type Status } from "./answers.ts";
+import { type Asked, denial, type Granted, lease, type Outcome, outOfReach, problem, type Status } from "./answers.ts";
 import type { Env } from "./env.ts";
 import { type Line, lines } from "./lines.ts";
 import type { Acquire } from "./requests.ts";
@@ -50,6 +50,8 @@ export class Coordinator {
 	readonly #reserved = new Map<string, Reserved>();
 	/** Names whose line has a place of this request. */
 	readonly #placed = new Set<string>();
+	/** Ends the wait in one line because the place in another is lost. */
+	#displaced: AbortController | null = null;
 	readonly #skipped: LimitStatus[] = [];
 
 	constructor(env: Env, acquire: Acquire, signal: AbortSignal, progress: Progress = () => undefined) {
@@ -91,6 +93,7 @@ export class Coordinator {
 
 			await this.#letGo(round <= POLITE_ROUNDS ? "" : blocked.name);
 			const answer = await this.#waitFor(blocked.name);
+			if (answer === null) continue;
 			if (answer.event.kind === "reserved" || answer.event.kind === "granted") this.#keep(blocked.name, answer.event, answer.status);
 			else return this.#refuse({ name: blocked.name, event: asBlocked(answer.event), status: answer.status });
 		}
@@ -136,8 +139,8 @@ export class Coordinator {
 		);
 	}
 
-	/** Stands in one line until the verdict. */
-	async #waitFor(name: string): Promise<Outcome> {
+	/** Stands in one line until the verdict; null when another line has lost its place for this request meanwhile. */
+	async #waitFor(name: string): Promise<Outcome | null> {
 		this.#placed.add(name);
 		const opened = await this.#limit(name).open(
 			{ request: this.#request(name, "wait"), createIfMissing: false },
@@ -145,11 +148,14 @@ export class Coordinator {
 			"outcomes",
 		);
 		if ("missing" in opened) throw new Error(`The limit "${name}" was deleted.`);
-		for await (const line of lines(opened, this.#signal)) {
+		const displaced = new AbortController();
+		this.#displaced = displaced;
+		for await (const line of lines(opened, AbortSignal.any([this.#signal, displaced.signal]))) {
 			const place = placeIn(line);
 			if (place !== null) this.#progress(place);
 			if ("event" in line && typeof line.event === "object" && line.event.kind !== "queued") return line as Outcome;
 		}
+		if (displaced.signal.aborted && !this.#signal.aborted) return null;
 		throw new Error(`The limit "${name}" ended the wait without a verdict.`);
 	}
 
@@ -171,7 +177,7 @@ export class Coordinator {
 		if (granted.length < reserved.length) {
 			await this.#undo(answers.flatMap(({ event }, index) => (isNew(event) ? [all[index] as string] : [])));
 			if (this.#acquire.waitMs > 0 && this.#leftMs() > 0) return null;
-			throw new Error("A reservation lapsed before it could be committed.");
+			return { ok: false, problem: outOfReach(), statuses: [] };
 		}
 		this.#reserved.clear();
 		const concurrency = this.#acquire.mode === "concurrency";
@@ -231,7 +237,9 @@ export class Coordinator {
 
 	async #touchAll(): Promise<void> {
 		const names = [...this.#setAside(), ...this.#placed];
-		await Promise.allSettled(names.map((name) => this.#limit(name).touch(this.#acquire.id)));
+		const answers = await Promise.allSettled(names.map((name) => this.#limit(name).touch(this.#acquire.id)));
+		// A place is lost when its limit can no longer grant it, or the caller withdrew: asking again tells which.
+		if (answers.some((answer) => answer.status === "fulfilled" && !answer.value)) this.#displaced?.abort();
 	}
 
 	// -------------------------------------------------------------------------------------------- helpers

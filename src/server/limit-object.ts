@@ -7,7 +7,8 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
-import { type Command, decide, type Event } from "../core/decide.ts";
+import type { Command, Event } from "../core/commands.ts";
+import { decide } from "../core/decide.ts";
 import type { At } from "../core/level.ts";
 import { createLimit, isIdle, type Limit, type Mode, type Request } from "../core/limit.ts";
 import type { LeaseInfo, LimitInfo, LimitPatch, LimitSummary, Settings } from "../protocol.ts";
@@ -21,6 +22,8 @@ import * as views from "./views.ts";
 export interface Ask {
 	request: Request;
 	createIfMissing: boolean;
+	/** Names this call, so that it can leave without the others that wait for the same request. */
+	call?: string;
 }
 
 /** The answer to a request for a limit that does not exist and was not to be created. */
@@ -44,6 +47,10 @@ const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: fa
 const REPORT_AGAIN_MS = 2_000;
 /** Counters of denials alone are written this much later, so that a denial costs no write. */
 const COUNTERS_MS = 1_000;
+/** How long a deleted limit still answers peers that doubt a lease; see `DOUBT_MS`. Then its storage goes. */
+const GRAVE_MS = 10_000;
+/** How often an object whose data is newer than its code wakes to see whether the code has followed. */
+const NEWER_AGAIN_MS = 60_000;
 /** A deadline that a timer watches gets its alarm this much later, as a backstop that is seldom moved. */
 const ALARM_SLACK_MS = 5_000;
 
@@ -163,9 +170,15 @@ export class LimitObject extends DurableObject<Env> {
 		return { ...(await this.#answer({ kind: "release", id, by }, id)), found };
 	}
 
+	/** The caller of a held call has gone: its request leaves the line, or its lease ends, unless it came back. */
+	async leave(id: string, call: string): Promise<void> {
+		if (this.#waiters.leave(id, call) && this.#limit) await this.#submit({ kind: "release", id, by: "unheard" });
+	}
+
 	/** Whether each of these requests committed here. Those that did not never will. */
 	async vouch(ids: string[]): Promise<boolean[]> {
-		if (!this.#exists()) return ids.map(() => false);
+		// A limit that was deleted still knows whom it had granted.
+		if (!this.#exists()) return ids.map((id) => (this.#store?.recall(id)?.kind ?? "cancelled") !== "cancelled");
 		const answers = await Promise.all(ids.map((id) => this.#answer({ kind: "vouch", id }, id)));
 		return answers.map(({ event }) => event.kind === "vouched" && event.committed);
 	}
@@ -230,11 +243,12 @@ export class LimitObject extends DurableObject<Env> {
 
 	// --------------------------------------------------------------------------------- deciding, writing
 
-	async #ask(command: Extract<Command, { request: Request }>, { createIfMissing }: Ask): Promise<Outcome | Missing> {
+	async #ask(command: Extract<Command, { request: Request }>, { createIfMissing, call }: Ask): Promise<Outcome | Missing> {
 		if (!this.#limit && !(await this.#ensure(createIfMissing))) return { missing: true };
 		return new Promise((resolve, reject) => {
 			const hearer: Hearer = {
 				id: command.request.id,
+				call,
 				hear: (event, status) => {
 					if (event.kind === "queued") return;
 					this.#waiters.remove(hearer);
@@ -282,8 +296,11 @@ export class LimitObject extends DurableObject<Env> {
 			this.#jobs = [];
 			try {
 				const { answers, durable } = this.#decideAll(jobs);
-				if (durable) await this.ctx.storage.sync();
-				for (const tell of answers) tell();
+				const committed = durable ? this.ctx.storage.sync() : null;
+				// Calls may be answered now: the output gate lets no answer out before the commit.
+				for (const tell of answers) tell(false);
+				if (committed) await committed;
+				for (const tell of answers) tell(true);
 			} catch (error) {
 				for (const job of [...jobs, ...this.#jobs]) job.failed(error);
 				this.ctx.abort(`A write failed: ${error instanceof Error ? error.message : String(error)}`);
@@ -293,8 +310,8 @@ export class LimitObject extends DurableObject<Env> {
 		this.#writing = false;
 	}
 
-	#decideAll(jobs: Job[]): { answers: (() => void)[]; durable: boolean } {
-		const answers: (() => void)[] = [];
+	#decideAll(jobs: Job[]): { answers: ((ungated: boolean) => void)[]; durable: boolean } {
+		const answers: ((ungated: boolean) => void)[] = [];
 		const doubts: Extract<Event, { kind: "doubted" }>[] = [];
 		let durable = false;
 		const now = Date.now();
@@ -316,8 +333,8 @@ export class LimitObject extends DurableObject<Env> {
 					if (event.kind === "ended") this.#purgeAt ??= event.record.until;
 				}
 				if (job.command.kind === "close") this.#bury();
-				answers.push(() => {
-					this.#waiters.tell(events, status, job.hearer);
+				answers.push((ungated) => {
+					this.#waiters.tell(events, status, job.hearer, ungated);
 					job.answered(events, status);
 				});
 			}
@@ -386,6 +403,7 @@ export class LimitObject extends DurableObject<Env> {
 		const identity = this.#identity;
 		if (!identity) return Number.POSITIVE_INFINITY;
 		if (!identity.reported) return now + REPORT_AGAIN_MS;
+		if (!identity.alive) return identity.updatedAt + GRAVE_MS;
 		const idle = identity.origin === "policy" ? POLICY_IDLE_MS : identity.origin === "default" ? DEFAULT_IDLE_MS : null;
 		const idleAt = idle === null ? Number.POSITIVE_INFINITY : this.#usedAt + idle;
 		return Math.max(now + COUNTERS_MS, Math.min(idleAt, this.#purgeAt ?? Number.POSITIVE_INFINITY));
@@ -393,13 +411,19 @@ export class LimitObject extends DurableObject<Env> {
 
 	override async alarm(): Promise<void> {
 		this.#alarmAt = null;
-		if (this.#newer) return;
+		if (this.#newer) {
+			// The newer code will want to be woken when it is back.
+			await this.ctx.storage.setAlarm(Date.now() + NEWER_AGAIN_MS);
+			return;
+		}
 		const now = Date.now();
 		this.#store?.purge(now);
 		this.#purgeAt = this.#store?.purgeAt() ?? null;
 		if (this.#limit) await this.#submit({ kind: "tick" });
 		if (this.#isUnused(now)) this.#bury();
 		await this.#report();
+		const { alive = true, reported = false, updatedAt = now } = this.#identity ?? {};
+		if (!alive && reported && now >= updatedAt + GRAVE_MS) await this.#vanish();
 		this.#setAlarm(now);
 	}
 
@@ -464,7 +488,7 @@ export class LimitObject extends DurableObject<Env> {
 	#bury(): void {
 		this.#limit = null;
 		if (!this.#identity) return;
-		this.#identity = { ...this.#identity, alive: false, reported: false };
+		this.#identity = { ...this.#identity, alive: false, reported: false, updatedAt: Date.now() };
 		this.#store?.writeIdentity(this.#identity);
 	}
 
@@ -480,8 +504,7 @@ export class LimitObject extends DurableObject<Env> {
 				else await this.#directory().unregister(name);
 				if (this.#identity !== told) continue; // It changed while the directory was being told.
 				told.reported = true;
-				if (alive) this.#store?.writeIdentity(told);
-				else await this.#vanish();
+				this.#store?.writeIdentity(told);
 			}
 		} catch {
 			// The directory is out of reach: the alarm tries again.

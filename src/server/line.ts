@@ -3,7 +3,7 @@
  * server lives, and tells the server, by breaking, that its caller has gone.
  */
 
-import type { Event } from "../core/decide.ts";
+import type { Event } from "../core/commands.ts";
 import { type Entry, type Limit, positions, type Request } from "../core/limit.ts";
 import type { StreamEvent } from "../protocol.ts";
 import { denial, leaseOf, problem, type Status } from "./answers.ts";
@@ -22,6 +22,10 @@ const PROBE_MS = 50;
 export interface Hearer {
 	readonly id: string;
 	hear(event: Event, status: Status): void;
+	/** Written to at once: it must not hear of anything before its commit. Calls are held back by the output gate. */
+	readonly ungated?: boolean;
+	/** Names the call that waits, so that it alone can leave. */
+	readonly call?: string | undefined;
 	/** A beat of the clock, with the place in line; null while holding. */
 	beat?(position: number | null): void;
 }
@@ -84,18 +88,29 @@ export class Waiters {
 		this.#holding.add(hearer);
 	}
 
-	/** Tells the one who asked its answer, and everyone else what became of their requests. */
-	tell(events: Event[], status: Status, asker: Hearer | null): void {
-		const answer = asker && answerTo(events, asker.id);
+	/**
+	 * Tells the one who asked its answer, and everyone else what became of their requests: first those whom the output
+	 * gate holds back until the commit, and, called again after it, the `ungated`.
+	 */
+	tell(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): void {
+		const meant = (hearer: Hearer): boolean => (hearer.ungated ?? false) === ungated;
+		const answer = asker && meant(asker) ? answerTo(events, asker.id) : undefined;
 		if (asker && answer) asker.hear(answer, status);
 		if (this.#byId.size === 0) return;
 		for (const event of events) {
 			if (event.kind === "configured" || !isNews(event)) continue;
 			for (const hearer of [...(this.#byId.get(event.id) ?? [])]) {
-				if (hearer !== asker) hearer.hear(event, status);
+				if (hearer !== asker && meant(hearer)) hearer.hear(event, status);
 			}
 		}
-		if (this.#streams > 0) this.#tellPlaces(NEAR);
+		if (ungated && this.#streams > 0) this.#tellPlaces(NEAR);
+	}
+
+	/** A call that waited is no longer heard; answers whether nobody else waits for its request. */
+	leave(id: string, call: string): boolean {
+		const hearers = this.#byId.get(id);
+		for (const hearer of hearers ?? []) if (hearer.call === call) return this.remove(hearer);
+		return hearers === undefined;
 	}
 
 	#beat(): void {
@@ -125,9 +140,10 @@ function isNews(event: Exclude<Event, { kind: "configured" }>): boolean {
 			return !event.repeat;
 		case "denied":
 			return event.code !== "id_in_use";
+		case "released":
+			return event.by !== "unheard" || event.slots > 0;
 		case "reserved":
 		case "left":
-		case "released":
 			return true;
 		default:
 			return false;
@@ -137,6 +153,7 @@ function isNews(event: Exclude<Event, { kind: "configured" }>): boolean {
 const encoder = new TextEncoder();
 
 export class Line implements Hearer {
+	readonly ungated = true;
 	readonly id: string;
 	readonly readable: ReadableStream;
 	readonly #waiters: Waiters;

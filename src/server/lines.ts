@@ -4,19 +4,18 @@ import type { Outcome } from "./answers.ts";
 
 export type Line = Outcome | { place: number } | { event: "heartbeat" };
 
-/** Yields each line; leaving the loop, or the signal, cancels the stream, and the object notices. */
+/** Yields each line. Leaving the loop, or the signal, ends it and cancels the stream, and the object notices. */
 export async function* lines(stream: ReadableStream, signal: AbortSignal): AsyncGenerator<Line> {
 	const reader = (stream as ReadableStream<Uint8Array>).getReader();
 	const stop = (): void => void reader.cancel(signal.reason);
+	if (signal.aborted) stop();
 	signal.addEventListener("abort", stop);
 	const decoder = new TextDecoder();
 	let text = "";
 	try {
-		signal.throwIfAborted();
 		for (;;) {
 			const { done, value } = await reader.read();
-			signal.throwIfAborted();
-			if (done) return;
+			if (done || signal.aborted) return;
 			text += decoder.decode(value, { stream: true });
 			const parts = text.split("\n");
 			text = parts.pop() ?? "";

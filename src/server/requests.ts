@@ -34,6 +34,7 @@ export interface Acquire {
 	print: string;
 }
 
+const NO_PLACE_IN_A_URL = [".", ".."];
 const FORBIDDEN = /[/%&><\p{Cc}]/u;
 
 /** Why a text cannot be a limit's name, or null. */
@@ -42,6 +43,7 @@ export function nameFault(name: string): string | null {
 	if (length === 0) return "a name has at least one character";
 	if (length > BOUNDS.nameLength) return `a name has at most ${BOUNDS.nameLength} characters, not ${length}`;
 	if (FORBIDDEN.test(name)) return "a name has none of / % & > < and no control characters";
+	if (NO_PLACE_IN_A_URL.includes(name)) return `"${name}" has no place in a URL, so it could never be configured`;
 	// Different broken texts would become one name on their way to the object.
 	if (!name.isWellFormed()) return "a name is well-formed Unicode";
 	return null;
@@ -63,6 +65,25 @@ function checked(fault: (text: string) => string | null) {
 	});
 }
 
+const NOT_AN_OBJECT = "an object from name to slots";
+
+/** An object from name to number, as its entries. Not a record: that would lose a limit called `__proto__`. */
+function perName(number: z.ZodType<number>) {
+	const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
+	return z.custom<Slots>(isObject, NOT_AN_OBJECT).transform((value, context) =>
+		Object.entries(value).map(([name, slots]): [string, number] => {
+			const fault = nameFault(name) ?? number.safeParse(slots, { reportInput: false }).error?.issues[0]?.message;
+			if (fault) context.addIssue({ code: "custom", path: [name], message: fault });
+			return [name, slots];
+		}),
+	);
+}
+
+/** Bounded as names are, by characters and not by UTF-16 units. */
+const partOfName = z
+	.string()
+	.refine((text) => [...text].length <= BOUNDS.nameLength, `at most ${BOUNDS.nameLength} characters`);
+
 const name = checked(nameFault);
 const slots = z.int().min(1).max(BOUNDS.limit);
 const id = z
@@ -72,7 +93,7 @@ const id = z
 const leaseSeconds = z.number().min(BOUNDS.leaseSeconds.min).max(BOUNDS.leaseSeconds.max);
 
 const namesList = z.array(name).min(1, "at least one name").max(10 * BOUNDS.namesPerRequest);
-const namesWithSlots = z.record(name, slots);
+const namesWithSlots = perName(slots);
 const names = z.union([name, namesList, namesWithSlots], {
 	error: "a name, a list of names, or an object from name to slots",
 });
@@ -103,7 +124,7 @@ type AllOf<T> = { [K in keyof T]-?: T[K] | undefined };
 export type CheckedAcquireRequest = Same<AllOf<AcquireRequest>, AllOf<z.input<typeof streamSchema>>>;
 
 // A lease is sent back as it was answered: with fields that are not needed here, and without names if all were skipped.
-const leaseNames = z.union([name, z.array(name), z.record(name, z.number())], {
+const leaseNames = z.union([name, z.array(name), perName(z.number())], {
 	error: "the names of a lease, as it was answered",
 });
 const renewSchema = z.object({ id, names: leaseNames, leaseSeconds: leaseSeconds.optional() });
@@ -134,8 +155,8 @@ const patchSchema = z.strictObject({
 
 const page = (count: number, most: number) => ({ count: z.coerce.number().int().min(1).max(most).default(count) });
 const limitsQuery = z.object({
-	prefix: z.string().max(BOUNDS.nameLength).default(""),
-	after: z.string().max(BOUNDS.nameLength).default(""),
+	prefix: partOfName.default(""),
+	after: partOfName.default(""),
 	...page(DEFAULTS.limitsPage, BOUNDS.limitsPage),
 });
 const leasesQuery = z.object({
@@ -195,7 +216,7 @@ export function parseRelease(body: unknown): Parsed<LeaseRef> {
 }
 
 function leaseRef(
-	parsed: Parsed<{ id: string; names: string | string[] | Slots; leaseSeconds?: number | undefined }>,
+	parsed: Parsed<{ id: string; names: ParsedNames; leaseSeconds?: number | undefined }>,
 ): Parsed<LeaseRef> {
 	if (!parsed.ok) return parsed;
 	const { id, names, leaseSeconds } = parsed.value;
@@ -221,31 +242,35 @@ export function parsePatch(body: unknown): Parsed<LimitPatch> {
 export const parseLimitsQuery = (query: Record<string, string>) => parse(limitsQuery, query);
 export const parseLeasesQuery = (query: Record<string, string>) => parse(leasesQuery, query);
 
+type ParsedNames = string | string[] | [string, number][];
+
 /** Slots per name, each name once, in the order in which every request takes them. */
-function slotsPerName(names: string | string[] | Slots, occupy: number): [string, number][] {
-	const entries: [string, number][] =
-		typeof names === "string"
-			? [[names, occupy]]
-			: Array.isArray(names)
-				? names.map((name) => [name, occupy])
-				: Object.entries(names);
+function slotsPerName(names: ParsedNames, occupy: number): [string, number][] {
+	const list = typeof names === "string" ? [names] : names;
+	const entries = list.map((each): [string, number] => (typeof each === "string" ? [each, occupy] : each));
 	return [...new Map(entries)].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 function parse<T>(schema: z.ZodType<T>, input: unknown): Parsed<T> {
 	const result = schema.safeParse(input, { reportInput: false });
 	if (result.success) return { ok: true, value: result.data };
-	const errors = result.error.issues.flatMap(deepest).map(({ path, message }) => ({
+	const errors = result.error.issues.flatMap(deepest).flatMap(unknownKeys).map(({ path, message }) => ({
 		field: path.map(String).join(".") || "body",
 		message,
 	}));
 	return { ok: false, fault: { code: "invalid", detail: sentence(errors), errors } };
 }
 
+type Complaint = { path: PropertyKey[]; message: string; keys?: string[] };
+
+/** A field that nobody knows is blamed itself, and not the object it was found in. */
+const unknownKeys = ({ path, message, keys }: Complaint): Complaint[] =>
+	keys?.map((key) => ({ path: [...path, key], message: "there is no such field" })) ?? [{ path, message }];
+
 /** Of a union's branches, the one that the caller meant says why: it went deepest, or complained of more than a type. */
-function deepest(issue: z.core.$ZodIssue): { path: PropertyKey[]; message: string }[] {
+function deepest(issue: z.core.$ZodIssue): Complaint[] {
 	if (issue.code !== "invalid_union") return [issue];
-	const meant = issue.errors.find((branch) => branch.some((inner) => inner.path.length > 0 || inner.code !== "invalid_type"));
+	const meant = issue.errors.find((branch) => branch.some((inner) => inner.path.length > 0 || (inner.code !== "invalid_type" && inner.message !== NOT_AN_OBJECT)));
 	if (!meant) return [issue];
 	return meant.map((inner) => ({ path: [...issue.path, ...inner.path], message: inner.message }));
 }

@@ -3,7 +3,7 @@
  * remembered. Written from events; nothing else decides what is stored.
  */
 
-import type { Event } from "../core/decide.ts";
+import type { Event } from "../core/commands.ts";
 import type { At } from "../core/level.ts";
 import type { Ended, Entry, Limit } from "../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../core/saved.ts";
@@ -92,7 +92,7 @@ export class LimitStore {
 		migrate(this.#sql, MIGRATIONS, true);
 		this.#ready = true;
 		this.#rows.clear();
-		this.#sql.exec("DELETE FROM itself; DELETE FROM entry; DELETE FROM ended;");
+		this.#sql.exec("DELETE FROM itself; DELETE FROM entry;");
 		const state = JSON.stringify(saveLimit(limit));
 		this.#sql.exec("INSERT INTO itself VALUES (?, ?, ?)", JSON.stringify(identity), state, usedAt);
 	}

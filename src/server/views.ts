@@ -1,6 +1,6 @@
 /** What a limit looks like from outside: read off its state, never stored. */
 
-import { type DenialCode, type Event, RESERVATION_MS } from "../core/decide.ts";
+import { type DenialCode, type Event, RESERVATION_MS } from "../core/commands.ts";
 import { SLOT } from "../core/level.ts";
 import {
 	activeSlots,

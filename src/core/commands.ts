@@ -1,0 +1,99 @@
+/** What a limit can be told, and what can come of it. */
+
+import type { At, Ms } from "./level.ts";
+import type { Ended, Request, Settings } from "./limit.ts";
+
+/** How long slots stay set aside for a request that collects its other names, since it was last heard of. */
+export const RESERVATION_MS: Ms = 5_000;
+/** How long after its commit a lease of several names asks its peers whether they committed too. */
+export const DOUBT_MS: Ms = 3_000;
+/** Doubts fall due on multiples of this, so that a busy limit asks each peer once for many of them. */
+export const DOUBT_STEP_MS: Ms = 500;
+/** How long a waiter whose connection broke keeps its place. With the time to notice it, under two seconds. */
+export const AWAY_MS: Ms = 750;
+/** How long the line waits, after a restart, for waiters to come back. */
+export const RESUME_MS: Ms = 5_000;
+/** How long an id is remembered after its lease ended. */
+export const REMEMBER_MS: Ms = 300_000;
+/** How long the id of a rate-limit grant is remembered. */
+export const REMEMBER_RECEIPT_MS: Ms = 60_000;
+/** Waiters in line, parked ones included; see BOUNDS.queueLength. */
+export const QUEUE_MAX = 10_000;
+export type Command =
+	/** Takes slots for good, or waits for them. */
+	| { kind: "acquire"; request: Request }
+	/** Sets slots aside for a request of several names, or waits for them. */
+	| { kind: "reserve"; request: Request }
+	/** Makes a reservation a lease, together with its peers. */
+	| { kind: "commit"; id: string; peers: readonly string[] }
+	/**
+	 * Drops a place in line, a reservation, or a commit whose peers failed, without a trace; with `keepPlace`, a
+	 * reservation becomes a parked place again.
+	 */
+	| { kind: "cancel"; id: string; keepPlace: boolean }
+	/** Keeps a reservation or a parked place from lapsing. */
+	| { kind: "touch"; id: string }
+	| { kind: "renew"; id: string; leaseMs: Ms | null }
+	/**
+	 * `unheard`: the caller went before it was answered. A waiter may come back for a moment; a lease ends, unless it
+	 * was asked for again meanwhile.
+	 */
+	| { kind: "release"; id: string; by: "caller" | "operator" | "unheard" }
+	/** The connection of a waiter, or of the holder of a held lease, is gone. */
+	| { kind: "detach"; id: string }
+	/** A peer asks whether this request committed here. Whoever answers no will never commit it. */
+	| { kind: "vouch"; id: string }
+	/** The answer of all peers to a doubt. */
+	| { kind: "settle"; id: string; committed: boolean }
+	| { kind: "configure"; settings?: Partial<Settings>; activeSlots?: number }
+	/** The limit is being deleted: everything ends. */
+	| { kind: "close" }
+	/** Only lets time run; `inspect` reads what is then true. */
+	| { kind: "inspect" }
+	| { kind: "tick" };
+
+/** How slots came back; `lapse`: a reservation that was never committed. */
+export type ReleasedBy = "caller" | "operator" | "unheard" | "expiry" | "abort" | "lapse";
+
+export type DenialCode =
+	| "denied"
+	| "exceeds_limit"
+	| "no_decay"
+	| "id_in_use"
+	| "queue_full"
+	| "unknown_limit";
+
+/** Moments in events are of the caller's clock. */
+export type Event =
+	/** Slots were given. `repeat`: they had been before, and this is the same lease. `expiresAt` is null for a receipt. */
+	| {
+			kind: "granted";
+			id: string;
+			slots: number;
+			enforced: boolean;
+			expiresAt: At | null;
+			waitedMs: Ms;
+			repeat: boolean;
+	  }
+	| { kind: "reserved"; id: string; slots: number; enforced: boolean }
+	| { kind: "queued"; id: string; position: number }
+	| { kind: "parked"; id: string; retryAfterMs: Ms; position: number }
+	| { kind: "denied"; id: string; code: DenialCode; retryAfterMs: Ms; position: number }
+	/** A waiter left the line: it cancelled, or its connection was gone for too long. */
+	| { kind: "left"; id: string; why: "cancelled" | "gone" }
+	| { kind: "renewed"; id: string; expiresAt: At }
+	| { kind: "gone"; id: string }
+	| { kind: "released"; id: string; slots: number; by: ReleasedBy }
+	| { kind: "doubted"; id: string; peers: readonly string[] }
+	| { kind: "vouched"; id: string; committed: boolean }
+	/** An entry changed in a way that its row must follow. */
+	| { kind: "moved"; id: string }
+	/** The id is to be remembered. */
+	| { kind: "ended"; id: string; record: Ended }
+	| { kind: "configured" };
+
+export interface Decision {
+	events: Event[];
+	/** When to decide again though nobody asks, on the caller's clock; null: not before somebody does. */
+	wakeAt: At | null;
+}
