@@ -50,6 +50,9 @@ export interface CallOptions {
  *
  * Most callers want `concurrency` with a function, and `rateLimit`.
  *
+ * Each waiting caller keeps a connection open. A browser opens six to a host that does not speak HTTP/2 (a deployed
+ * Worker does), so let fewer than six wait at once on a page that talks to a local server.
+ *
  * @example
  * import { Headgate } from "headgate";
  *

@@ -199,7 +199,7 @@ export function retryAfterMs(limit: Limit, slots: number, reservationMs: Ms): Ms
 /** Plays the line of a decaying limit forward, each in its turn, to a request for `slots` at its end. */
 function servedAt(limit: Limit, slots: number, reservationMs: Ms): At {
 	const { settings, level, queue } = limit;
-	let at = limit.clock.lastAt;
+	let { at } = level;
 	let { total } = level;
 	let { reserved } = limit.sums;
 	const run = (until: At): void => {
@@ -218,6 +218,8 @@ function servedAt(limit: Limit, slots: number, reservationMs: Ms): At {
 		if (wants === "lease") total += BigInt(wanted) * SLOT;
 		else reserved += wanted;
 	};
+	// While time is being caught up with, the level is still that of an earlier moment.
+	run(limit.clock.lastAt);
 	for (const entry of queue.values()) {
 		if (entry.standing === "present") serve(entry.slots, entry.wants);
 		else if (entry.standing === "resuming" && entry.until > at) run(entry.until);

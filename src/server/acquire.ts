@@ -11,6 +11,9 @@ import type { Acquire } from "./requests.ts";
 /** After a grant a stream ends this much later; if it breaks before, the grant is undone. */
 const PROBE_MS = 50;
 
+/** After one part of a held lease has ended, the others end this much later. */
+const RELEASE_GRACE_MS = 250;
+
 /** What a request needs to know of its caller. */
 export interface Caller {
 	/** Aborts when the caller has gone, where that is noticed at all. */
@@ -23,7 +26,14 @@ export interface Caller {
 export async function acquire(env: Env, request: Acquire, caller: Caller): Promise<Verdict> {
 	const [only, ...others] = request.names;
 	if (only && others.length === 0) return acquireOne(env, request, only, caller);
-	return new Coordinator(env, request, caller.signal()).run();
+	const verdict = new Coordinator(env, request, caller.signal()).run();
+	if (request.waitMs > 0) caller.waitUntil(verdict.then((given) => undoUnheard(env, given, caller.signal()), () => undefined));
+	return verdict;
+}
+
+/** A lease that was granted to a caller who had gone is given back; a failure has been answered already. */
+async function undoUnheard(env: Env, verdict: Verdict, gone: AbortSignal): Promise<void> {
+	if (verdict.ok && gone.aborted) await releaseAll(env, verdict.lease, "unheard");
 }
 
 async function acquireOne(env: Env, request: Acquire, [name, slots]: [string, number], caller: Caller): Promise<Verdict> {
@@ -124,6 +134,8 @@ async function holdAll(env: Env, lease: Lease | Receipt, gone: AbortSignal): Pro
 	});
 	try {
 		if (parts.every((part) => part !== null)) await Promise.race([left, ...readers.map(untilEnd)]);
+		// Its caller may be releasing the parts one by one, and is to be told how much it gave back.
+		if (!gone.aborted) await scheduler.wait(RELEASE_GRACE_MS);
 		if (!gone.aborted) await releaseAll(env, lease, "caller");
 	} finally {
 		await Promise.allSettled(readers.map((reader) => reader.cancel()));

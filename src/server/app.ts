@@ -1,7 +1,6 @@
 /** The routes: who may, what was meant, whom to ask, how it is answered. Nothing is decided here. */
 
 import { type Context, Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
 import { BOUNDS, type LimitSummary, type Problem } from "../protocol.ts";
 import { acquire, acquireStream, type Caller } from "./acquire.ts";
@@ -49,14 +48,6 @@ app.use("/v1/*", async (c, next) => {
 	c.set("grant", who);
 	return next();
 });
-
-app.use(
-	"/v1/*",
-	bodyLimit({
-		maxSize: BOUNDS.bodyBytes,
-		onError: () => refuse("too_large", `A body has at most ${BOUNDS.bodyBytes} bytes.`),
-	}),
-);
 
 app.onError((error, c) => {
 	if (error instanceof Refused) return answerProblem(c, error.problem);
@@ -270,7 +261,7 @@ async function body(c: C): Promise<unknown> {
 	if (type !== undefined && type !== "application/json") {
 		refuse("unsupported_media_type", `Send JSON, with "Content-Type: application/json", and not "${type}".`);
 	}
-	const text = await c.req.text();
+	const text = await boundedText(c.req.raw);
 	try {
 		return JSON.parse(text) as unknown;
 	} catch (error) {
@@ -278,6 +269,22 @@ async function body(c: C): Promise<unknown> {
 		return refuse("malformed", `The body is not JSON: ${why}.`);
 	}
 }
+
+/** The body as text, read no further than its bound. With a declared length nothing is read at all that is too long. */
+async function boundedText(request: Request): Promise<string> {
+	const declared = request.headers.get("Content-Length");
+	if (declared !== null) return Number(declared) > BOUNDS.bodyBytes ? tooLarge() : request.text();
+	const chunks: Uint8Array[] = [];
+	let bytes = 0;
+	for await (const chunk of request.body ?? []) {
+		bytes += chunk.byteLength;
+		if (bytes > BOUNDS.bodyBytes) tooLarge();
+		chunks.push(chunk);
+	}
+	return new Blob(chunks).text();
+}
+
+const tooLarge = (): never => refuse("too_large", `A body has at most ${BOUNDS.bodyBytes} bytes.`);
 
 const callerOf = (c: C): Caller => ({
 	signal: () => c.req.raw.signal,

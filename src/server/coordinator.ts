@@ -70,8 +70,8 @@ export class Coordinator {
 			}
 			return await this.#collect();
 		} catch (error) {
-			// A caller that broke off may be back already under the same id: what it had is left to lapse.
-			if (!this.#signal.aborted) await this.#giveUp();
+			// A caller that broke off may be back already under the same id: its places are left to lapse.
+			await (this.#signal.aborted ? this.#letGo("") : this.#giveUp());
 			if (error instanceof Withdrawn) return { ok: false, problem: error.problem, statuses: [] };
 			throw error;
 		} finally {

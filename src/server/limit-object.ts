@@ -107,7 +107,7 @@ export class LimitObject extends DurableObject<Env> {
 	/** After a restart: connections are gone, and with them the leases that lived by one. */
 	#wakeUp(): void {
 		for (const entry of this.#limit?.entries.values() ?? []) {
-			if (entry.held) this.#run({ kind: "detach", id: entry.id });
+			if (entry.held && entry.state !== "waiting") this.#run({ kind: "detach", id: entry.id });
 		}
 		if (this.#limit) this.#run({ kind: "tick" });
 		void this.#report();
