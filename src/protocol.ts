@@ -235,6 +235,12 @@ export interface PoliciesPage {
 	policies: Policy[];
 }
 
+// ----------------------------------------------------------------------------------------------- tokens
+
+/** What a token allows; each includes those before it. */
+export const SCOPES = ["read", "use", "admin"] as const;
+export type Scope = (typeof SCOPES)[number];
+
 // ----------------------------------------------------------------------------------------------- stream
 
 /** A line of the answer to `POST /v1/acquire` with `Accept: application/x-ndjson`. */

@@ -1,7 +1,8 @@
 /** `npm run token`: makes a token and prints the entry for `HEADGATE_TOKENS` that lets it in. */
 
 import { parseArgs } from "node:util";
-import { newToken, SCOPES, type Scope } from "./tokens.ts";
+import { SCOPES, type Scope } from "../protocol.ts";
+import { newToken } from "./tokens.ts";
 
 const USAGE = `Usage: npm run token -- --name <who> --scope <scope> [--prefix <prefix>]
 

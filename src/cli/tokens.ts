@@ -1,10 +1,8 @@
 /** `HEADGATE_TOKENS`: the JSON list of who may call, with a digest in place of each token. */
 
 import { createHash, randomBytes } from "node:crypto";
+import { SCOPES, type Scope } from "../protocol.ts";
 import { StartError } from "./errors.ts";
-
-export const SCOPES = ["use", "read", "admin"] as const;
-export type Scope = (typeof SCOPES)[number];
 
 /** One entry of the list. */
 export interface TokenEntry {

@@ -55,13 +55,7 @@ export type Command =
 /** How slots came back; `lapse`: a reservation that was never committed. */
 export type ReleasedBy = "caller" | "operator" | "unheard" | "expiry" | "abort" | "lapse";
 
-export type DenialCode =
-	| "denied"
-	| "exceeds_limit"
-	| "no_decay"
-	| "id_in_use"
-	| "queue_full"
-	| "unknown_limit";
+export type DenialCode = "denied" | "exceeds_limit" | "no_decay" | "id_in_use" | "queue_full" | "unknown_limit";
 
 /** Moments in events are of the caller's clock. */
 export type Event =

@@ -133,7 +133,15 @@ class Turn extends Moves {
 		if (past) {
 			const repeat = past.kind === "receipt" && past.print === request.print;
 			if (!repeat) return this.deny(request.id, "id_in_use", request.slots);
-			this.say({ kind: "granted", id: request.id, slots: past.slots, enforced: past.enforced, expiresAt: null, waitedMs: 0, repeat });
+			this.say({
+				kind: "granted",
+				id: request.id,
+				slots: past.slots,
+				enforced: past.enforced,
+				expiresAt: null,
+				waitedMs: 0,
+				repeat,
+			});
 			return;
 		}
 		const never = neverFits(limit, request.slots, request.mode);
@@ -247,7 +255,8 @@ class Turn extends Moves {
 			if (entry) {
 				this.end(entry, "cancelled");
 				this.say({ kind: "left", id, why: "cancelled" });
-			} else if (!past) this.remember({ id, kind: "cancelled", print: "", slots: 0, enforced: false, until: this.now + REMEMBER_MS });
+			} else if (!past)
+				this.remember({ id, kind: "cancelled", print: "", slots: 0, enforced: false, until: this.now + REMEMBER_MS });
 		}
 		this.say({ kind: "vouched", id, committed });
 	}

@@ -158,9 +158,7 @@ export const wallClock = (limit: Limit, at: At): At => at - limit.clock.offsetMs
 
 /** Slots in use, rounded up. */
 export function activeSlots(limit: Limit): number {
-	const held = decays(limit)
-		? Number((limit.level.total + SLOT - 1n) / SLOT)
-		: limit.sums.leased + limit.unleased;
+	const held = decays(limit) ? Number((limit.level.total + SLOT - 1n) / SLOT) : limit.sums.leased + limit.unleased;
 	return held + limit.sums.reserved;
 }
 

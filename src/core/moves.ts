@@ -9,11 +9,11 @@ import {
 	DOUBT_MS,
 	DOUBT_STEP_MS,
 	type Event,
-	type ReleasedBy,
 	REMEMBER_MS,
 	REMEMBER_RECEIPT_MS,
 	RESERVATION_MS,
 	RESUME_MS,
+	type ReleasedBy,
 } from "./commands.ts";
 import { type At, SLOT } from "./level.ts";
 import {
@@ -73,7 +73,12 @@ export class Moves {
 		this.stand(entry, park ? "parked" : "present");
 		const position = last ? sums.standing + (park ? 1 : 0) : positionOf(this.limit, entry.id);
 		if (!park) return this.say({ kind: "queued", id: entry.id, position });
-		this.say({ kind: "parked", id: entry.id, position, retryAfterMs: retryAfterMs(this.limit, entry.slots, RESERVATION_MS) });
+		this.say({
+			kind: "parked",
+			id: entry.id,
+			position,
+			retryAfterMs: retryAfterMs(this.limit, entry.slots, RESERVATION_MS),
+		});
 	}
 
 	/** Changes how a waiter stands, and with it when it is given up. */
@@ -161,7 +166,8 @@ export class Moves {
 		const heldMs = this.now - entry.since;
 		const slots = this.freed(entry);
 		if (entry.enforced && by !== "abort") {
-			limit.meanHeldMs = limit.meanHeldMs === null ? heldMs : limit.meanHeldMs + MEAN_WEIGHT * (heldMs - limit.meanHeldMs);
+			limit.meanHeldMs =
+				limit.meanHeldMs === null ? heldMs : limit.meanHeldMs + MEAN_WEIGHT * (heldMs - limit.meanHeldMs);
 		}
 		if (by === "expiry") limit.totals.expired += 1;
 		else if (by !== "abort") limit.totals.released += 1;
@@ -253,7 +259,13 @@ export class Moves {
 		const busy = code === "denied" || code === "queue_full";
 		if (busy) limit.totals.denied += 1;
 		const position = limit.sums.standing + 1;
-		this.say({ kind: "denied", id, code, position, retryAfterMs: busy ? retryAfterMs(limit, slots, RESERVATION_MS) : 0 });
+		this.say({
+			kind: "denied",
+			id,
+			code,
+			position,
+			retryAfterMs: busy ? retryAfterMs(limit, slots, RESERVATION_MS) : 0,
+		});
 	}
 
 	protected recall(id: string): Ended | undefined {

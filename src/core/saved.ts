@@ -1,9 +1,9 @@
 /** The state of a limit as it is stored: plain values, one record for the limit and one for each entry. */
 
-import { Deadlines } from "./deadlines.ts";
 import { RESERVATION_MS, RESUME_MS } from "./commands.ts";
+import { Deadlines } from "./deadlines.ts";
 import type { At, Band } from "./level.ts";
-import { createLimit, type Entry, inTurn, isLease, decays, type Limit } from "./limit.ts";
+import { createLimit, decays, type Entry, inTurn, isLease, type Limit } from "./limit.ts";
 
 /** A limit without its entries. */
 export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals" | "meanHeldMs" | "nextSeq"> & {
@@ -44,12 +44,7 @@ export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
  * Rebuilds a limit after a restart. `entries` come in order of arrival. Whoever waited has no connection now:
  * its place is kept for a moment, in which the line waits for it.
  */
-export function rebuild(
-	saved: SavedLimit,
-	entries: Iterable<SavedEntry>,
-	now: At,
-	recall: Limit["recall"],
-): Limit {
+export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: At, recall: Limit["recall"]): Limit {
 	const wokeAt = Math.max(now + saved.clock.offsetMs, saved.clock.lastAt);
 	const limit: Limit = {
 		...createLimit(saved.settings, now, recall),

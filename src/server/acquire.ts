@@ -1,10 +1,9 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
-import { type Asked, denial, lease, leaseOf, type Outcome, outOfReach } from "./answers.ts";
+import { type Ask, type Asked, denial, lease, leaseOf, type Outcome, outOfReach } from "./answers.ts";
 import { Coordinator, coreRequest, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
 import type { Env } from "./env.ts";
-import type { Ask } from "./limit-object.ts";
 import { BEAT_MS, withdrawn } from "./line.ts";
 import type { Acquire } from "./requests.ts";
 
@@ -27,7 +26,13 @@ export async function acquire(env: Env, request: Acquire, caller: Caller): Promi
 	const [only, ...others] = request.names;
 	if (only && others.length === 0) return acquireOne(env, request, only, caller);
 	const verdict = new Coordinator(env, request, caller.signal()).run();
-	if (request.waitMs > 0) caller.waitUntil(verdict.then((given) => undoUnheard(env, given, caller.signal()), () => undefined));
+	if (request.waitMs > 0)
+		caller.waitUntil(
+			verdict.then(
+				(given) => undoUnheard(env, given, caller.signal()),
+				() => undefined,
+			),
+		);
 	return verdict;
 }
 
@@ -36,7 +41,12 @@ async function undoUnheard(env: Env, verdict: Verdict, gone: AbortSignal): Promi
 	if (verdict.ok && gone.aborted) await releaseAll(env, verdict.lease, "unheard");
 }
 
-async function acquireOne(env: Env, request: Acquire, [name, slots]: [string, number], caller: Caller): Promise<Verdict> {
+async function acquireOne(
+	env: Env,
+	request: Acquire,
+	[name, slots]: [string, number],
+	caller: Caller,
+): Promise<Verdict> {
 	const limit = env.LIMITS.getByName(name);
 	const ask: Ask = { request: coreRequest(request, slots), createIfMissing: creates(request) };
 	if (request.waitMs > 0) {
@@ -99,7 +109,9 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
 	const beat = setInterval(() => out.beat(), BEAT_MS);
 	const work = async (): Promise<void> => {
 		try {
-			const coordinator = new Coordinator(env, request, out.gone, (position) => out.write({ event: "queued", position }));
+			const coordinator = new Coordinator(env, request, out.gone, (position) =>
+				out.write({ event: "queued", position }),
+			);
 			const verdict = await coordinator.run();
 			await out.write(verdictLine(verdict));
 			if (!verdict.ok) return;
@@ -126,7 +138,7 @@ async function holdAll(env: Env, lease: Lease | Receipt, gone: AbortSignal): Pro
 	const parts = await Promise.all(Object.keys(lease.names).map((name) => env.LIMITS.getByName(name).hold(lease.id)));
 	const readers = parts.flatMap((part) => (part ? [part.getReader()] : []));
 	const untilEnd = async (reader: ReadableStreamDefaultReader): Promise<void> => {
-		while (!(await reader.read()).done) continue;
+		while (!(await reader.read()).done);
 	};
 	const left = new Promise<void>((resolve) => {
 		gone.addEventListener("abort", () => resolve());

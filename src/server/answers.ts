@@ -2,13 +2,41 @@
 
 import type { Event } from "../core/commands.ts";
 import type { At, Ms } from "../core/level.ts";
-import { type Code, type DeniedLimit, type Lease, type LimitStatus, type Problem, type Receipt, STATUS } from "../protocol.ts";
+import type { Request } from "../core/limit.ts";
+import {
+	type Code,
+	type DeniedLimit,
+	type Lease,
+	type LimitStatus,
+	type Problem,
+	type Receipt,
+	STATUS,
+} from "../protocol.ts";
 
 /** What a limit's object says of itself with each answer. */
 export interface Status extends LimitStatus {
 	slotDecayPerSecond: number;
 	/** Until one more slot exists, with decay; null when none is missing or none comes back by itself. */
 	nextSlotMs: Ms | null;
+}
+
+/** A request for one limit, and what to do when the limit does not exist. */
+export interface Ask {
+	request: Request;
+	createIfMissing: boolean;
+	/** Names this call, so that it can leave without the others that wait for the same request. */
+	call?: string;
+}
+
+/** The answer to a request for a limit that does not exist and was not to be created. */
+export interface Missing {
+	missing: true;
+}
+
+/** What a request that is not made would find. */
+export interface Peeked {
+	status: Status;
+	denied: Extract<Event, { kind: "denied" }> | null;
 }
 
 /** The answer of one object to a request. */
@@ -67,7 +95,13 @@ export interface Granted {
 	status: Status;
 }
 
-export function lease(id: string, granted: Granted[], skipped: LimitStatus[], waitedMs: Ms, endsAt: At | null): Lease | Receipt {
+export function lease(
+	id: string,
+	granted: Granted[],
+	skipped: LimitStatus[],
+	waitedMs: Ms,
+	endsAt: At | null,
+): Lease | Receipt {
 	const names = Object.fromEntries(granted.map(({ name, slots }) => [name, slots]));
 	const limits = [...granted.map(({ status }) => status), ...skipped].map(publicStatus).sort(byName);
 	const receipt: Receipt = { id, names, waitedSeconds: toSeconds(waitedMs), limits };

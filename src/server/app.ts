@@ -2,10 +2,10 @@
 
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
-import { BOUNDS, type LimitSummary, type Problem } from "../protocol.ts";
+import { BOUNDS, type LimitSummary, type Problem, type Scope } from "../protocol.ts";
 import { acquire, acquireStream, type Caller } from "./acquire.ts";
 import { outOfReach, problem, rateLimitHeaders, toIso } from "./answers.ts";
-import { authenticate, forbidden, type Grant, type Scope } from "./auth.ts";
+import { authenticate, forbidden, type Grant } from "./auth.ts";
 import { unknownLimits } from "./coordinator.ts";
 import type { Env } from "./env.ts";
 import * as requests from "./requests.ts";
@@ -63,7 +63,10 @@ app.onError((error, c) => {
 app.notFound((c) => answerProblem(c, problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`)));
 
 /** Registers the methods of one path; any other method of it is answered with 405 and `Allow`. */
-function route(path: string, methods: Partial<Record<"GET" | "POST" | "PUT" | "PATCH" | "DELETE", (c: C) => Promise<Response>>>): void {
+function route(
+	path: string,
+	methods: Partial<Record<"GET" | "POST" | "PUT" | "PATCH" | "DELETE", (c: C) => Promise<Response>>>,
+): void {
 	for (const [method, handler] of Object.entries(methods)) app.on(method, path, (c) => handler(c));
 	const names = Object.keys(methods);
 	const allow = (names.includes("GET") ? [...names, "HEAD"] : names).join(", ");
@@ -86,7 +89,11 @@ route("/v1/acquire", {
 	POST: async (c) => {
 		const stream = wantsStream(c);
 		const request = accept(requests.parseAcquire(await body(c), stream, crypto.randomUUID()));
-		allow(c, "use", request.names.map(([name]) => name));
+		allow(
+			c,
+			"use",
+			request.names.map(([name]) => name),
+		);
 		if (stream) {
 			const lines = await acquireStream(c.env, request, callerOf(c));
 			return new Response(lines, { headers: { "Content-Type": "application/x-ndjson", "Cache-Control": "no-store" } });

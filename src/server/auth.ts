@@ -1,13 +1,9 @@
 /** Who may do what: tokens with a scope and an optional prefix of names, known to the Worker by their digests alone. */
 
 import * as z from "zod";
-import type { Problem } from "../protocol.ts";
+import { type Problem, SCOPES, type Scope } from "../protocol.ts";
 import { problem } from "./answers.ts";
 import type { Env } from "./env.ts";
-
-/** What a token allows; each includes those before it. */
-export const SCOPES = ["read", "use", "admin"] as const;
-export type Scope = (typeof SCOPES)[number];
 
 export interface Grant {
 	name: string;
@@ -57,12 +53,20 @@ export async function authenticate(request: Request, env: Env): Promise<Grant | 
 	try {
 		tokens = readTokens(env.HEADGATE_TOKENS);
 	} catch (error) {
-		console.error("HEADGATE_TOKENS cannot be read, so every call is refused:", error);
-		return problem("unauthorized", "This server's HEADGATE_TOKENS cannot be read, so it refuses every call: see its log.");
+		// Only what is wrong is logged, never the text: it may be a token that was put there by mistake.
+		const why = error instanceof z.ZodError ? z.prettifyError(error) : "it is not JSON";
+		console.error(`HEADGATE_TOKENS cannot be read, so every call is refused: ${why}`);
+		return problem(
+			"unauthorized",
+			"This server's HEADGATE_TOKENS cannot be read, so it refuses every call: see its log.",
+		);
 	}
 	const presented = bearer(request.headers.get("Authorization") ?? "");
 	if (presented === null) {
-		return problem("unauthorized", "Send a token: `Authorization: Bearer <token>`, or Basic with the token as password.");
+		return problem(
+			"unauthorized",
+			"Send a token: `Authorization: Bearer <token>`, or Basic with the token as password.",
+		);
 	}
 	const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(presented)));
 	// Every digest is compared, each in constant time, so that time tells nothing of which one matched.

@@ -13,9 +13,9 @@ import type { Request } from "../core/limit.ts";
 import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
 import { type Asked, denial, type Granted, lease, type Outcome, outOfReach, problem, type Status } from "./answers.ts";
 import type { Env } from "./env.ts";
+import { withdrawn } from "./line.ts";
 import { type Line, lines } from "./lines.ts";
 import type { Acquire } from "./requests.ts";
-import { withdrawn } from "./line.ts";
 
 /** Rounds in which a waiting request gives back what it has; then it holds on to it. */
 export const POLITE_ROUNDS = 3;
@@ -94,7 +94,8 @@ export class Coordinator {
 			await this.#letGo(round <= POLITE_ROUNDS ? "" : blocked.name);
 			const answer = await this.#waitFor(blocked.name);
 			if (answer === null) continue;
-			if (answer.event.kind === "reserved" || answer.event.kind === "granted") this.#keep(blocked.name, answer.event, answer.status);
+			if (answer.event.kind === "reserved" || answer.event.kind === "granted")
+				this.#keep(blocked.name, answer.event, answer.status);
 			else return this.#refuse({ name: blocked.name, event: asBlocked(answer.event), status: answer.status });
 		}
 	}
@@ -111,7 +112,8 @@ export class Coordinator {
 				this.#skipped.push(missingStatus(name));
 				continue;
 			}
-			if (answer.event.kind === "reserved" || answer.event.kind === "granted") this.#keep(name, answer.event, answer.status);
+			if (answer.event.kind === "reserved" || answer.event.kind === "granted")
+				this.#keep(name, answer.event, answer.status);
 			else return { name, event: this.#blockedBy(name, answer.event), status: answer.status };
 		}
 		return null;
@@ -167,7 +169,12 @@ export class Coordinator {
 		const all = reserved.map(({ name }) => name);
 		const { id } = this.#acquire;
 		const answers = await Promise.all(
-			reserved.map(({ name }) => this.#limit(name).commit(id, all.filter((peer) => peer !== name))),
+			reserved.map(({ name }) =>
+				this.#limit(name).commit(
+					id,
+					all.filter((peer) => peer !== name),
+				),
+			),
 		);
 		const granted: Granted[] = [];
 		answers.forEach(({ event, status }, index) => {
@@ -277,7 +284,9 @@ export const missingStatus = (name: string): LimitStatus => ({
 export function unknownLimits(names: string[]): Problem {
 	const list = names.map((name) => `"${name}"`).join(", ");
 	const does = names.length === 1 ? "No limit has the name" : "No limits have the names";
-	return problem("unknown_limit", `${does} ${list}: configure it first, with PUT /v1/limits/{name}.`, { "violated-policies": names });
+	return problem("unknown_limit", `${does} ${list}: configure it first, with PUT /v1/limits/{name}.`, {
+		"violated-policies": names,
+	});
 }
 
 /** Whether a commit was the first of its request. */
@@ -304,4 +313,3 @@ function placeIn(line: Line): number | null {
 	if ("event" in line && typeof line.event === "object" && line.event.kind === "queued") return line.event.position;
 	return null;
 }
-

@@ -4,7 +4,15 @@
  */
 
 import * as z from "zod";
-import { type AcquireRequest, BOUNDS, DEFAULTS, type LimitPatch, type Mode, type Settings, type Slots } from "../protocol.ts";
+import {
+	type AcquireRequest,
+	BOUNDS,
+	DEFAULTS,
+	type LimitPatch,
+	type Mode,
+	type Settings,
+	type Slots,
+} from "../protocol.ts";
 
 /** A request that cannot be understood, and why. */
 export interface Fault {
@@ -92,7 +100,10 @@ const id = z
 	.max(BOUNDS.idLength);
 const leaseSeconds = z.number().min(BOUNDS.leaseSeconds.min).max(BOUNDS.leaseSeconds.max);
 
-const namesList = z.array(name).min(1, "at least one name").max(10 * BOUNDS.namesPerRequest);
+const namesList = z
+	.array(name)
+	.min(1, "at least one name")
+	.max(10 * BOUNDS.namesPerRequest);
 const namesWithSlots = perName(slots);
 const names = z.union([name, namesList, namesWithSlots], {
 	error: "a name, a list of names, or an object from name to slots",
@@ -254,10 +265,13 @@ function slotsPerName(names: ParsedNames, occupy: number): [string, number][] {
 function parse<T>(schema: z.ZodType<T>, input: unknown): Parsed<T> {
 	const result = schema.safeParse(input, { reportInput: false });
 	if (result.success) return { ok: true, value: result.data };
-	const errors = result.error.issues.flatMap(deepest).flatMap(unknownKeys).map(({ path, message }) => ({
-		field: path.map(String).join(".") || "body",
-		message,
-	}));
+	const errors = result.error.issues
+		.flatMap(deepest)
+		.flatMap(unknownKeys)
+		.map(({ path, message }) => ({
+			field: path.map(String).join(".") || "body",
+			message,
+		}));
 	return { ok: false, fault: { code: "invalid", detail: sentence(errors), errors } };
 }
 
@@ -270,7 +284,9 @@ const unknownKeys = ({ path, message, keys }: Complaint): Complaint[] =>
 /** Of a union's branches, the one that the caller meant says why: it went deepest, or complained of more than a type. */
 function deepest(issue: z.core.$ZodIssue): Complaint[] {
 	if (issue.code !== "invalid_union") return [issue];
-	const meant = issue.errors.find((branch) => branch.some((inner) => inner.path.length > 0 || (inner.code !== "invalid_type" && inner.message !== NOT_AN_OBJECT)));
+	const meant = issue.errors.find((branch) =>
+		branch.some((inner) => inner.path.length > 0 || (inner.code !== "invalid_type" && inner.message !== NOT_AN_OBJECT)),
+	);
 	if (!meant) return [issue];
 	return meant.map((inner) => ({ path: [...issue.path, ...inner.path], message: inner.message }));
 }

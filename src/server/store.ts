@@ -63,12 +63,22 @@ export class LimitStore {
 	readonly #sql: SqlStorage;
 	/** Ids that have a row in `entry`. */
 	readonly #rows = new Set<string>();
-	#ready: boolean;
+	/** Whether there are tables. */
+	#ready = false;
 
-	/** @throws NewerDataError */
 	constructor(sql: SqlStorage) {
 		this.#sql = sql;
-		this.#ready = migrate(sql, MIGRATIONS, false);
+	}
+
+	/** Brings the data to this version; answers with an error if it is of a newer one, and leaves it alone. */
+	open(): NewerDataError | null {
+		try {
+			this.#ready = migrate(this.#sql, MIGRATIONS, false);
+			return null;
+		} catch (error) {
+			if (error instanceof NewerDataError) return error;
+			throw error;
+		}
 	}
 
 	/** The limit as it was stored; null when there is none. */
@@ -166,7 +176,12 @@ export class LimitStore {
 
 	#remember(record: Ended): void {
 		const { id, until } = record;
-		this.#sql.exec("INSERT OR REPLACE INTO ended (id, until, data) VALUES (?, ?, ?)", id, until, JSON.stringify(record));
+		this.#sql.exec(
+			"INSERT OR REPLACE INTO ended (id, until, data) VALUES (?, ?, ?)",
+			id,
+			until,
+			JSON.stringify(record),
+		);
 	}
 }
 

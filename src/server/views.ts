@@ -7,8 +7,8 @@ import {
 	decays,
 	type Entry,
 	fits,
-	leasesAfter,
 	type Limit,
+	leasesAfter,
 	type Mode,
 	neverFits,
 	positions,
@@ -56,7 +56,8 @@ export function summary(identity: Identity, limit: Limit): LimitSummary {
 	};
 }
 
-export const leases = (limit: Limit): LeaseInfo[] => [...leasesAfter(limit, 0, BOUNDS.inspectList)].map((entry) => lease(limit, entry));
+export const leases = (limit: Limit): LeaseInfo[] =>
+	[...leasesAfter(limit, 0, BOUNDS.inspectList)].map((entry) => lease(limit, entry));
 
 /** A page of leases in order of arrival; `next` is the arrival number of the last one. */
 export function leasesPage(limit: Limit, after: number, count: number): { leases: LeaseInfo[]; next: string | null } {
@@ -84,7 +85,12 @@ export function waiting(limit: Limit): WaiterInfo[] {
 }
 
 /** How a request that does not wait would be refused now; null: it would be granted. */
-export function refusal(limit: Limit, id: string, slots: number, mode: Mode): Extract<Event, { kind: "denied" }> | null {
+export function refusal(
+	limit: Limit,
+	id: string,
+	slots: number,
+	mode: Mode,
+): Extract<Event, { kind: "denied" }> | null {
 	const refuse = (code: DenialCode, retryMs: number) =>
 		({ kind: "denied", id, code, position: limit.sums.standing + 1, retryAfterMs: retryMs }) as const;
 	const never = neverFits(limit, slots, mode);
@@ -94,7 +100,10 @@ export function refusal(limit: Limit, id: string, slots: number, mode: Mode): Ex
 }
 
 /** The event that answers the command of this id: the last one that speaks of it, book-keeping aside. */
-export function answerTo(events: Event[], id: string): Exclude<Event, { kind: "configured" | "ended" | "moved" }> | undefined {
+export function answerTo(
+	events: Event[],
+	id: string,
+): Exclude<Event, { kind: "configured" | "ended" | "moved" }> | undefined {
 	for (let index = events.length - 1; index >= 0; index -= 1) {
 		const event = events[index] as Event;
 		if (event.kind === "configured" || event.kind === "ended" || event.kind === "moved") continue;

@@ -57,7 +57,11 @@ const failure = (promise: Promise<unknown>): Promise<unknown> =>
 type Send = NonNullable<HeadgateOptions["fetch"]>;
 
 /** A gate that notes its requests, as `POST /v1/acquire`. */
-function countingGate(options: HeadgateOptions = {}): { counted: Headgate; requests: string[]; count(what: string): number } {
+function countingGate(options: HeadgateOptions = {}): {
+	counted: Headgate;
+	requests: string[];
+	count(what: string): number;
+} {
 	const requests: string[] = [];
 	const send: Send = (target, init) => {
 		requests.push(`${init.method} ${new URL(target).pathname}`);
@@ -266,15 +270,18 @@ describe("waiting", () => {
 			if (ids.length > 1) return response;
 			const reader = response.body?.getReader();
 			const first = await reader?.read();
-			const body = new ReadableStream<Uint8Array>({
-				start: (controller) => controller.enqueue(first?.value ?? new Uint8Array()),
-				async pull(controller) {
-					// Only when somebody waits behind it does the connection break.
-					await until(async () => (await waiting(name)) === 2);
-					connection.abort();
-					controller.error(new TypeError("the connection broke"));
+			const body = new ReadableStream<Uint8Array>(
+				{
+					start: (controller) => controller.enqueue(first?.value ?? new Uint8Array()),
+					async pull(controller) {
+						// Only when somebody waits behind it does the connection break.
+						await until(async () => (await waiting(name)) === 2);
+						connection.abort();
+						controller.error(new TypeError("the connection broke"));
+					},
 				},
-			}, { highWaterMark: 0 });
+				{ highWaterMark: 0 },
+			);
 			return new Response(body, response);
 		};
 		const order: string[] = [];
@@ -480,7 +487,7 @@ describe("options", () => {
 		expect(error).toMatchObject({ name: "LeaseLostError", names: { [name]: 1 }, cause: { code: "lease_gone" } });
 	});
 
-	test('onLeaseLost: an AbortError of the work becomes the LeaseLostError that caused it', async () => {
+	test("onLeaseLost: an AbortError of the work becomes the LeaseLostError that caused it", async () => {
 		const name = await newLimit();
 		const error = await failure(
 			gate.concurrency(name, { leaseSeconds: 1 }, async (lease) => {
@@ -639,8 +646,13 @@ describe("the other calls", () => {
 			},
 		};
 		const name = await newLimit();
-		expect(await new Headgate({ binding, token: "secret" }).concurrency(name, { maxRetries: 0 }, () => "done")).toBe("done");
-		expect(requests.map((request) => request.url)).toEqual(["https://headgate/v1/acquire", "https://headgate/v1/release"]);
+		expect(await new Headgate({ binding, token: "secret" }).concurrency(name, { maxRetries: 0 }, () => "done")).toBe(
+			"done",
+		);
+		expect(requests.map((request) => request.url)).toEqual([
+			"https://headgate/v1/acquire",
+			"https://headgate/v1/release",
+		]);
 		expect(requests[0]?.headers.get("Authorization")).toBe("Bearer secret");
 	});
 

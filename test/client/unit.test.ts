@@ -101,6 +101,11 @@ const refused = (): never => {
 
 const never = (): Promise<never> => new Promise(() => {});
 
+const encode = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text);
+
+/** A line as its event, or as it stands: text or bytes. */
+type Line = object | string | Uint8Array<ArrayBuffer>;
+
 /** A stream whose lines the test writes. It breaks when its caller aborts, as a real one does. */
 function stream(seen: Seen) {
 	let controller!: ReadableStreamDefaultController<Uint8Array>;
@@ -121,10 +126,10 @@ function stream(seen: Seen) {
 	seen.signal.addEventListener("abort", () => end(() => controller.error(seen.signal.reason)));
 	return {
 		response: new Response(body, { headers: { "Content-Type": "application/x-ndjson" } }),
-		write: (...lines: (object | string)[]) => {
+		write: (...lines: Line[]) => {
 			for (const line of lines) {
-				const text = typeof line === "string" ? line : `${JSON.stringify(line)}\n`;
-				controller.enqueue(new TextEncoder().encode(text));
+				if (line instanceof Uint8Array) controller.enqueue(line);
+				else controller.enqueue(encode(typeof line === "string" ? line : `${JSON.stringify(line)}\n`));
 			}
 		},
 		close: () => end(() => controller.close()),
@@ -136,7 +141,7 @@ function stream(seen: Seen) {
 }
 
 /** A stream that says all it has to say at once, and ends as it should. */
-function said(seen: Seen, ...lines: (object | string)[]): Response {
+function said(seen: Seen, ...lines: Line[]): Response {
 	const { response, write, close } = stream(seen);
 	write(...lines);
 	close();
@@ -225,6 +230,17 @@ describe("a service that fails", () => {
 		expect(String(await waiting)).toBe('TimeoutError: No slots of "a" within 5 s; the last place in line was 7.');
 	});
 
+	test('onError: "open" does not run the work of a caller that cancelled', async () => {
+		const { gate, warnings } = service(never, never);
+		const control = new AbortController();
+		const work = vi.fn();
+		const running = outcome(gate.concurrency("a", { onError: "open", signal: control.signal }, work));
+		await pass(1);
+		control.abort();
+		await pass(10);
+		expect([await running, work.mock.calls, warnings]).toEqual([control.signal.reason, [], []]);
+	});
+
 	test("a page that is not Headgate is named as such", async () => {
 		const { gate } = service(() => new Response("<h1>Not found</h1>", { status: 404 }));
 		const error = await outcome(gate.acquire("a"));
@@ -302,33 +318,38 @@ describe("a wait that is interrupted", () => {
 
 	test("blank lines and unknown events are passed over, and lines may come in pieces", async () => {
 		const { gate, of } = service((seen) => {
-			const text = JSON.stringify({ event: "granted", lease: leaseFor(seen) });
-			const start = '\n  \n{"event":"news","of":["tomorrow"]}\n{"event":"heart';
-			return said(seen, start, 'beat"}\n', text.slice(0, 20), text.slice(20), "\n\n");
+			const start = '\n  \n{"event":"news","of":["tomorrow"]}\n{"event":"heartbeat"}\n';
+			const bytes = encode(`${start}${JSON.stringify({ event: "granted", lease: leaseFor(seen) })}\n\n`);
+			return said(seen, ...Array.from(bytes, (_, index) => bytes.slice(index, index + 1)));
 		});
-		await (await gate.acquire("ü")).release();
+		const lease = await gate.acquire("grün");
+		expect(lease.names).toEqual({ grün: 1 });
 		expect(of("/v1/acquire").length).toBe(1);
+		await lease.release();
 	});
 
 	test.each([
 		{ position: 17, silenceSeconds: 35 },
 		{ position: 16, silenceSeconds: 10 },
-	])("at place $position, $silenceSeconds s of silence mean that the connection is dead", async ({ position, silenceSeconds }) => {
-		const { gate, of } = service((seen, count) => {
-			if (count === 2) return granted(seen);
-			const { response, write } = stream(seen);
-			write({ event: "queued", position });
-			setTimeout(() => write({ event: "heartbeat" }), silenceSeconds * 1_000 - 1);
-			return response;
-		});
-		const leasing = gate.acquire("a");
-		await pass(2 * silenceSeconds - 0.1);
-		expect(of("/v1/acquire").length).toBe(1);
-		await pass(0.3);
-		expect(of("/v1/acquire").length).toBe(2);
-		expect(of("/v1/acquire")[0]?.signal.aborted).toBe(true);
-		await (await leasing).release();
-	});
+	])(
+		"at place $position, $silenceSeconds s of silence mean that the connection is dead",
+		async ({ position, silenceSeconds }) => {
+			const { gate, of } = service((seen, count) => {
+				if (count === 2) return granted(seen);
+				const { response, write } = stream(seen);
+				write({ event: "queued", position });
+				setTimeout(() => write({ event: "heartbeat" }), silenceSeconds * 1_000 - 1);
+				return response;
+			});
+			const leasing = gate.acquire("a");
+			await pass(2 * silenceSeconds - 0.1);
+			expect(of("/v1/acquire").length).toBe(1);
+			await pass(0.3);
+			expect(of("/v1/acquire").length).toBe(2);
+			expect(of("/v1/acquire")[0]?.signal.aborted).toBe(true);
+			await (await leasing).release();
+		},
+	);
 
 	test("the time already waited is subtracted", async () => {
 		const { gate, of } = service((seen, count) => {
@@ -344,7 +365,9 @@ describe("a wait that is interrupted", () => {
 	});
 
 	test("a service that had answered is tried for 30 s, with pauses that grow to a second", async () => {
-		const { gate, of } = service((seen, count) => (count === 1 ? said(seen, { event: "queued", position: 1 }) : refused()));
+		const { gate, of } = service((seen, count) =>
+			count === 1 ? said(seen, { event: "queued", position: 1 }) : refused(),
+		);
 		const failed = outcome(gate.acquire("a"));
 		await pass(29);
 		const at = of("/v1/acquire").map((seen) => seen.at);
@@ -381,7 +404,9 @@ describe("a wait that is interrupted", () => {
 	});
 
 	test("a retry waits for as long as was announced, and keeps the id", async () => {
-		const { gate, of } = service((seen, count) => (count < 3 ? problem(429, "denied", { retryAfterSeconds: 7.5 }) : granted(seen)));
+		const { gate, of } = service((seen, count) =>
+			count < 3 ? problem(429, "denied", { retryAfterSeconds: 7.5 }) : granted(seen),
+		);
 		await (await gate.acquire("a", { maxRetries: 4 })).release();
 		const asks = of("/v1/acquire");
 		expect(asks.map(({ stream, body }) => [stream, body.waitSeconds])).toEqual([
@@ -454,20 +479,51 @@ describe("the instant of the grant", () => {
 		expect(await asking).toBe(control.signal.reason);
 	});
 
-	test("a caller that cancelled just as it was granted gives the slots back before it learns of it", async () => {
-		const control = new AbortController();
-		const { gate, of } = service(async (seen) => {
-			const response = json(leaseFor(seen));
-			vi.spyOn(response, "text").mockImplementation(async () => {
-				queueMicrotask(() => queueMicrotask(() => queueMicrotask(() => control.abort(new Error("now")))));
-				return JSON.stringify(leaseFor(seen));
+	test("a caller cancelled at any turn around the grant gives the slots back, or has the lease and knows", async () => {
+		let gaveBack = 0;
+		for (let turns = 0; turns < 40; turns++) {
+			const control = new AbortController();
+			const { gate, of } = service((seen) => {
+				const abort = async (): Promise<void> => {
+					for (let turn = 0; turn < turns; turn++) await null;
+					control.abort(new Error(`cancelled after ${turns} turns`));
+				};
+				void abort();
+				return json(leaseFor(seen));
 			});
-			return response;
-		});
-		expect(await outcome(gate.acquire("a", { signal: control.signal, maxRetries: 0 }))).toBe(control.signal.reason);
-		expect(of("/v1/release").length).toBe(1);
-		await pass(0);
+			const lease = await outcome(gate.acquire("a", { signal: control.signal, maxRetries: 0 }));
+			if (lease === control.signal.reason) {
+				gaveBack++;
+				expect(of("/v1/release").map(({ body }) => body.id)).toEqual([of("/v1/acquire")[0]?.body.id]);
+			} else {
+				for (let turn = 0; turn < turns; turn++) await null;
+				expect((lease as Lease).signal.aborted).toBe(true);
+				await (lease as Lease).release();
+			}
+			await pass(0);
+		}
+		expect(gaveBack).toBeGreaterThan(5);
+		expect(gaveBack).toBeLessThan(40);
 	});
+
+	test.each(["signal", "timeout"])(
+		"a caller that leaves the line by its %s takes its request back under the same id",
+		async (how) => {
+			const { gate, of } = service((seen) => {
+				const { response, write } = stream(seen);
+				write({ event: "queued", position: 1 });
+				return response;
+			});
+			const control = new AbortController();
+			const leaving = outcome(gate.acquire(["a", "b"], { signal: control.signal, timeoutSeconds: 5 }));
+			await pass(1);
+			if (how === "signal") control.abort();
+			await pass(4);
+			expect(await leaving).toMatchObject({ name: how === "signal" ? "AbortError" : "TimeoutError" });
+			const id = of("/v1/acquire")[0]?.body.id;
+			expect(of("/v1/release").map(({ body }) => body)).toEqual([{ id, names: { a: 1, b: 1 } }]);
+		},
+	);
 
 	test("a timeout of a year does not end at once", async () => {
 		const { gate, of } = service((seen) => {
@@ -503,20 +559,47 @@ describe("a lease", () => {
 	});
 
 	test("survives two renewals that hang", async () => {
-		const { gate, of } = service(granted, (seen, count) => (seen.path === "/v1/renew" && count < 3 ? never() : ok(seen)));
+		const { gate, of } = service(granted, (seen, count) =>
+			seen.path === "/v1/renew" && count < 3 ? never() : ok(seen),
+		);
 		const lease = await gate.acquire("a", { leaseSeconds: 12 });
 		await pass(11.9);
 		expect(of("/v1/renew").map(({ at }) => at)).toEqual([4_000, 7_100, 10_300]);
 		await pass(10);
 		expect(lease.signal.aborted).toBe(false);
+		expect(
+			of("/v1/renew")
+				.slice(0, 3)
+				.map(({ signal }) => signal.aborted),
+		).toEqual([true, true, false]);
+		await lease.release();
+	});
+
+	test("that was renewed counts from the moment of asking, not of the answer", async () => {
+		const { gate } = service(granted, async (seen, count) => {
+			if (seen.path !== "/v1/renew") return ok(seen);
+			if (count > 1) return refused();
+			await new Promise((resolve) => setTimeout(resolve, 2_000));
+			return ok(seen);
+		});
+		const lease = await gate.acquire("a", { leaseSeconds: 30 });
+		await pass(39.9);
+		expect(lease.signal.aborted).toBe(false);
+		await pass(0.2);
+		expect(lease.signal.aborted).toBe(true);
 		await lease.release();
 	});
 
 	test("that is gone is lost at once", async () => {
-		const { gate, of } = service(granted, (seen) => (seen.path === "/v1/renew" ? problem(410, "lease_gone") : ok(seen)));
+		const { gate, of } = service(granted, (seen) =>
+			seen.path === "/v1/renew" ? problem(410, "lease_gone") : ok(seen),
+		);
 		const working = outcome(
-			gate.concurrency("a", { leaseSeconds: 30 }, (lease) =>
-				new Promise((_, reject) => lease.signal.addEventListener("abort", () => reject(lease.signal.reason))),
+			gate.concurrency(
+				"a",
+				{ leaseSeconds: 30 },
+				(lease) =>
+					new Promise((_, reject) => lease.signal.addEventListener("abort", () => reject(lease.signal.reason))),
 			),
 		);
 		await pass(10);
@@ -551,10 +634,12 @@ describe("a lease", () => {
 
 	test("work that ends well although its lease was lost keeps its value", async () => {
 		const { gate } = service(granted, (seen) => (seen.path === "/v1/renew" ? problem(410, "lease_gone") : ok(seen)));
-		const working = outcome(gate.concurrency("a", async (lease) => {
-			await new Promise((resolve) => lease.signal.addEventListener("abort", resolve));
-			return "finished";
-		}));
+		const working = outcome(
+			gate.concurrency("a", async (lease) => {
+				await new Promise((resolve) => lease.signal.addEventListener("abort", resolve));
+				return "finished";
+			}),
+		);
 		await pass(20);
 		expect(await working).toBe("finished");
 	});
@@ -562,10 +647,12 @@ describe("a lease", () => {
 	test("an error that has nothing to do with the loss is passed on as it is", async () => {
 		const { gate } = service(granted, (seen) => (seen.path === "/v1/renew" ? problem(410, "lease_gone") : ok(seen)));
 		const own = new Error("disk full");
-		const working = outcome(gate.concurrency("a", async (lease) => {
-			await new Promise((resolve) => lease.signal.addEventListener("abort", resolve));
-			throw own;
-		}));
+		const working = outcome(
+			gate.concurrency("a", async (lease) => {
+				await new Promise((resolve) => lease.signal.addEventListener("abort", resolve));
+				throw own;
+			}),
+		);
 		await pass(20);
 		expect(await working).toBe(own);
 	});
@@ -612,7 +699,9 @@ describe("a lease", () => {
 	test("leaves no listener on a signal that lives longer", async () => {
 		const { gate } = service((seen, count) => {
 			if (count % 3 === 0) return problem(429, "denied");
-			return count % 3 === 1 ? granted(seen) : said(seen, { event: "denied", problem: { status: 422, code: "exceeds_limit" } });
+			return count % 3 === 1
+				? granted(seen)
+				: said(seen, { event: "denied", problem: { status: 422, code: "exceeds_limit" } });
 		});
 		const { signal } = new AbortController();
 		let listeners = 0;
@@ -629,6 +718,7 @@ describe("a lease", () => {
 			await outcome(gate.concurrency("a", { signal }, () => "done"));
 			await outcome(gate.rateLimit("a", { signal }));
 			await gate.concurrency([], { signal }, () => "done");
+			await gate.inspect("a", { signal });
 		}
 		expect(listeners).toBe(0);
 	});
@@ -647,7 +737,16 @@ describe("around the calls", () => {
 		const { gate, of } = service(granted);
 		const names = ["__proto__", "constructor"];
 		await (await gate.acquire(names, { occupy: { constructor: 2 } as Record<string, number> })).release();
-		expect(Object.entries(of("/v1/acquire")[0]?.body.names)).toEqual([["__proto__", 1], ["constructor", 2]]);
+		expect(Object.entries(of("/v1/acquire")[0]?.body.names)).toEqual([
+			["__proto__", 1],
+			["constructor", 2],
+		]);
+	});
+
+	test("timeoutSeconds: 0 leaves no time for retries", async () => {
+		const { gate, of } = service(() => problem(429, "denied", { retryAfterSeconds: 1 }));
+		const error = await outcome(gate.acquire("a", { timeoutSeconds: 0, maxRetries: 3 }));
+		expect([isAcquisitionError(error), of("/v1/acquire").length]).toEqual([true, 1]);
 	});
 
 	test("only what was asked for is sent", async () => {
@@ -655,8 +754,10 @@ describe("around the calls", () => {
 		const options = { leaseSeconds: 5, createIfMissing: false, strict: true, holder: "me", timeoutSeconds: 9 };
 		await (await gate.acquire("a", options)).release();
 		await gate.rateLimit("a");
-		const { id, ...full } = of("/v1/acquire")[0]?.body;
-		const { id: other, ...plain } = of("/v1/acquire")[1]?.body;
+		const [{ id, ...full }, { id: other, ...plain }] = of("/v1/acquire").map(({ body }) => body) as [
+			Seen["body"],
+			Seen["body"],
+		];
 		expect(full).toEqual({
 			...{ names: { a: 1 }, mode: "concurrency", waitSeconds: 9 },
 			...{ leaseSeconds: 5, createIfMissing: false, strict: true, holder: "me" },

@@ -1,0 +1,41 @@
+/**
+ * The end of a CI run: prints the sum over all runners as its last line, and fails unless everything passed.
+ * Arguments: vitest's JSON report, and the names of the steps that failed.
+ */
+
+import { existsSync, readFileSync } from "node:fs";
+
+interface Report {
+	numPassedTests: number;
+	numFailedTests: number;
+	numPendingTests: number;
+	numTodoTests: number;
+	testResults: { name: string; status: string; message: string; assertionResults: unknown[] }[];
+}
+
+const [file = "", ...failedSteps] = process.argv.slice(2);
+const problems = failedSteps.map((step) => `failed: ${step}`);
+let passed = 0;
+let failed = 0;
+
+if (existsSync(file)) {
+	const report: Report = JSON.parse(readFileSync(file, "utf8"));
+	passed = report.numPassedTests;
+	failed = report.numFailedTests;
+	for (const { name, status, message, assertionResults } of report.testResults) {
+		// A file that does not load has no test that could fail, so it counts as one.
+		if (status !== "failed" || assertionResults.length > 0) continue;
+		failed++;
+		problems.push(`${name} did not run: ${message}`);
+	}
+	const leftOut = report.numPendingTests + report.numTodoTests;
+	if (leftOut > 0) problems.push(`${leftOut} tests were left out`);
+} else {
+	problems.push(`vitest left no report at ${file}`);
+}
+if (passed === 0) problems.push("no test passed");
+if (failed > 0) problems.push(`${failed} tests failed`);
+
+for (const problem of problems) process.stdout.write(`${problem}\n`);
+process.stdout.write(`${passed} passed, ${failed} failed\n`);
+process.exitCode = problems.length === 0 ? 0 : 1;

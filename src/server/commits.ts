@@ -1,0 +1,78 @@
+/**
+ * Shared commits. Calls that arrive while a commit is being written share the next one: each is decided in its
+ * order, all is written once, and nobody is answered before the write is durable.
+ */
+
+import type { Command, Event } from "../core/commands.ts";
+import type { Status } from "./answers.ts";
+import type { Hearer } from "./line.ts";
+
+/** What a command came to. */
+export interface Answer {
+	events: Event[];
+	status: Status;
+}
+
+export interface Job {
+	command: Command;
+	/** Who hears the answer; events of other requests go to those who wait for them. */
+	hearer: Hearer | null;
+	answered: (answer: Answer) => void;
+	failed: (error: unknown) => void;
+}
+
+/** Tells what was decided: first to calls, which the output gate holds back, and after the commit to the `ungated`. */
+export type Tell = (ungated: boolean) => void;
+
+interface Deps {
+	/** Decides all of these and writes what changed, in one transaction; answers whether there is a commit to wait for. */
+	decide(jobs: Job[]): { tell: Tell[]; written: boolean };
+	/** Resolves when everything written so far is durable. */
+	sync(): Promise<void>;
+	/** A write failed: memory is ahead of storage, and must be thrown away. */
+	abort(reason: string): void;
+}
+
+export class Commits {
+	readonly #deps: Deps;
+	#jobs: Job[] = [];
+	#writing = false;
+
+	constructor(deps: Deps) {
+		this.#deps = deps;
+	}
+
+	submit(command: Command, hearer: Hearer | null = null): Promise<Answer> {
+		return new Promise((answered, failed) => {
+			this.#jobs.push({ command, hearer, answered, failed });
+			if (!this.#writing) void this.#write();
+		});
+	}
+
+	/** A command that nobody waits for. */
+	run(command: Command): void {
+		// A failure has thrown the object away already; there is nobody to tell.
+		this.submit(command).catch(() => undefined);
+	}
+
+	/** Decides and writes all that waits, then what arrived meanwhile, until nothing is left. */
+	async #write(): Promise<void> {
+		this.#writing = true;
+		while (this.#jobs.length > 0) {
+			const jobs = this.#jobs;
+			this.#jobs = [];
+			try {
+				const { tell, written } = this.#deps.decide(jobs);
+				const committed = written ? this.#deps.sync() : null;
+				// Calls may be answered now: the output gate lets no answer out before the commit.
+				for (const each of tell) each(false);
+				if (committed) await committed;
+				for (const each of tell) each(true);
+			} catch (error) {
+				for (const job of [...jobs, ...this.#jobs]) job.failed(error);
+				return this.#deps.abort(`A write failed: ${error instanceof Error ? error.message : String(error)}`);
+			}
+		}
+		this.#writing = false;
+	}
+}

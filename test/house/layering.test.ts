@@ -1,0 +1,177 @@
+/** The rules of the house: which folder may use what, held here and by the compiler instead of by a reviewer. */
+
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { projects, tsc } from "../../scripts/types.ts";
+import { codeOnly, files, imports, read, root } from "../support/sources.ts";
+
+/** Who may import whom: folders of `src`, packages, and `node:*`. A folder may always import itself. */
+const MAY_IMPORT: Record<string, string[]> = {
+	core: [],
+	protocol: [],
+	server: ["core", "protocol", "hono", "zod", "cloudflare:workers"],
+	client: ["protocol"],
+	cli: ["client", "protocol", "node:*", "esbuild", "smol-toml"],
+	dashboard: [],
+};
+
+/** The folder of `src` that a file is in; a file of `src` itself counts as a folder of its own. */
+function layer(file: string): string {
+	return path.relative("src", file).split(path.sep)[0]?.replace(/\.ts$/, "") ?? "";
+}
+
+/** What an import is called in the table above. */
+function target(file: string, specifier: string): string {
+	if (specifier.startsWith(".")) return layer(path.join(path.dirname(file), specifier));
+	if (specifier.startsWith("node:")) return "node:*";
+	if (specifier.startsWith("cloudflare:")) return specifier;
+	return specifier.startsWith("@") ? specifier.split("/").slice(0, 2).join("/") : (specifier.split("/")[0] ?? "");
+}
+
+const sources = files("src/**/*.ts");
+
+test("there are sources to look at", () => {
+	expect(sources.length).toBeGreaterThan(10);
+	const found = sources.flatMap((file) => imports(read(file)));
+	expect(found.length).toBeGreaterThan(30);
+});
+
+test.each(sources)("%s imports only what its folder may", (file) => {
+	const allowed = MAY_IMPORT[layer(file)];
+	expect(allowed, `src/${layer(file)} is in no row of the table`).toBeDefined();
+	const forbidden = imports(read(file))
+		.map(({ specifier }) => target(file, specifier))
+		.filter((name) => name !== layer(file) && !allowed?.includes(name));
+	expect(forbidden).toEqual([]);
+});
+
+test("the reader of imports sees every way to import", () => {
+	const source = `
+		import a from "a";
+		import type { B } from "b";
+		import {
+			c,
+			type C,
+		} from "c";
+		import * as d from "d";
+		import "e";
+		export { f } from "f";
+		export * from "g";
+		const h = await import("h");
+		// import no from "comment";
+		/* import no from "block"; */
+		export const url = "https://x.example"; const from = "nothing";
+	`;
+	expect(imports(source)).toEqual([
+		...[..."a"].map((specifier) => ({ specifier, typeOnly: false })),
+		{ specifier: "b", typeOnly: true },
+		...[..."cdefgh"].map((specifier) => ({ specifier, typeOnly: false })),
+	]);
+});
+
+describe("the core is pure", () => {
+	const impure = /\b(?:Date|Math\.random|performance|async|await|Promise|Symbol\.asyncIterator|globalThis)\b/g;
+
+	test.each(files("src/core/**/*.ts", "src/protocol.ts"))("%s has no clock, no random and no waiting", (file) => {
+		// A moment can be written as text without asking for the present one.
+		const code = codeOnly(read(file)).replaceAll(/\bnew Date\((?!\s*\))|\bDate\.parse\(/g, "(");
+		expect(code.match(impure) ?? []).toEqual([]);
+	});
+
+	test("the reader of code leaves comments and strings out", () => {
+		expect(codeOnly('a("Date"); // Date\n/* Date\n */ b(`Date`)')).not.toContain("Date");
+		expect(codeOnly("const x = Date.now();")).toContain("Date.now");
+	});
+});
+
+test("the library brings no other package with it", () => {
+	const manifest = JSON.parse(read("package.json"));
+	for (const kind of ["dependencies", "peerDependencies", "optionalDependencies", "bundledDependencies"]) {
+		expect(manifest[kind], kind).toBeUndefined();
+	}
+	const bare = files("src/client/**/*.ts").flatMap((file) => imports(read(file)));
+	expect(bare.filter(({ specifier }) => !specifier.startsWith("."))).toEqual([]);
+});
+
+test.each(sources)("%s is short enough to read", (file) => {
+	expect(read(file).trimEnd().split("\n").length).toBeLessThanOrEqual(400);
+});
+
+test("every TypeScript file is checked by some tsconfig", { timeout: 60_000 }, async () => {
+	const checked = new Set<string>();
+	const lists = await Promise.all(projects().map((project) => tsc(["--project", project, "--listFilesOnly"])));
+	for (const { output } of lists) {
+		for (const line of output.split("\n")) {
+			checked.add(path.relative(root, line.trim()));
+		}
+	}
+	const all = files("*.ts", "{src,test,scripts,bench,examples}/**/*.ts");
+	expect(all.filter((file) => !checked.has(file))).toEqual([]);
+});
+
+/** Each folder's `tsconfig.json` lets its own runtime's globals through and no other's. */
+const GLOBALS: Record<string, { known: string[]; unknown: string[] }> = {
+	"src/core": {
+		known: ["Math.max(1, 2)", "new Map<string, number>()"],
+		unknown: [
+			"setTimeout",
+			"fetch",
+			"crypto",
+			"console",
+			"process",
+			"document",
+			"DurableObjectState",
+			"structuredClone",
+		],
+	},
+	src: {
+		known: ["new Set<string>()"],
+		unknown: ["setTimeout", "fetch", "crypto", "console", "process", "document"],
+	},
+	"src/server": {
+		known: [
+			"crypto.randomUUID()",
+			"setTimeout(() => {}, 1)",
+			"new IdentityTransformStream()",
+			"{} as DurableObjectState",
+		],
+		// workerd has `process` and `Buffer` since compatibility date 2026-08-04.
+		unknown: ["document", "window", "require", "Deno"],
+	},
+	"src/client": {
+		known: ["fetch", "AbortSignal.timeout(1)", "setTimeout(() => {}, 1)", "crypto.randomUUID()"],
+		unknown: ["process", "Buffer", "require", "DurableObjectState", "IdentityTransformStream"],
+	},
+	"src/cli": {
+		known: ["process.pid", "fetch", "Buffer.from([1])"],
+		unknown: ["document", "window", "DurableObjectState", "IdentityTransformStream"],
+	},
+};
+
+test.each(Object.keys(GLOBALS))("in %s the compiler knows the globals of its runtime and no others", async (folder) => {
+	const { known = [], unknown = [] } = GLOBALS[folder] ?? {};
+	// Inside the checkout, because the packages with the types are looked for from there upwards.
+	mkdirSync(path.join(root, "dist"), { recursive: true });
+	const probe = mkdtempSync(path.join(root, "dist/probe-"));
+	try {
+		const extended = path.join(root, folder, "tsconfig.json");
+		const config = { extends: extended, include: ["*.ts"], compilerOptions: { noEmit: true } };
+		writeFileSync(path.join(probe, "tsconfig.json"), JSON.stringify(config));
+		for (const [index, expression] of known.entries()) {
+			writeFileSync(path.join(probe, `known-${index}.ts`), `export const x = ${expression};\n`);
+		}
+		for (const name of unknown) {
+			// As a value and as a type, since some are only one of them.
+			writeFileSync(path.join(probe, `unknown-${name}.ts`), `export const x = ${name};\nexport type T = ${name};\n`);
+		}
+		const { output } = await tsc(["--project", probe, "--pretty", "false"]);
+		const lines = output.split("\n");
+		expect(lines.filter((line) => line.includes("known-") && !line.includes("unknown-"))).toEqual([]);
+		const places = (name: string) =>
+			[1, 2].filter((at) => lines.some((line) => line.includes(`unknown-${name}.ts(${at},`)));
+		expect(unknown.filter((name) => places(name).length < 2)).toEqual([]);
+	} finally {
+		rmSync(probe, { recursive: true });
+	}
+});

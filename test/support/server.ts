@@ -1,0 +1,21 @@
+import { type RunningServer, type ServerOptions, startServer } from "../../src/cli/serve.ts";
+import { temporaryFolder } from "./temporary.ts";
+
+export interface FreshServer extends RunningServer, AsyncDisposable {
+	data: string;
+	[Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A real server on a free port with a new data folder; `await using` stops it and removes the folder. */
+export async function freshServer(options: Omit<ServerOptions, "port" | "data"> = {}): Promise<FreshServer> {
+	const folder = await temporaryFolder();
+	const server = await startServer({ ...options, port: 0, data: folder.path });
+	return {
+		...server,
+		data: folder.path,
+		async [Symbol.asyncDispose]() {
+			await server.stop();
+			await folder[Symbol.asyncDispose]();
+		},
+	};
+}

@@ -1,0 +1,106 @@
+import { createServer } from "node:net";
+import { cloudflareTest } from "@cloudflare/vitest-plugin";
+import { playwright } from "@vitest/browser-playwright";
+import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
+import { findChromium } from "./test/support/chromium.ts";
+import "./test/support/provided.ts";
+
+/** The same file shows that the library works on every runtime it is made for. */
+const everyRuntime = "test/client/headgate.test.ts";
+const clientServer = "test/support/client-server.ts";
+const wrangler = { configPath: "./wrangler.toml" };
+
+/** Tests that start and kill servers take their time, above all on a loaded machine. */
+const processTimeout = 60_000;
+/** Enough for a wait of seconds in a queue. */
+const clientTimeout = 20_000;
+
+export default defineConfig(async () => ({
+	test: {
+		projects: [
+			{ test: { name: "core", include: ["test/core/**/*.test.ts"], testTimeout: 60_000 } },
+			{
+				plugins: [cloudflareTest({ wrangler, miniflare: { bindings: { HEADGATE_OPEN: "true" } } })],
+				test: { name: "server", include: ["test/server/**/*.test.ts"], testTimeout: 30_000 },
+			},
+			{
+				test: {
+					name: "house",
+					include: ["test/house/**/*.test.ts"],
+					testTimeout: processTimeout,
+					hookTimeout: processTimeout,
+				},
+			},
+			{
+				test: {
+					name: "client-node",
+					include: ["test/client/**/*.test.ts"],
+					globalSetup: clientServer,
+					testTimeout: clientTimeout,
+				},
+			},
+			{
+				plugins: [cloudflareTest({ wrangler })],
+				test: {
+					name: "client-workerd",
+					include: [everyRuntime],
+					globalSetup: clientServer,
+					testTimeout: clientTimeout,
+				},
+			},
+			...(await browserProjects()),
+			{
+				test: {
+					name: "process",
+					include: ["test/process/**/*.test.ts"],
+					// Timings are measured in them, so they run after all the others and one by one.
+					sequence: { groupOrder: 1 },
+					fileParallelism: false,
+					testTimeout: processTimeout,
+					hookTimeout: processTimeout,
+				},
+			},
+		] satisfies TestProjectInlineConfiguration[],
+	},
+}));
+
+async function browserProjects(): Promise<TestProjectInlineConfiguration[]> {
+	const executablePath = findChromium();
+	if (executablePath === undefined) return [];
+	// Chosen here rather than by vitest, so that the server can be told which origin will call it.
+	const port = await freePort();
+	return [
+		{
+			test: {
+				// The project that runs is the one instance below.
+				name: "client-browser",
+				include: [everyRuntime],
+				globalSetup: clientServer,
+				testTimeout: clientTimeout,
+				provide: { corsOrigins: [`http://localhost:${port}`, `http://127.0.0.1:${port}`] },
+				browser: {
+					enabled: true,
+					headless: true,
+					screenshotFailures: false,
+					api: { host: "127.0.0.1", port, strictPort: true },
+					provider: playwright({ launchOptions: { executablePath, args: ["--no-sandbox", "--disable-gpu"] } }),
+					instances: [{ browser: "chromium", name: "client-chromium" }],
+				},
+			},
+		},
+	];
+}
+
+function freePort(): Promise<number> {
+	return new Promise((resolve, reject) => {
+		const server = createServer();
+		server.once("error", reject);
+		server.listen(0, "127.0.0.1", () => {
+			const address = server.address();
+			server.close(() => {
+				if (address !== null && typeof address === "object") resolve(address.port);
+				else reject(new Error("No address for the browser's port"));
+			});
+		});
+	});
+}
