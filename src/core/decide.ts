@@ -208,8 +208,9 @@ class Turn extends Moves {
 	#touch(id: string): void {
 		const entry = this.limit.entries.get(id);
 		if (entry?.state === "reserved") this.limit.deadlines.set(entry, this.now + RESERVATION_MS);
-		else if (entry?.state === "waiting") this.stand(entry, entry.standing);
-		else this.say({ kind: "gone", id });
+		else if (entry?.state !== "waiting") this.say({ kind: "gone", id });
+		// Nobody keeps the whole line waiting by speaking for one who does not come back.
+		else if (entry.standing !== "resuming") this.stand(entry, entry.standing);
 	}
 
 	#release(id: string, by: "caller" | "operator" | "unheard"): void {

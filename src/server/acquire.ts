@@ -183,10 +183,9 @@ class LineWriter {
 
 	/** Whether the connection outlived the last line for a moment. */
 	async isHeard(): Promise<boolean> {
-		for (let probe = 0; probe < 2; probe += 1) {
-			await scheduler.wait(PROBE_MS);
-			await this.#send("\n");
-		}
+		await scheduler.wait(PROBE_MS);
+		await this.#send("\n");
+		await scheduler.wait(PROBE_MS);
 		return !this.gone.aborted;
 	}
 

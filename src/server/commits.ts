@@ -22,7 +22,7 @@ export interface Job {
 }
 
 /** Tells what was decided: first to calls, which the output gate holds back, and after the commit to the `ungated`. */
-export type Tell = (ungated: boolean) => void;
+export type Tell = (ungated: boolean) => Promise<void>;
 
 interface Deps {
 	/** Decides all of these and writes what changed, in one transaction; answers whether there is a commit to wait for. */
@@ -65,9 +65,10 @@ export class Commits {
 				const { tell, written } = this.#deps.decide(jobs);
 				const committed = written ? this.#deps.sync() : null;
 				// Calls may be answered now: the output gate lets no answer out before the commit.
-				for (const each of tell) each(false);
+				const gated = tell.map((each) => each(false));
 				if (committed) await committed;
-				for (const each of tell) each(true);
+				await Promise.all(gated);
+				for (const each of tell) await each(true);
 			} catch (error) {
 				for (const job of [...jobs, ...this.#jobs]) job.failed(error);
 				return this.#deps.abort(`A write failed: ${error instanceof Error ? error.message : String(error)}`);

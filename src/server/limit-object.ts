@@ -259,8 +259,8 @@ export class LimitObject extends DurableObject<Env> {
 			all.push(...events);
 			const status = this.#status();
 			tell.push((ungated) => {
-				this.#waiters.tell(events, status, hearer, ungated);
 				answered({ events, status });
+				return this.#waiters.tell(events, status, hearer, ungated);
 			});
 			if (command.kind === "close") this.#end(now);
 		}

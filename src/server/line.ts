@@ -15,6 +15,10 @@ export const BEAT_MS = 500;
 export const NEAR = 16;
 /** Beats between the lines of those further back: 15 s, so that thousands of waiters cost little. */
 export const FAR_BEATS = 30;
+/** A moved line tells its first waiters their places this much later, however many moves that were. */
+const PLACES_MS = 100;
+/** How many are told of their grants before other work gets its turn. */
+const TELL_AT_ONCE = 100;
 /** After a grant a stream ends this much later; if it breaks before, nobody heard of the grant, and it is undone. */
 const PROBE_MS = 50;
 
@@ -28,6 +32,8 @@ export interface Hearer {
 	readonly call?: string | undefined;
 	/** A beat of the clock, with the place in line; null while holding. */
 	beat?(position: number | null): void;
+	/** The place in line, as it may have changed. */
+	place?(position: number): void;
 }
 
 interface Deps {
@@ -44,6 +50,7 @@ export class Waiters {
 	#streams = 0;
 	#beats = 0;
 	#timer: ReturnType<typeof setInterval> | null = null;
+	#placesTimer: ReturnType<typeof setTimeout> | null = null;
 
 	constructor(deps: Deps) {
 		this.deps = deps;
@@ -92,18 +99,23 @@ export class Waiters {
 	 * Tells the one who asked its answer, and everyone else what became of their requests: first those whom the output
 	 * gate holds back until the commit, and, called again after it, the `ungated`.
 	 */
-	tell(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): void {
+	async tell(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): Promise<void> {
 		const meant = (hearer: Hearer): boolean => (hearer.ungated ?? false) === ungated;
 		const answer = asker && meant(asker) ? answerTo(events, asker.id) : undefined;
 		if (asker && answer) asker.hear(answer, status);
 		if (this.#byId.size === 0) return;
+		let told = 0;
 		for (const event of events) {
 			if (event.kind === "configured" || !isNews(event)) continue;
 			for (const hearer of [...(this.#byId.get(event.id) ?? [])]) {
-				if (hearer !== asker && meant(hearer)) hearer.hear(event, status);
+				if (hearer === asker || !meant(hearer)) continue;
+				hearer.hear(event, status);
+				told += 1;
+				// Thousands may be granted at once: others get a word in between.
+				if (told % TELL_AT_ONCE === 0) await scheduler.wait(0);
 			}
 		}
-		if (ungated && this.#streams > 0) this.#tellPlaces(NEAR);
+		if (ungated && this.#streams > 0) this.#placesTimer ??= setTimeout(() => this.#tellPlaces(), PLACES_MS);
 	}
 
 	/** A call that waited is no longer heard; answers whether nobody else waits for its request. */
@@ -116,19 +128,23 @@ export class Waiters {
 	#beat(): void {
 		this.#beats += 1;
 		for (const hearer of this.#holding) hearer.beat?.(null);
-		this.#tellPlaces(this.#beats % FAR_BEATS === 0 ? Number.POSITIVE_INFINITY : NEAR, true);
-	}
-
-	/** Tells the first in line their places; without `beat`, only those whose place changed. */
-	#tellPlaces(most: number, beat = false): void {
 		const limit = this.deps.limit();
 		if (!limit) return;
 		for (const [entry, position] of positions(limit)) {
-			if (position > most) return;
-			for (const hearer of this.#byId.get(entry.id) ?? []) {
-				if (beat) hearer.beat?.(position);
-				else if (hearer instanceof Line) hearer.place(position);
-			}
+			// Those further back take turns, so that no beat is for thousands.
+			if (position > NEAR && entry.seq % FAR_BEATS !== this.#beats % FAR_BEATS) continue;
+			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.beat?.(position);
+		}
+	}
+
+	/** Tells the first in line their places, where they changed. */
+	#tellPlaces(): void {
+		this.#placesTimer = null;
+		const limit = this.deps.limit();
+		if (!limit) return;
+		for (const [entry, position] of positions(limit)) {
+			if (position > NEAR) return;
+			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.place?.(position);
 		}
 	}
 }

@@ -1,0 +1,328 @@
+/**
+ * Shows that the tests of the core would notice: plants one fault after another in a copy of the core, and runs the
+ * simulation against it, and the table tests where the simulation sees nothing. Ends with an error when a fault
+ * survives, or when the text that it replaces is no longer there exactly once.
+ *
+ *     node scripts/plant-faults.ts [words of the faults to plant]
+ */
+
+import { execFile } from "node:child_process";
+import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+interface Fault {
+	name: string;
+	/** Text of the core, there exactly once. */
+	is: string;
+	becomes: string;
+}
+
+const FAULTS: Fault[] = [
+	{
+		name: "a lease never expires",
+		is: `const end = entry.mode === "rate_limit" ? Number.POSITIVE_INFINITY : entry.expiresAt;`,
+		becomes: `const end = Number.POSITIVE_INFINITY;`,
+	},
+	{
+		name: "the newest waiter is served first",
+		is: `for (const entry of limit.queue.values()) {\n			if (!inTurn(entry)) continue;`,
+		becomes: `for (const entry of [...limit.queue.values()].reverse()) {\n			if (!inTurn(entry)) continue;`,
+	},
+	{
+		name: "a head that does not fit is overtaken",
+		is: `if (limit.settings.active && !fits(limit, entry.slots)) return;`,
+		becomes: `if (limit.settings.active && !fits(limit, entry.slots)) continue;`,
+	},
+	{
+		name: "who does not wait jumps the line",
+		is: `(limit.sums.standing === 0 && fits(limit, request.slots))`,
+		becomes: `fits(limit, request.slots)`,
+	},
+	{
+		name: "reservations do not count",
+		is: `sums.leased + sums.reserved + limit.unleased + slots <= settings.limit`,
+		becomes: `sums.leased + limit.unleased + slots <= settings.limit`,
+	},
+	{
+		name: "reservations do not count where slots decay",
+		is: `return level.total <= BigInt(settings.limit - sums.reserved - slots) * SLOT;`,
+		becomes: `return level.total <= BigInt(settings.limit - slots) * SLOT;`,
+	},
+	{
+		name: "a denial rounds the level down",
+		is: `if (busy) limit.totals.denied += 1;`,
+		becomes: `if (busy) limit.totals.denied += 1;\n		if (busy && decays(limit)) limit.level.top -= limit.level.top % SLOT;`,
+	},
+	{
+		name: "looks in quick succession lose decay",
+		is: `if (now > this.at) this.#sink(this.rate * BigInt(now - this.at));`,
+		becomes: `if (now > this.at + 1) this.#sink(this.rate * BigInt(now - this.at));`,
+	},
+	{
+		name: "a release of what is over frees once more",
+		is: `if (!node) return null;`,
+		becomes: `if (!node) {\n			this.total -= this.total < SLOT ? this.total : SLOT;\n			return null;\n		}`,
+	},
+	{
+		name: "a reservation that is dropped frees twice",
+		is: `if (entry.enforced) sums.reserved -= entry.slots;\n		entry.state = "waiting";`,
+		becomes: `if (entry.enforced) sums.reserved -= 2 * entry.slots;\n		entry.state = "waiting";`,
+	},
+	{
+		name: "what falls due does not wake the line",
+		is: `limit.level.drain(now);\n		this.serve();`,
+		becomes: `limit.level.drain(now);\n		if (givingUp.length > 0) this.serve();`,
+	},
+	{
+		name: "nothing is served after a command",
+		is: `this.#carryOut(command);\n		this.serve();`,
+		becomes: `this.#carryOut(command);`,
+	},
+	{
+		name: "a late alarm grants in the past",
+		is: `this.fallDue(entry);\n			}\n		}`,
+		becomes: `this.fallDue(entry);\n			}\n			this.serve();\n		}`,
+	},
+	{
+		name: "a clock that jumps back frees",
+		is: `if (now + clock.offsetMs < clock.lastAt) clock.offsetMs = clock.lastAt - now;`,
+		becomes: `if (now + clock.offsetMs < clock.lastAt) clock.offsetMs += 2 * (clock.lastAt - now - clock.offsetMs);`,
+	},
+	{
+		name: "a clock that jumps back freezes",
+		is: `clock.lastAt = now + clock.offsetMs;\n`,
+		becomes: `clock.lastAt = Math.max(clock.lastAt, now);\n`,
+	},
+	{
+		name: "the print of an id is ignored",
+		is: `if (entry.print !== request.print || entry.wants !== wants) {`,
+		becomes: `if (entry.wants !== wants) {`,
+	},
+	{
+		name: "an id that ended in the same decision is not remembered",
+		is: `const past = this.endedNow(id) ?? this.limit.recall(id);`,
+		becomes: `const past = this.limit.recall(id);`,
+	},
+	{
+		name: "bands do not sink on release",
+		is: `this.total -= node.own;\n			return node.below;`,
+		becomes: `return node.below + node.own;`,
+	},
+	{
+		name: "a release gives back all, also what had drained",
+		is: `return decays(this.limit) ? Number(this.limit.level.owned(entry.id) / SLOT) : entry.slots;`,
+		becomes: `return entry.slots;`,
+	},
+	{
+		name: "a raised limit does not serve the line",
+		is: `this.say({ kind: "configured" });`,
+		becomes: `this.say({ kind: "configured" });\n		this.serve = () => undefined;`,
+	},
+	{
+		name: "a lowered limit leaves waiters that never fit",
+		is: `const never = neverFits(limit, entry.slots, entry.mode);\n			if (!never) continue;`,
+		becomes: `const never = neverFits(limit, entry.slots, entry.mode);\n			if (!never || never === "exceeds_limit") continue;`,
+	},
+	{
+		name: "a wait of nothing never ends",
+		is: `giveUpAt: this.now + request.waitMs,`,
+		becomes: `giveUpAt: this.now + (request.waitMs || Number.POSITIVE_INFINITY),`,
+	},
+	{
+		name: "a restart loses what had drained",
+		is: `this.#sink(sum - total);`,
+		becomes: `this.#sink(0n);`,
+	},
+	{
+		name: "a restart stacks bands in order of arrival",
+		is: `bands.sort((a, b) => a.order - b.order)`,
+		becomes: `bands`,
+	},
+	{
+		name: "a restart forgets the offset of the clock",
+		is: `clock: { ...saved.clock }`,
+		becomes: `clock: { lastAt: saved.clock.lastAt, offsetMs: 0 }`,
+	},
+	{
+		name: "a restart lets others pass those who waited",
+		is: `else entry.standing = "resuming";`,
+		becomes: `else entry.standing = "away";`,
+	},
+	{
+		name: "the band above is not written when it moves",
+		is: `this.sayMoved(level.take(entry.id));`,
+		becomes: `level.take(entry.id);`,
+	},
+	{
+		name: "a parked one comes back at the end of the line",
+		is: `queue.set(entry.id, entry);\n		for (const other of behind) {`,
+		becomes: `queue.set(entry.id, entry);\n		for (const other of behind.slice(1)) {`,
+	},
+	{
+		name: "who went is not passed",
+		is: `export const inTurn = (entry: Entry): boolean => entry.standing === "present"`,
+		becomes: `export const inTurn = (entry: Entry): boolean => entry.standing === "away" || entry.standing === "present"`,
+	},
+	{
+		name: "who steps back waits for ever",
+		is: `parked: RESERVATION_MS };`,
+		becomes: `parked: Number.POSITIVE_INFINITY };`,
+	},
+	{
+		name: "what was not committed here is vouched for",
+		is: `past !== undefined && past.kind !== "cancelled";`,
+		becomes: `past !== undefined;`,
+	},
+	{
+		name: "an abort is kept as a lease",
+		is: `this.end(entry, by === "abort" ? "cancelled" : "lease");`,
+		becomes: `this.end(entry, "lease");`,
+	},
+	{
+		name: "retry-after forgets those in line",
+		is: `if (entry.standing === "present") serve(entry.slots, entry.wants);`,
+		becomes: `if (entry.standing === "parked") serve(entry.slots, entry.wants);`,
+	},
+	{
+		name: "retry-after is rounded down",
+		is: `run(at + Number((excess + level.rate - 1n) / level.rate));`,
+		becomes: `run(at + Number(excess / level.rate));`,
+	},
+	{
+		name: "it does not wake for decay",
+		is: `if (couldFit && head.standing === "present")`,
+		becomes: `if (couldFit && head.standing === "resuming")`,
+	},
+	{
+		name: "slots set by hand free what leases hold",
+		is: `limit.unleased = Math.max(0, slots - limit.sums.leased);`,
+		becomes: `limit.unleased = slots - limit.sums.leased;`,
+	},
+	{
+		name: "a moved deadline keeps its place in the heap",
+		is: `this.#up(member.heapIndex);\n		this.#down(member.heapIndex);`,
+		becomes: `this.#up(member.heapIndex);`,
+	},
+];
+
+/** What is run against a copy of the core: the same lives as in the simulation's own test, up to the first failure. */
+const RUNNER = `
+	import { Simulation } from "./test/core/simulation.ts";
+	const outcomes = new Map();
+	let steps = 0;
+	let why = null;
+	for (let seed = 1; seed <= 1_600 && why === null; seed += 1) {
+		const simulation = new Simulation(seed, outcomes);
+		try {
+			simulation.run(250);
+		} catch (error) {
+			why = error.message.split("\\n")[0];
+		}
+		steps += simulation.steps;
+	}
+	process.stdout.write(JSON.stringify({ steps, why }));
+`;
+
+/** What lies under node_modules is left alone by vitest, unless it is told that it is source. */
+const CONFIG = `
+	export default {
+		test: { include: ["test/core/**/*.test.ts"], exclude: ["**/simulation.test.ts"], bail: 1, server: { deps: { inline: true } } },
+	};
+`;
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const copy = join(root, "node_modules", ".cache", "plant-faults");
+
+await rm(copy, { recursive: true, force: true });
+await mkdir(copy, { recursive: true });
+await cp(join(root, "test", "core"), join(copy, "test", "core"), { recursive: true });
+await cp(join(root, "src", "core"), join(copy, "src", "core"), { recursive: true });
+await cp(join(root, "tsconfig.base.json"), join(copy, "tsconfig.base.json"));
+await writeFile(join(copy, "run.ts"), RUNNER);
+await writeFile(join(copy, "vitest.config.ts"), CONFIG);
+
+const folder = join(copy, "src", "core");
+const files = (await readdir(folder)).filter((file) => file.endsWith(".ts"));
+const sources = new Map(await Promise.all(files.map(async (file) => [file, await text(file)] as const)));
+
+const wanted = process.argv.slice(2).join(" ");
+const faults = FAULTS.filter(({ name }) => name.includes(wanted));
+const lost = faults.filter((fault) => placesOf(fault).length !== 1);
+for (const fault of lost)
+	console.error(`The text of "${fault.name}" is there ${placesOf(fault).length} times, and not once.`);
+if (lost.length > 0) process.exit(1);
+
+const unharmed = await judge();
+if (unharmed.by !== null) {
+	console.error(`The tests fail without a fault: ${unharmed.by}: ${unharmed.why}`);
+	process.exit(1);
+}
+console.log(`Without a fault: ${unharmed.steps} steps and all table tests pass.\n`);
+
+let survivors = 0;
+for (const fault of faults) {
+	const [file] = placesOf(fault) as [string];
+	const source = sources.get(file) as string;
+	await writeFile(
+		join(folder, file),
+		source.replace(fault.is, () => fault.becomes),
+	);
+	const startedAt = performance.now();
+	const { by, why, steps } = await judge();
+	const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+	await writeFile(join(folder, file), source);
+	if (by === null) survivors += 1;
+	const after = by === "simulation" ? `${steps} steps, ` : "";
+	console.log(
+		`${by === null ? "SURVIVED" : "caught  "} ${fault.name}\n         ${by ?? "nobody"}, ${after}${seconds} s: ${why}`,
+	);
+}
+console.log(`\n${faults.length - survivors} of ${faults.length} faults were caught.`);
+process.exit(survivors > 0 ? 1 : 0);
+
+async function text(file: string): Promise<string> {
+	return await readFile(join(folder, file), "utf8");
+}
+
+/** The files that hold the text of a fault, each as often as it does. */
+function placesOf({ is }: Fault): string[] {
+	return [...sources].flatMap(([file, source]) => Array(source.split(is).length - 1).fill(file) as string[]);
+}
+
+/** Who notices that something is wrong with the copy of the core, and how. */
+async function judge(): Promise<{ by: string | null; why: string; steps: number }> {
+	const outfile = join(copy, "run.mjs");
+	await build({
+		entryPoints: [join(copy, "run.ts")],
+		outfile,
+		bundle: true,
+		platform: "node",
+		format: "esm",
+		logLevel: "error",
+	});
+	const run = await execute(process.execPath, [outfile]);
+	const { steps, why } = run.ok ? JSON.parse(run.output) : { steps: 0, why: run.output };
+	if (why !== null) return { by: "simulation", why: cut(why), steps };
+
+	const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
+	const tables = await execute(process.execPath, [vitest, "run", "--root", copy, "--reporter", "json"]);
+	if (tables.ok) return { by: null, why: "", steps };
+	const failed = /"fullName":"([^"]*)","status":"failed"/.exec(tables.output)?.[1];
+	return { by: "table tests", why: cut(failed ?? tables.output), steps };
+}
+
+function cut(words: string): string {
+	return words.length > 150 ? `${words.slice(0, 150)}...` : words;
+}
+
+/** Runs a program; one that does not end in time has failed, and its end is waited for no longer. */
+function execute(program: string, args: string[]): Promise<{ ok: boolean; output: string }> {
+	return new Promise((resolve) => {
+		execFile(program, args, { timeout: 90_000, maxBuffer: 2 ** 28 }, (error, stdout, stderr) => {
+			const never = error?.killed ? "it did not end" : "";
+			resolve({ ok: error === null, output: error === null ? stdout : never || stdout || stderr });
+		});
+	});
+}

@@ -1,0 +1,561 @@
+/**
+ * What the core promises, written as plainly as possible: one array of requests in order of arrival, one array of
+ * layers of the level, every question answered by looking at all of them. It shares no code and no data structure
+ * with the core, only the types of what goes in and comes out and the lengths of its patience.
+ *
+ * The one thing it takes from the core is the order of events that fall due in the same millisecond, which is not
+ * promised (`order` of `decide`).
+ */
+
+import {
+	AWAY_MS,
+	type Command,
+	type DenialCode,
+	DOUBT_MS,
+	DOUBT_STEP_MS,
+	type Event,
+	QUEUE_MAX,
+	REMEMBER_MS,
+	REMEMBER_RECEIPT_MS,
+	RESERVATION_MS,
+	RESUME_MS,
+} from "../../src/core/commands.ts";
+import type { Ended, Request, Settings, Totals } from "../../src/core/limit.ts";
+
+/** One slot in units of the model: fine enough that every rate used here is a whole number of them a millisecond. */
+export const ONE = 10n ** 24n;
+
+/** Units a millisecond of a rate in slots a second. */
+export function unitsOfRate(slotDecayPerSecond: number): bigint {
+	const [whole = "0", decimals = ""] = slotDecayPerSecond.toFixed(15).split(".");
+	return (BigInt(whole + decimals) * ONE) / 10n ** 15n / 1000n;
+}
+
+const NEVER = Number.POSITIVE_INFINITY;
+
+export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy">> {
+	readonly wants: "lease" | "reservation";
+	readonly arrivedAt: number;
+	state: "waiting" | "reserved" | "committed" | "leased";
+	standing: "present" | "resuming" | "away" | "parked";
+	enforced: boolean;
+	grantedAt: number;
+	waitedMs: number;
+	giveUpAt: number;
+	expiresAt: number;
+	/** When something must be done about it. */
+	until: number;
+	/** What its stored row says: neither a touch of a reservation nor a repeated answer is written. */
+	written: { until: number; claimed: boolean };
+	peers: readonly string[];
+	/** It was answered again after its grant. */
+	claimed: boolean;
+}
+
+/** A part of the level that was laid at once. */
+interface Layer {
+	owner: string | null;
+	left: bigint;
+}
+
+interface State {
+	settings: Settings;
+	lastAt: number;
+	offsetMs: number;
+	/** In order of arrival. */
+	asked: Asked[];
+	/** Oldest first. */
+	layers: Layer[];
+	unleased: number;
+	totals: Totals;
+}
+
+/** What one decision did, in the three parts that it has. */
+export interface Outcome {
+	time: Event[];
+	answer: Event[];
+	service: Event[];
+}
+
+export class Model {
+	state: State;
+	/** What was last written to storage. */
+	stored: State;
+	/** Everything ever to be remembered, newest last. */
+	readonly memory: Ended[] = [];
+	/** What each request took out of the level when it ended in the last decision, in units. */
+	readonly takings = new Map<string, bigint>();
+	#events: Event[] = [];
+	#now: number;
+
+	constructor(settings: Settings, now: number) {
+		const totals = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 };
+		this.state = { settings, lastAt: now, offsetMs: 0, asked: [], layers: [], unleased: 0, totals };
+		this.stored = copy(this.state);
+		this.#now = now;
+	}
+
+	decide(command: Command, wall: number, order: readonly string[]): Outcome {
+		this.state.offsetMs = Math.max(this.state.offsetMs, this.state.lastAt - wall);
+		const now = wall + this.state.offsetMs;
+		this.takings.clear();
+		const part = (act: () => void): Event[] => {
+			this.#events = [];
+			act();
+			return this.#events;
+		};
+		const time = part(() => this.#runTime(now, order));
+		const answer = part(() => this.#carryOut(command));
+		return { time, answer, service: part(() => this.#serve()) };
+	}
+
+	/** The state was written; `ids` are the rows that were. */
+	write(ids: ReadonlySet<string>): void {
+		for (const asked of this.state.asked.filter(({ id }) => ids.has(id))) {
+			asked.written = { until: asked.until, claimed: asked.claimed };
+		}
+		this.stored = copy(this.state);
+	}
+
+	restart(wall: number): void {
+		this.state = copy(this.stored);
+		const wokeAt = Math.max(wall + this.state.offsetMs, this.state.lastAt);
+		for (const asked of this.state.asked) {
+			asked.claimed = asked.written.claimed;
+			if (asked.state !== "waiting") {
+				asked.until = asked.written.until;
+				continue;
+			}
+			if (asked.standing !== "parked") asked.standing = "resuming";
+			asked.until = Math.min(asked.giveUpAt, wokeAt + (asked.standing === "parked" ? RESERVATION_MS : RESUME_MS));
+		}
+		this.#now = this.state.lastAt;
+	}
+
+	// ---------------------------------------------------------------------------------- what is true now
+
+	get decays(): boolean {
+		return this.state.settings.slotDecayPerSecond > 0;
+	}
+
+	/** The level in units, reservations aside. */
+	get level(): bigint {
+		return this.state.layers.reduce((sum, layer) => sum + layer.left, 0n);
+	}
+
+	owned(id: string): bigint {
+		return this.state.layers.reduce((sum, layer) => (layer.owner === id ? sum + layer.left : sum), 0n);
+	}
+
+	get reserved(): number {
+		return sumOf(this.state.asked.filter((asked) => asked.enforced && asked.state === "reserved"));
+	}
+
+	get leased(): number {
+		return sumOf(this.state.asked.filter((asked) => asked.enforced && granted(asked)));
+	}
+
+	/** Slots in use, in units. */
+	get used(): bigint {
+		const held = this.decays ? this.level : BigInt(this.leased + this.state.unleased) * ONE;
+		return held + BigInt(this.reserved) * ONE;
+	}
+
+	fits(slots: number): boolean {
+		return this.used + BigInt(slots) * ONE <= BigInt(this.state.settings.limit) * ONE;
+	}
+
+	/** Those that have their turn, in order. */
+	get line(): Asked[] {
+		return this.state.asked.filter((asked) => asked.state === "waiting" && inTurn(asked));
+	}
+
+	/** The first moment when something must be done though nobody asks, on the caller's clock. */
+	get wakeAt(): number | null {
+		const moments = this.state.asked.map((asked) => asked.until);
+		const head = this.line[0];
+		const { limit } = this.state.settings;
+		if (this.decays && head?.standing === "present" && head.slots + this.reserved <= limit) {
+			moments.push(this.#now + this.msUntilLevel(BigInt(limit - this.reserved - head.slots) * ONE));
+		}
+		const first = Math.min(NEVER, ...moments);
+		return first === NEVER ? null : first - this.state.offsetMs;
+	}
+
+	/** Whole milliseconds until the level, draining alone, is at most `units`. */
+	msUntilLevel(units: bigint): number {
+		const rate = unitsOfRate(this.state.settings.slotDecayPerSecond);
+		const excess = this.level - units;
+		if (excess <= 0n) return 0;
+		return Number(excess / rate) + (excess % rate === 0n ? 0 : 1);
+	}
+
+	find(id: string): Asked | undefined {
+		return this.state.asked.find((asked) => asked.id === id);
+	}
+
+	/** What is remembered of an id that is over. */
+	recall(id: string): Ended | undefined {
+		const record = this.memory.findLast((ended) => ended.id === id);
+		return record && record.until > this.#now ? record : undefined;
+	}
+
+	// ------------------------------------------------------------------------------------------- time
+
+	#runTime(now: number, order: readonly string[]): void {
+		const left = [...order];
+		const rank = ({ id }: Asked): number => (left.includes(id) ? left.indexOf(id) : left.length);
+		const nextOf = (candidates: Asked[]): Asked | undefined =>
+			candidates.toSorted((a, b) => a.until - b.until || rank(a) - rank(b))[0];
+		// Whoever is here and ran out of patience goes last: what came free until now may be for it.
+		const isHere = (asked: Asked): boolean => asked.state === "waiting" && asked.standing === "present";
+		for (;;) {
+			const next = nextOf(this.state.asked.filter((asked) => asked.until <= now && !isHere(asked)));
+			if (!next) break;
+			this.#drainTo(Math.max(next.until, this.#now));
+			this.#fallDue(next);
+			left.splice(0, rank(next) + 1);
+		}
+		this.#drainTo(now);
+		this.#serve();
+		for (;;) {
+			const next = nextOf(this.state.asked.filter((asked) => asked.until <= now && isHere(asked)));
+			if (!next) break;
+			this.#fallDue(next);
+			left.splice(0, rank(next) + 1);
+		}
+		this.#serve();
+	}
+
+	#drainTo(now: number): void {
+		let units = unitsOfRate(this.state.settings.slotDecayPerSecond) * BigInt(now - this.#now);
+		for (const layer of this.state.layers) {
+			const drained = units < layer.left ? units : layer.left;
+			layer.left -= drained;
+			units -= drained;
+		}
+		this.state.layers = this.state.layers.filter((layer) => layer.left > 0n);
+		this.#now = this.state.lastAt = now;
+	}
+
+	#fallDue(asked: Asked): void {
+		if (asked.state === "waiting") {
+			this.#drop(asked);
+			if (this.#now >= asked.giveUpAt) this.#deny(asked.id, "denied");
+			else this.#say({ kind: "left", id: asked.id, why: "gone" });
+		} else if (asked.state === "reserved") {
+			this.#drop(asked);
+			this.#say({ kind: "released", id: asked.id, slots: asked.enforced ? asked.slots : 0, by: "lapse" });
+		} else if (asked.state === "committed" && (asked.mode === "rate_limit" || this.#now < asked.expiresAt)) {
+			this.#plan(asked);
+			this.#say({ kind: "doubted", id: asked.id, peers: asked.peers });
+		} else this.#giveBack(asked, "expiry");
+	}
+
+	#serve(): void {
+		for (const asked of this.line) {
+			const { active } = this.state.settings;
+			if (active && (asked.standing === "resuming" || !this.fits(asked.slots))) return;
+			asked.waitedMs = this.#now - asked.arrivedAt;
+			this.#give(asked);
+		}
+	}
+
+	// ---------------------------------------------------------------------------------------- commands
+
+	#carryOut(command: Command): void {
+		switch (command.kind) {
+			case "acquire":
+				return this.#ask(command.request, "lease");
+			case "reserve":
+				return this.#ask(command.request, "reservation");
+			case "commit":
+				return this.#commit(command.id, command.peers);
+			case "cancel":
+				return this.#cancel(command.id, command.keepPlace);
+			case "touch": {
+				const asked = this.find(command.id);
+				if (asked?.state === "reserved") asked.until = this.#now + RESERVATION_MS;
+				else if (asked?.state !== "waiting") this.#say({ kind: "gone", id: command.id });
+				else if (asked.standing !== "resuming") this.#stand(asked, asked.standing);
+				return;
+			}
+			case "renew": {
+				const asked = this.find(command.id);
+				if (!asked || !granted(asked) || asked.mode === "rate_limit")
+					return this.#say({ kind: "gone", id: command.id });
+				asked.state = "leased";
+				asked.expiresAt = this.#now + (command.leaseMs ?? asked.leaseMs);
+				this.#plan(asked);
+				return this.#say({ kind: "renewed", id: asked.id, expiresAt: asked.expiresAt - this.state.offsetMs });
+			}
+			case "release":
+				return this.#release(command.id, command.by);
+			case "detach":
+				return this.#detach(this.find(command.id));
+			case "vouch": {
+				const asked = this.find(command.id);
+				const past = this.recall(command.id);
+				const committed = asked ? granted(asked) : past !== undefined && past.kind !== "cancelled";
+				if (!committed && (asked || !past)) this.#callOff(command.id);
+				return this.#say({ kind: "vouched", id: command.id, committed });
+			}
+			case "settle": {
+				const asked = this.find(command.id);
+				if (asked?.state !== "committed") return;
+				if (!command.committed) return this.#giveBack(asked, "abort");
+				if (asked.mode === "rate_limit") return this.#receipt(asked);
+				asked.state = "leased";
+				asked.peers = [];
+				return this.#plan(asked);
+			}
+			case "configure":
+				return this.#configure(command.settings ?? {}, command.activeSlots);
+			case "close":
+				for (const asked of [...this.state.asked]) {
+					if (granted(asked)) this.#giveBack(asked, "operator");
+					else this.#drop(asked);
+					if (asked.state === "waiting") this.#deny(asked.id, "unknown_limit");
+				}
+				return;
+			case "inspect":
+			case "tick":
+				return;
+		}
+	}
+
+	#ask(request: Request, wants: Asked["wants"]): void {
+		const asked = this.find(request.id);
+		if (asked) return this.#askAgain(asked, request, wants);
+		const past = request.remember ? this.recall(request.id) : undefined;
+		if (past?.kind === "receipt" && past.print === request.print) {
+			const { id, slots, enforced } = past;
+			return this.#say({ kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
+		}
+		if (past) return this.#deny(request.id, "id_in_use");
+		const never = this.#never(request);
+		if (never) return this.#deny(request.id, never);
+		const atOnce = !this.state.settings.active || (this.line.length === 0 && this.fits(request.slots));
+		if (!atOnce && request.ifBusy === "deny") return this.#deny(request.id, "denied");
+		const waiting = this.state.asked.filter((other) => other.state === "waiting");
+		if (!atOnce && waiting.length >= QUEUE_MAX) return this.#deny(request.id, "queue_full");
+		const { waitMs, ifBusy, ...rest } = request;
+		const fresh: Asked = {
+			...rest,
+			...{ wants, arrivedAt: this.#now, state: "waiting", standing: "parked", enforced: true, grantedAt: this.#now },
+			...{ waitedMs: 0, giveUpAt: this.#now + waitMs, expiresAt: NEVER, until: NEVER },
+			...{ peers: [], claimed: false, written: { until: NEVER, claimed: false } },
+		};
+		this.state.asked.push(fresh);
+		if (atOnce) this.#give(fresh);
+		else this.#wait(fresh, ifBusy === "park");
+	}
+
+	#askAgain(asked: Asked, request: Request, wants: Asked["wants"]): void {
+		if (asked.print !== request.print || asked.wants !== wants) return this.#deny(request.id, "id_in_use");
+		if (asked.state === "reserved") {
+			asked.until = this.#now + RESERVATION_MS;
+			return this.#say({ kind: "reserved", id: asked.id, slots: asked.slots, enforced: asked.enforced });
+		}
+		if (asked.state !== "waiting") return this.#grantAgain(asked);
+		const never = this.#never(asked);
+		if (never) {
+			this.#drop(asked);
+			return this.#deny(asked.id, never);
+		}
+		asked.giveUpAt = this.#now + request.waitMs;
+		this.#stand(asked, "present");
+		this.#serve();
+		if (asked.state !== "waiting" || this.find(asked.id) !== asked) return;
+		if (request.ifBusy !== "deny") return this.#wait(asked, request.ifBusy === "park");
+		this.#drop(asked);
+		this.#deny(asked.id, "denied");
+	}
+
+	#never({ slots, mode }: { slots: number; mode: Request["mode"] }): DenialCode | null {
+		if (!this.state.settings.active) return null;
+		if (slots > this.state.settings.limit) return "exceeds_limit";
+		return mode === "rate_limit" && !this.decays ? "no_decay" : null;
+	}
+
+	#wait(asked: Asked, park: boolean): void {
+		this.#stand(asked, park ? "parked" : "present");
+		const ahead = this.line.filter((other) => this.state.asked.indexOf(other) < this.state.asked.indexOf(asked));
+		const position = ahead.length + 1;
+		if (park) this.#say({ kind: "parked", id: asked.id, position, retryAfterMs: 0 });
+		else this.#say({ kind: "queued", id: asked.id, position });
+	}
+
+	#stand(asked: Asked, standing: Asked["standing"]): void {
+		asked.standing = standing;
+		const patience = { present: NEVER, resuming: RESUME_MS, away: AWAY_MS, parked: RESERVATION_MS }[standing];
+		asked.until = Math.min(asked.giveUpAt, this.#now + patience);
+	}
+
+	#give(asked: Asked): void {
+		asked.enforced = this.state.settings.active;
+		asked.grantedAt = this.#now;
+		if (asked.wants === "lease") return this.#grant(asked, "leased");
+		asked.state = "reserved";
+		asked.until = this.#now + RESERVATION_MS;
+		this.#say({ kind: "reserved", id: asked.id, slots: asked.slots, enforced: asked.enforced });
+	}
+
+	#grant(asked: Asked, state: "leased" | "committed"): void {
+		asked.state = state;
+		this.state.totals[asked.waitedMs > 0 ? "grantedAfterWait" : "grantedAtOnce"] += 1;
+		const isReceipt = asked.mode === "rate_limit" && (state === "leased" || !asked.enforced);
+		if (asked.enforced && this.decays) {
+			this.state.layers.push({ owner: isReceipt ? null : asked.id, left: BigInt(asked.slots) * ONE });
+		}
+		asked.expiresAt = this.#now + asked.leaseMs;
+		this.#sayGranted(asked, false);
+		if (isReceipt) this.#receipt(asked);
+		else this.#plan(asked);
+	}
+
+	#commit(id: string, peers: readonly string[]): void {
+		const asked = this.find(id);
+		const past = this.recall(id);
+		if (!asked && past?.kind === "receipt") {
+			const { slots, enforced } = past;
+			return this.#say({ kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
+		}
+		if (!asked || asked.state === "waiting") return this.#say({ kind: "gone", id });
+		if (asked.state !== "reserved") return this.#grantAgain(asked);
+		asked.peers = peers;
+		this.#grant(asked, "committed");
+	}
+
+	#grantAgain(asked: Asked): void {
+		asked.claimed = true;
+		this.#sayGranted(asked, true);
+	}
+
+	#plan(asked: Asked): void {
+		const doubtAt =
+			asked.state === "committed" ? Math.ceil((this.#now + DOUBT_MS) / DOUBT_STEP_MS) * DOUBT_STEP_MS : NEVER;
+		asked.until = Math.min(doubtAt, asked.mode === "rate_limit" ? NEVER : asked.expiresAt);
+	}
+
+	#cancel(id: string, keepPlace: boolean): void {
+		const asked = this.find(id);
+		if (!asked || asked.state === "leased") return this.#say({ kind: "gone", id });
+		if (!keepPlace || asked.state === "committed") {
+			this.#drop(asked);
+			return this.#say({ kind: "left", id, why: "cancelled" });
+		}
+		asked.state = "waiting";
+		asked.enforced = true;
+		this.#wait(asked, true);
+	}
+
+	#detach(asked: Asked | undefined): void {
+		if (asked?.state === "waiting" && inTurn(asked)) this.#stand(asked, "away");
+		else if (asked?.held && granted(asked)) this.#giveBack(asked, "caller");
+	}
+
+	#release(id: string, by: "caller" | "operator" | "unheard"): void {
+		const asked = this.find(id);
+		if (by === "unheard" && (asked?.claimed || asked?.state === "waiting")) {
+			this.#detach(asked);
+			return this.#say({ kind: "released", id, slots: 0, by });
+		}
+		if (asked && granted(asked)) return this.#giveBack(asked, by);
+		if (asked || (by === "caller" && !this.recall(id))) this.#callOff(id);
+		this.#say({ kind: "released", id, slots: 0, by });
+	}
+
+	/** Whatever this request is, it will never be granted. */
+	#callOff(id: string): void {
+		const asked = this.find(id);
+		if (asked) this.#drop(asked);
+		this.#remember(asked ?? { id, print: "", slots: 0, enforced: false }, "cancelled");
+		if (asked) this.#say({ kind: "left", id, why: "cancelled" });
+	}
+
+	#giveBack(asked: Asked, by: "caller" | "operator" | "unheard" | "expiry" | "abort"): void {
+		const holds = this.decays ? Number(this.owned(asked.id) / ONE) : asked.slots;
+		this.#drop(asked);
+		if (by === "expiry") this.state.totals.expired += 1;
+		else if (by !== "abort") this.state.totals.released += 1;
+		this.#remember(asked, by === "abort" ? "cancelled" : "lease");
+		this.#say({ kind: "released", id: asked.id, slots: asked.enforced ? holds : 0, by });
+	}
+
+	#receipt(asked: Asked): void {
+		for (const layer of this.state.layers) if (layer.owner === asked.id) layer.owner = null;
+		this.#drop(asked);
+		// Peers of a request of several names may ask for it, whoever made its id.
+		if (asked.remember || asked.wants === "reservation") this.#remember(asked, "receipt");
+	}
+
+	/** Removes a request and the layers it owns. */
+	#drop(asked: Asked): void {
+		if (this.owned(asked.id) > 0n) this.takings.set(asked.id, this.owned(asked.id));
+		this.state.asked = this.state.asked.filter((other) => other !== asked);
+		this.state.layers = this.state.layers.filter((layer) => layer.owner !== asked.id);
+	}
+
+	#configure(change: Partial<Settings>, activeSlots: number | undefined): void {
+		const did = this.decays;
+		this.state.settings = { ...this.state.settings, ...change };
+		if (did && !this.decays) this.state.layers = [];
+		if (!did && this.decays) {
+			this.state.layers = [{ owner: null, left: BigInt(this.state.unleased) * ONE }];
+			for (const asked of this.state.asked) {
+				if (!asked.enforced || !granted(asked)) continue;
+				this.state.layers.push({ owner: asked.id, left: BigInt(asked.slots) * ONE });
+			}
+			this.state.unleased = 0;
+		}
+		if (activeSlots !== undefined) {
+			if (this.decays) this.state.layers = [{ owner: null, left: BigInt(activeSlots) * ONE }];
+			else this.state.unleased = Math.max(0, activeSlots - this.leased);
+		}
+		for (const asked of this.state.asked.filter((other) => other.state === "waiting")) {
+			const never = this.#never(asked);
+			if (!never) continue;
+			this.#drop(asked);
+			this.#deny(asked.id, never);
+		}
+		this.#say({ kind: "configured" });
+	}
+
+	// ------------------------------------------------------------------------------------------ saying
+
+	#say(event: Event): void {
+		this.#events.push(event);
+	}
+
+	#remember({ id, print, slots, enforced }: Omit<Ended, "kind" | "until">, kind: Ended["kind"]): void {
+		const until = this.#now + (kind === "receipt" ? REMEMBER_RECEIPT_MS : REMEMBER_MS);
+		const record = { id, kind, print, slots, enforced, until };
+		this.memory.push(record);
+		this.#say({ kind: "ended", id: record.id, record });
+	}
+
+	#sayGranted(asked: Asked, repeat: boolean): void {
+		const { id, slots, enforced, waitedMs } = asked;
+		const expiresAt = asked.mode === "rate_limit" ? null : asked.expiresAt - this.state.offsetMs;
+		this.#say({ kind: "granted", id, slots, enforced, expiresAt, waitedMs, repeat });
+	}
+
+	#deny(id: string, code: DenialCode): void {
+		if (code === "denied" || code === "queue_full") this.state.totals.denied += 1;
+		this.#say({ kind: "denied", id, code, position: this.line.length + 1, retryAfterMs: 0 });
+	}
+}
+
+export const granted = (asked: Asked): boolean => asked.state === "leased" || asked.state === "committed";
+export const inTurn = (asked: Pick<Asked, "standing">): boolean =>
+	asked.standing === "present" || asked.standing === "resuming";
+
+const sumOf = (asked: Asked[]): number => asked.reduce((sum, { slots }) => sum + slots, 0);
+
+const copy = (state: State): State => ({
+	...state,
+	asked: state.asked.map((asked) => ({ ...asked })),
+	layers: state.layers.map((layer) => ({ ...layer })),
+	totals: { ...state.totals },
+});

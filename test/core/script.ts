@@ -1,0 +1,152 @@
+/**
+ * Scenes as text. A line is a moment in milliseconds, a command, and what came of it:
+ *
+ *     0     acquire a x2 lease=1000   => granted a x2
+ *     10    acquire b wait=500        => queued b at 1
+ *     1000  tick                      => released a x2 by expiry, granted b after 990
+ *
+ * Commands: `acquire`, `reserve` (with x, lease, wait, park, held, once, rate, print), `commit`, `cancel`, `park`,
+ * `touch`, `renew`, `release`, `force`, `unheard`, `detach`, `vouch`, `settle`, `configure`, `close`, `tick`; and
+ * `restart`, `wake?` and `used?`, which only look. Defaults: 1 slot, a lease of 60 s, denied when busy.
+ */
+
+import type { Command, Event } from "../../src/core/commands.ts";
+import { activeSlots, type Request, type Settings } from "../../src/core/limit.ts";
+import { Subject } from "./subject.ts";
+
+/** Plays a scene and answers with what really happened, in the same form. */
+export function play(settings: Partial<Settings>, scene: string): { said: string; happened: string } {
+	const subject = new Subject({ limit: 1, slotDecayPerSecond: 0, active: true, ...settings }, 0);
+	const lines = scene.split("\n").filter((line) => line.trim() !== "");
+	const parsed = lines.map((line) => {
+		const [, at = "0", words = "", said = ""] = /^\s*(-?\d+)\s+(.*?)\s*=>\s*(.*?)\s*$/.exec(line) ?? [];
+		if (words === "") throw new Error(`Not a line of a scene: ${line}`);
+		return { at: Number(at), words: words.replace(/\s+/g, " "), said };
+	});
+	const row = ({ at, words, said }: (typeof parsed)[number]): string => `${at} ${words} => ${said}`;
+	return {
+		said: parsed.map(row).join("\n"),
+		happened: parsed.map((line) => row({ ...line, said: happen(subject, line.words, line.at) })).join("\n"),
+	};
+}
+
+/** Carries out one command and tells what came of it. */
+export function happen(subject: Subject, words: string, at: number): string {
+	const [verb = "", ...rest] = words.split(" ");
+	if (verb === "wake?") {
+		const { wakeAt } = subject.decide({ kind: "tick" }, at);
+		return wakeAt === null ? "never" : String(wakeAt);
+	}
+	if (verb === "used?") {
+		subject.decide({ kind: "inspect" }, at);
+		return String(activeSlots(subject.limit));
+	}
+	if (verb === "restart") {
+		subject.restart(at);
+		return "nothing";
+	}
+	const { events } = subject.decide(commandOf(verb, rest), at);
+	return events.flatMap(tell).join(", ") || "nothing";
+}
+
+function commandOf(verb: string, words: string[]): Command {
+	const [id = "", ...options] = words;
+	const option = (name: string): string | undefined =>
+		words.find((word) => word.startsWith(`${name}=`))?.slice(name.length + 1);
+	switch (verb) {
+		case "acquire":
+		case "reserve":
+			return { kind: verb, request: requestOf(id, options, option) };
+		case "commit":
+			return { kind: "commit", id, peers: ["peer"] };
+		case "cancel":
+		case "park":
+			return { kind: "cancel", id, keepPlace: verb === "park" };
+		case "touch":
+		case "detach":
+		case "vouch":
+			return { kind: verb, id };
+		case "renew":
+			return { kind: "renew", id, leaseMs: options[0] === undefined ? null : Number(options[0]) };
+		case "release":
+			return { kind: "release", id, by: "caller" };
+		case "force":
+			return { kind: "release", id, by: "operator" };
+		case "unheard":
+			return { kind: "release", id, by: "unheard" };
+		case "settle":
+			return { kind: "settle", id, committed: options[0] === "yes" };
+		case "configure":
+			return configureOf(option);
+		case "close":
+		case "tick":
+			return { kind: verb };
+		default:
+			throw new Error(`Not a command: ${verb}`);
+	}
+}
+
+function requestOf(id: string, options: string[], option: (name: string) => string | undefined): Request {
+	const wait = option("wait");
+	const slots = options.find((word) => /^x\d+$/.test(word));
+	return {
+		id,
+		slots: Number(slots?.slice(1) ?? 1),
+		mode: options.includes("rate") ? "rate_limit" : "concurrency",
+		leaseMs: Number(option("lease") ?? 60_000),
+		waitMs: wait === "ever" ? Number.POSITIVE_INFINITY : Number(wait ?? 0),
+		ifBusy: options.includes("park") ? "park" : wait === undefined ? "deny" : "wait",
+		holder: null,
+		held: options.includes("held"),
+		print: option("print") ?? `${slots ?? "x1"}`,
+		remember: !options.includes("once"),
+	};
+}
+
+function configureOf(option: (name: string) => string | undefined): Command {
+	const [limit, decay, active, slots] = ["limit", "decay", "active", "slots"].map(option);
+	return {
+		kind: "configure",
+		settings: {
+			...(limit !== undefined && { limit: Number(limit) }),
+			...(decay !== undefined && { slotDecayPerSecond: Number(decay) }),
+			...(active !== undefined && { active: active === "yes" }),
+		},
+		...(slots !== undefined && { activeSlots: Number(slots) }),
+	};
+}
+
+/** An event in words; what only storage needs to hear is left out. */
+function tell(event: Event): string | [] {
+	const many = "slots" in event && event.slots !== 1 ? ` x${event.slots}` : "";
+	const loose = "enforced" in event && !event.enforced ? " unenforced" : "";
+	switch (event.kind) {
+		case "granted":
+			return `granted ${event.id}${many}${event.waitedMs > 0 ? ` after ${event.waitedMs}` : ""}${event.repeat ? " again" : ""}${loose}`;
+		case "reserved":
+			return `reserved ${event.id}${many}${loose}`;
+		case "queued":
+			return `queued ${event.id} at ${event.position}`;
+		case "parked":
+			return `parked ${event.id} at ${event.position}`;
+		case "denied":
+			return event.code === "denied" ? `denied ${event.id}, retry ${event.retryAfterMs}` : `${event.code} ${event.id}`;
+		case "left":
+			return `left ${event.id} ${event.why}`;
+		case "renewed":
+			return `renewed ${event.id} to ${event.expiresAt}`;
+		case "gone":
+			return `gone ${event.id}`;
+		case "released":
+			return `released ${event.id}${many} by ${event.by}`;
+		case "doubted":
+			return `doubted ${event.id}`;
+		case "vouched":
+			return `vouched ${event.id} ${event.committed ? "yes" : "no"}`;
+		case "configured":
+			return "configured";
+		case "moved":
+		case "ended":
+			return [];
+	}
+}
