@@ -27,8 +27,8 @@ export type Command =
 	/** Makes a reservation a lease, together with its peers. */
 	| { kind: "commit"; id: string; peers: readonly string[] }
 	/**
-	 * Drops a place in line, a reservation, or a commit whose peers failed, without a trace; with `keepPlace`, a
-	 * reservation becomes a parked place again.
+	 * Drops a place in line, a reservation, or a commit whose peers failed, without a trace. With `keepPlace` a
+	 * reservation becomes a parked place again, and nothing else changes.
 	 */
 	| { kind: "cancel"; id: string; keepPlace: boolean }
 	/** Keeps a reservation or a parked place from lapsing. */

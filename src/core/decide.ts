@@ -233,11 +233,13 @@ class Turn extends Moves {
 	#cancel(id: string, keepPlace: boolean): void {
 		const entry = this.limit.entries.get(id);
 		if (!entry || entry.state === "leased") return this.say({ kind: "gone", id });
-		if (!keepPlace || entry.state === "committed") {
+		// Only a reservation can step back: the same request may be committed, or wait, by another coordinator.
+		if (keepPlace && entry.state !== "reserved") return this.say({ kind: "gone", id });
+		if (!keepPlace) {
 			this.forget(entry);
 			return this.say({ kind: "left", id, why: "cancelled" });
 		}
-		if (entry.state === "reserved") this.unreserve(entry);
+		this.unreserve(entry);
 		this.wait(entry, true);
 	}
 

@@ -71,7 +71,7 @@ export class Coordinator {
 			return await this.#collect();
 		} catch (error) {
 			// A caller that broke off may be back already under the same id: its places are left to lapse.
-			await (this.#signal.aborted ? this.#letGo("") : this.#giveUp());
+			await (this.#signal.aborted ? this.#stepBack() : this.#giveUp());
 			if (error instanceof Withdrawn) return { ok: false, problem: error.problem, statuses: [] };
 			throw error;
 		} finally {
@@ -139,6 +139,12 @@ export class Coordinator {
 				await this.#limit(name).cancel(this.#acquire.id, true);
 			}),
 		);
+	}
+
+	/** Keeps nothing from others; the slots may have come in the very moment in which the caller went. */
+	async #stepBack(): Promise<void> {
+		const names = [...this.#setAside(), ...this.#placed];
+		await Promise.allSettled(names.map((name) => this.#limit(name).cancel(this.#acquire.id, true)));
 	}
 
 	/** Stands in one line until the verdict; null when another line has lost its place for this request meanwhile. */

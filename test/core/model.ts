@@ -441,7 +441,8 @@ export class Model {
 	#cancel(id: string, keepPlace: boolean): void {
 		const asked = this.find(id);
 		if (!asked || asked.state === "leased") return this.#say({ kind: "gone", id });
-		if (!keepPlace || asked.state === "committed") {
+		if (keepPlace && asked.state !== "reserved") return this.#say({ kind: "gone", id });
+		if (!keepPlace) {
 			this.#drop(asked);
 			return this.#say({ kind: "left", id, why: "cancelled" });
 		}
