@@ -53,7 +53,8 @@ app.onError((error, c) => {
 	if (error instanceof Refused) return answerProblem(c, error.problem);
 	// An object's errors come over RPC, where a class does not survive but a name does.
 	if (error.name === "NewerDataError") return answerProblem(c, problem("newer_data", error.message));
-	console.error(error);
+	// Whoever has gone reads no answer, and is no news.
+	if (!c.req.raw.signal.aborted) console.error(error);
 	if ("durableObjectReset" in error || "overloaded" in error || "retryable" in error || "remote" in error) {
 		return answerProblem(c, outOfReach());
 	}

@@ -48,6 +48,8 @@ export class Coordinator {
 	readonly #startedAt = Date.now();
 	/** Slots set aside so far, by name. */
 	readonly #reserved = new Map<string, Reserved>();
+	/** Tells this run from another under the same id, whose caller came back. */
+	readonly #call = crypto.randomUUID();
 	/** Names whose line has a place of this request. */
 	readonly #placed = new Set<string>();
 	/** Ends the wait in one line because the place in another is lost. */
@@ -144,14 +146,14 @@ export class Coordinator {
 	/** Keeps nothing from others; the slots may have come in the very moment in which the caller went. */
 	async #stepBack(): Promise<void> {
 		const names = [...this.#setAside(), ...this.#placed];
-		await Promise.allSettled(names.map((name) => this.#limit(name).cancel(this.#acquire.id, true)));
+		await Promise.allSettled(names.map((name) => this.#limit(name).stepBack(this.#acquire.id, this.#call)));
 	}
 
 	/** Stands in one line until the verdict; null when another line has lost its place for this request meanwhile. */
 	async #waitFor(name: string): Promise<Outcome | null> {
 		this.#placed.add(name);
 		const opened = await this.#limit(name).open(
-			{ request: this.#request(name, "wait"), createIfMissing: false },
+			{ request: this.#request(name, "wait"), createIfMissing: false, call: this.#call },
 			"reserve",
 			"outcomes",
 		);

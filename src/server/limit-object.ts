@@ -102,7 +102,7 @@ export class LimitObject extends DurableObject<Env> {
 	 */
 	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
 		if (!(await this.#ensure(ask.createIfMissing))) return { missing: true };
-		const line = new Line(this.#waiters, ask.request, as);
+		const line = new Line(this.#waiters, ask.request, as, ask.call);
 		this.#commits.submit({ kind, request: ask.request }, line).catch((error) => line.fail(error));
 		return line.readable;
 	}
@@ -145,6 +145,13 @@ export class LimitObject extends DurableObject<Env> {
 	async leave(id: string, call: string): Promise<void> {
 		if (this.#waiters.leave(id, call) && this.#limit)
 			await this.#commits.submit({ kind: "release", id, by: "unheard" });
+	}
+
+	/** The caller of a coordinator has gone: its place is passed by others, and what was set aside for it is theirs. */
+	async stepBack(id: string, call: string): Promise<void> {
+		if (!this.#limit) return;
+		if (this.#waiters.leave(id, call)) await this.#commits.submit({ kind: "detach", id });
+		await this.#commits.submit({ kind: "cancel", id, keepPlace: true });
 	}
 
 	/** Whether each of these requests committed here. Those that did not never will. */

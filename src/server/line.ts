@@ -168,9 +168,13 @@ function isNews(event: Exclude<Event, { kind: "configured" }>): boolean {
 
 const encoder = new TextEncoder();
 
+/** What a line must know of its request. */
+type Held = Pick<Request, "id" | "slots" | "held" | "leaseMs">;
+
 export class Line implements Hearer {
 	readonly ungated = true;
 	readonly id: string;
+	readonly call: string | undefined;
 	readonly readable: ReadableStream;
 	readonly #waiters: Waiters;
 	readonly #as: "wire" | "outcomes";
@@ -183,8 +187,9 @@ export class Line implements Hearer {
 	#position: number | null = null;
 	#beats = 0;
 
-	constructor(waiters: Waiters, request: Pick<Request, "id" | "slots" | "held" | "leaseMs">, as: "wire" | "outcomes") {
+	constructor(waiters: Waiters, request: Held, as: "wire" | "outcomes", call?: string) {
 		this.id = request.id;
+		this.call = call;
 		this.#waiters = waiters;
 		this.#as = as;
 		this.#slots = request.slots;

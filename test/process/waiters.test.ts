@@ -1,0 +1,112 @@
+/** A thousand waiters on one limit, each with a connection of its own: order, hand-off, memory, and everybody else meanwhile. */
+
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type FreshServer, freshServer } from "../support/server.ts";
+import { Caller, report, type Stream, until, within } from "./support.ts";
+
+let server: FreshServer;
+let caller: Caller;
+
+beforeAll(async () => {
+	server = await freshServer();
+	caller = new Caller(server.url);
+});
+
+afterAll(async () => {
+	caller?.close();
+	await server?.[Symbol.asyncDispose]();
+});
+
+const WAITERS = 1_000;
+/** Connections that are opened at a time. */
+const AT_ONCE = 50;
+const ALL_MS = 30_000;
+/** What the figures may be at most, on a busy machine and before the runtime has collected any garbage. */
+const HAND_OFF_P50_MS = 50;
+const HEALTH_P50_MS = 50;
+const HEALTH_MAX_MS = 1_000;
+const WAITER_KB = 300;
+
+/** Memory of the server's process in kB; undefined on systems that do not tell. */
+function memory(): number | undefined {
+	try {
+		const kb = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${server.pid}/status`, "utf8"))?.[1];
+		return kb === undefined ? undefined : Number(kb);
+	} catch {
+		return undefined;
+	}
+}
+
+test("promise 3: a thousand waiters are each served once, in order, while /health stays quick", async () => {
+	await caller.limit("thousand", 1);
+	const holder = await caller.take({ names: "thousand", leaseSeconds: 600 });
+	// One of it all first, so that what is loaded once is not counted for the waiters.
+	const first = caller.stream({ names: "thousand" });
+	await within("a place in line", ALL_MS, first.queued);
+	first.close();
+	await until("the line is empty again", ALL_MS, async () => (await caller.inspect("thousand")).waitingCount === 0);
+
+	const before = memory();
+	const healthMs: number[] = [];
+	const over = new AbortController();
+	const watching = (async () => {
+		while (!over.signal.aborted) {
+			const askedAt = performance.now();
+			expect((await caller.call("GET", "/health")).status).toBe(200);
+			healthMs.push(performance.now() - askedAt);
+			await sleep(10);
+		}
+	})();
+
+	try {
+		const line: Stream[] = [];
+		const openedAt = performance.now();
+		while (line.length < WAITERS) {
+			const some = Array.from({ length: AT_ONCE }, () => caller.stream({ names: "thousand", leaseSeconds: 600 }));
+			await Promise.all(some.map(({ queued }) => within("a place in line", ALL_MS, queued)));
+			line.push(...some);
+		}
+		const openedMs = performance.now() - openedAt;
+		const after = memory();
+		const { waitingCount } = await caller.inspect("thousand");
+		expect(waitingCount).toBe(WAITERS);
+		if (before !== undefined && after !== undefined) {
+			const each = (after - before) / WAITERS;
+			console.log(`${WAITERS} waiters in line after ${openedMs.toFixed(0)} ms, ${each.toFixed(1)} kB each`);
+			expect(each).toBeLessThan(WAITER_KB);
+		}
+
+		const handOffMs: number[] = [];
+		const order: Stream[] = [];
+		let freedAt = performance.now();
+		const served = line.map(async (stream) => {
+			const lease = await stream.granted;
+			handOffMs.push(stream.grantedAt - freedAt);
+			order.push(stream);
+			freedAt = performance.now();
+			expect(await caller.release(lease)).toBe(1);
+		});
+		const servingAt = performance.now();
+		await caller.release(holder);
+		await within("all of them served", ALL_MS, Promise.all(served));
+		const servedMs = performance.now() - servingAt;
+
+		const places = order.map(({ firstPosition }) => firstPosition ?? Number.NaN);
+		expect(places).toEqual(Array.from({ length: WAITERS }, (_, index) => index + 1));
+		for (const { events } of line) expect(events.filter(({ event }) => event === "granted")).toHaveLength(1);
+		const { totals, ...info } = await caller.inspect("thousand");
+		expect(info).toMatchObject({ activeSlots: 0, leaseCount: 0, waitingCount: 0 });
+		expect(totals).toMatchObject({ grantedAtOnce: 1, grantedAfterWait: WAITERS, released: WAITERS + 1, expired: 0 });
+
+		console.log(`${WAITERS} waiters served in ${servedMs.toFixed(0)} ms`);
+		expect(report("hand-off in a line of a thousand", handOffMs).p50).toBeLessThan(HAND_OFF_P50_MS);
+	} finally {
+		over.abort();
+		await watching;
+	}
+	const health = report("/health meanwhile", healthMs);
+	expect(health.p50).toBeLessThan(HEALTH_P50_MS);
+	expect(health.max).toBeLessThan(HEALTH_MAX_MS);
+});
