@@ -28,6 +28,8 @@ export interface Hearer {
 	hear(event: Event, status: Status): void;
 	/** Written to at once: it must not hear of anything before its commit. Calls are held back by the output gate. */
 	readonly ungated?: boolean;
+	/** Somebody else hears of the same grant: that this one goes means nothing. */
+	shared?: boolean;
 	/** Names the call that waits, so that it alone can leave. */
 	readonly call?: string | undefined;
 	/** A beat of the clock, with the place in line; null while holding. */
@@ -85,9 +87,12 @@ export class Waiters {
 		return true;
 	}
 
-	/** Whether somebody else waits for the same request. */
-	others(hearer: Hearer): boolean {
-		return (this.#byId.get(hearer.id)?.size ?? 0) > 1;
+	/** Notes whose grant somebody else hears of too, before the first of them is told and gone. */
+	#markShared(events: Event[]): void {
+		for (const event of events) {
+			const hearers = event.kind === "granted" ? this.#byId.get(event.id) : undefined;
+			if (hearers && hearers.size > 1) for (const hearer of hearers) hearer.shared = true;
+		}
 	}
 
 	/** From its grant on, a held lease lives by this hearer. */
@@ -100,6 +105,7 @@ export class Waiters {
 	 * gate holds back until the commit, and, called again after it, the `ungated`.
 	 */
 	async tell(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): Promise<void> {
+		if (!ungated) this.#markShared(events);
 		const meant = (hearer: Hearer): boolean => (hearer.ungated ?? false) === ungated;
 		const answer = asker && meant(asker) ? answerTo(events, asker.id) : undefined;
 		if (asker && answer) asker.hear(answer, status);
@@ -173,6 +179,7 @@ type Held = Pick<Request, "id" | "slots" | "held" | "leaseMs">;
 
 export class Line implements Hearer {
 	readonly ungated = true;
+	shared = false;
 	readonly id: string;
 	readonly call: string | undefined;
 	readonly readable: ReadableStream;
@@ -227,7 +234,7 @@ export class Line implements Hearer {
 		} else if (event.kind === "granted") {
 			this.#write({ event: "granted", lease: leaseOf(event, status) });
 			if (this.#held) this.#hold();
-			else this.#probe(this.#waiters.others(this));
+			else this.#probe();
 		} else if (event.kind === "denied") {
 			this.#write({ event: "denied", problem: denial(this.id, [{ slots: this.#slots, status, denied: event }]) });
 			this.#end();
@@ -267,10 +274,9 @@ export class Line implements Hearer {
 	}
 
 	/** Ends the stream a moment after the grant: a caller that went before it could hear of it takes nothing. */
-	#probe(others: boolean): void {
+	#probe(): void {
 		this.#waiters.remove(this);
-		// Someone else was told of the same grant: this stream's end means nothing.
-		if (others) return this.#end();
+		if (this.shared) return this.#end();
 		this.#state = "told";
 		setTimeout(() => {
 			if (this.#state !== "told") return;
