@@ -138,7 +138,9 @@ async function holdAll(env: Env, lease: Lease | Receipt, gone: AbortSignal): Pro
 	const parts = await Promise.all(Object.keys(lease.names).map((name) => env.LIMITS.getByName(name).hold(lease.id)));
 	const readers = parts.flatMap((part) => (part ? [part.getReader()] : []));
 	const untilEnd = async (reader: ReadableStreamDefaultReader): Promise<void> => {
-		while (!(await reader.read()).done);
+		// A part whose object died has ended like any other.
+		const broken = (): { done: true } => ({ done: true });
+		while (!(await reader.read().catch(broken)).done);
 	};
 	const left = new Promise<void>((resolve) => {
 		gone.addEventListener("abort", () => resolve());

@@ -39,6 +39,13 @@ interface Reserved {
 
 type Blocked = Extract<Event, { kind: "denied" | "parked" }>;
 
+/** A name that has no room for the request. */
+interface BlockedName {
+	name: string;
+	event: Blocked;
+	status: Status;
+}
+
 export class Coordinator {
 	readonly #env: Env;
 	readonly #acquire: Acquire;
@@ -84,8 +91,10 @@ export class Coordinator {
 	// -------------------------------------------------------------------------------------------- rounds
 
 	async #collect(): Promise<Verdict> {
+		let everyLine = this.#acquire.waitMs > 0;
 		for (let round = 1; ; round += 1) {
-			const blocked = await this.#reserveAll();
+			const blocked = await this.#reserveAll(everyLine);
+			everyLine = false;
 			if (!blocked) {
 				const verdict = await this.#commitAll();
 				if (verdict) return verdict;
@@ -95,15 +104,23 @@ export class Coordinator {
 
 			await this.#letGo(round <= POLITE_ROUNDS ? "" : blocked.name);
 			const answer = await this.#waitFor(blocked.name);
-			if (answer === null) continue;
+			if (answer === null) {
+				everyLine = true;
+				continue;
+			}
 			if (answer.event.kind === "reserved" || answer.event.kind === "granted")
 				this.#keep(blocked.name, answer.event, answer.status);
 			else return this.#refuse({ name: blocked.name, event: asBlocked(answer.event), status: answer.status });
 		}
 	}
 
-	/** Reserves, in the fixed order and without waiting, every name that is not reserved yet; answers the first that has no room. */
-	async #reserveAll(): Promise<{ name: string; event: Blocked; status: Status } | null> {
+	/**
+	 * Reserves, in the fixed order and without waiting, every name that is not reserved yet; answers the first that has
+	 * no room. `toTheEnd`: asks the names behind it too, so that the request has its place in every line from its
+	 * arrival on, and one that can never be granted is refused at once.
+	 */
+	async #reserveAll(toTheEnd: boolean): Promise<BlockedName | null> {
+		let first: BlockedName | null = null;
 		for (const [name] of this.#acquire.names) {
 			if (this.#reserved.has(name) || this.#skipped.some((skipped) => skipped.name === name)) continue;
 			const answer = await this.#limit(name).reserve({
@@ -116,9 +133,13 @@ export class Coordinator {
 			}
 			if (answer.event.kind === "reserved" || answer.event.kind === "granted")
 				this.#keep(name, answer.event, answer.status);
-			else return { name, event: this.#blockedBy(name, answer.event), status: answer.status };
+			else {
+				const blocked = { name, event: this.#blockedBy(name, answer.event), status: answer.status };
+				if (!toTheEnd || blocked.event.kind === "denied") return blocked;
+				first ??= blocked;
+			}
 		}
-		return null;
+		return first;
 	}
 
 	#keep(name: string, event: Reserved["event"], status: Status): void {
@@ -213,7 +234,7 @@ export class Coordinator {
 	}
 
 	/** A denial that leaves no trace, and says of every name how it stands. */
-	async #refuse(blocked: { name: string; event: Blocked; status: Status }): Promise<Verdict> {
+	async #refuse(blocked: BlockedName): Promise<Verdict> {
 		await this.#giveUp();
 		const asked = await Promise.all(
 			this.#acquire.names.map(async ([name, slots]): Promise<Asked | null> => {

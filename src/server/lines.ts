@@ -7,14 +7,18 @@ export type Line = Outcome | { place: number } | { event: "heartbeat" };
 /** Yields each line. Leaving the loop, or the signal, ends it and cancels the stream, and the object notices. */
 export async function* lines(stream: ReadableStream, signal: AbortSignal): AsyncGenerator<Line> {
 	const reader = (stream as ReadableStream<Uint8Array>).getReader();
-	const stop = (): void => void reader.cancel(signal.reason);
+	const stop = (): void => void reader.cancel(signal.reason).catch(() => undefined);
 	if (signal.aborted) stop();
 	signal.addEventListener("abort", stop);
 	const decoder = new TextDecoder();
 	let text = "";
 	try {
 		for (;;) {
-			const { done, value } = await reader.read();
+			const { done, value } = await reader.read().catch((error: unknown) => {
+				// A cancelled read may fail instead of ending.
+				if (!signal.aborted) throw error;
+				return { done: true as const, value: undefined };
+			});
 			if (done || signal.aborted) return;
 			text += decoder.decode(value, { stream: true });
 			const parts = text.split("\n");
@@ -23,6 +27,7 @@ export async function* lines(stream: ReadableStream, signal: AbortSignal): Async
 		}
 	} finally {
 		signal.removeEventListener("abort", stop);
-		await reader.cancel();
+		// What is over already cannot be cancelled, and that is as well.
+		await reader.cancel().catch(() => undefined);
 	}
 }

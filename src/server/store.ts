@@ -4,7 +4,7 @@
  */
 
 import type { Event } from "../core/commands.ts";
-import type { At } from "../core/level.ts";
+import type { At, Ms } from "../core/level.ts";
 import type { Ended, Entry, Limit } from "../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../core/saved.ts";
 import type { Origin } from "../protocol.ts";
@@ -63,6 +63,8 @@ export class LimitStore {
 	readonly #sql: SqlStorage;
 	/** Ids that have a row in `entry`. */
 	readonly #rows = new Set<string>();
+	/** The offset of the limit's clock as it is stored. */
+	#offsetMs: Ms = 0;
 	/** Whether there are tables. */
 	#ready = false;
 
@@ -94,6 +96,7 @@ export class LimitStore {
 			entries.push(entry);
 		}
 		const state = JSON.parse(row.state) as SavedLimit;
+		this.#offsetMs = state.clock.offsetMs;
 		const identity = JSON.parse(row.identity) as Identity;
 		return { identity, limit: rebuild(state, entries, now, this.recall), usedAt: row.used_at };
 	}
@@ -136,11 +139,14 @@ export class LimitStore {
 				changed = true;
 			}
 		}
+		// A clock that was set back is told by no event, but time must run on from there after a restart too.
+		if (limit.clock.offsetMs !== this.#offsetMs) changed = true;
 		if (changed) this.writeLimit(limit, now);
 		return changed;
 	}
 
 	writeLimit(limit: Limit, usedAt: At): void {
+		this.#offsetMs = limit.clock.offsetMs;
 		this.#sql.exec("UPDATE itself SET state = ?, used_at = ?", JSON.stringify(saveLimit(limit)), usedAt);
 	}
 
