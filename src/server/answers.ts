@@ -1,6 +1,6 @@
 /** From decisions to the wire: leases, denials, problems, and the headers that say how much is left. */
 
-import type { Event } from "../core/commands.ts";
+import type { DenialCode, Event } from "../core/commands.ts";
 import type { At, Ms } from "../core/level.ts";
 import type { Request } from "../core/limit.ts";
 import {
@@ -126,9 +126,11 @@ export interface Asked {
 
 /** The problem of a request that was not granted. */
 export function denial(id: string, asked: Asked[]): Problem {
-	const inTheWay = asked.filter((each) => each.denied !== null);
-	const codes = inTheWay.map(({ denied }) => (denied?.kind === "denied" ? denied.code : "denied"));
-	const code = codes.find((each) => each !== "denied") ?? "denied";
+	const refused = asked.filter((each) => each.denied !== null);
+	// What no waiting would mend is said alone: names that are merely busy are not why.
+	const lasting = refused.find((each) => codeOf(each) !== "denied");
+	const code = lasting ? codeOf(lasting) : "denied";
+	const inTheWay = refused.filter((each) => codeOf(each) === code);
 	const names = inTheWay.map(({ status }) => status.name);
 	const limits = asked.map(({ status, denied }): DeniedLimit => {
 		const waits = denied && (denied.kind === "parked" || denied.code === "denied" || denied.code === "queue_full");
@@ -144,10 +146,12 @@ export function denial(id: string, asked: Asked[]): Problem {
 	return problem(code, detail, { retryAfterSeconds, "violated-policies": names, limits });
 }
 
+const codeOf = ({ denied }: Asked): DenialCode => (denied?.kind === "denied" ? denied.code : "denied");
+
 function because(id: string, { slots, status, denied }: Asked): string {
 	const wanted = `${slots} ${slots === 1 ? "slot" : "slots"}`;
 	const { name, limit, remaining } = status;
-	switch (denied?.kind === "parked" ? "denied" : denied?.code) {
+	switch (denied && codeOf({ slots, status, denied })) {
 		case "denied":
 			return `"${name}" has ${remaining} of ${limit} slots free for the ${wanted} asked, at place ${denied?.position} in line.`;
 		case "exceeds_limit":
