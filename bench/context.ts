@@ -1,0 +1,12 @@
+import type { Generator } from "./generator.ts";
+
+/** What every section is given. */
+export interface Context {
+	rounds: number;
+	/** How long each thing is measured in each round. */
+	sliceMs: number;
+	waiters: number;
+	generator: Generator;
+	/** Says what is being done. */
+	progress: (doing: string) => void;
+}

@@ -1,0 +1,83 @@
+/**
+ * Rate-limit acquire on one name, beside a bare Worker that calls an object with one durable UPDATE a call. Both run
+ * the whole time; in each round both are measured at each number of callers, in alternating order.
+ */
+
+import { freshServer } from "../test/support/server.ts";
+import type { Context } from "./context.ts";
+import { once } from "./http.ts";
+import type { LoadResult } from "./load.ts";
+import { medianOf, milliseconds, perSecond, times } from "./numbers.ts";
+import type { Report, Target } from "./report.ts";
+
+const CALLERS = [1, 32, 256];
+/** A limit that never refuses: what is measured is the grant. */
+const ENDLESS = { limit: 2 ** 31 - 1, slotDecayPerSecond: 1e9 };
+/** The compiler of JavaScript has settled by then. */
+const WARM_UP_MS = 500;
+
+interface Round {
+	headgate: LoadResult;
+	bare: LoadResult;
+}
+
+export async function hotName({ rounds, sliceMs, generator, progress }: Context): Promise<Report> {
+	await using headgate = await freshServer();
+	await using bare = await freshServer({ config: `${import.meta.dirname}/bare/wrangler.toml` });
+	await once(headgate.url, "PUT", "/v1/limits/hot", ENDLESS);
+
+	const body = { names: "hot", occupy: 1, mode: "rate_limit" };
+	const measure = (url: string, callers: number): Promise<LoadResult> =>
+		generator.run({ url, callers, warmUpMs: WARM_UP_MS, ms: sliceMs, calls: [{ path: "/v1/acquire", body }] });
+	const measured = new Map(CALLERS.map((callers) => [callers, [] as Round[]]));
+	for (let round = 0; round < rounds; round++) {
+		for (const [callers, done] of measured) {
+			progress(`round ${round + 1} of ${rounds}, ${callers} callers`);
+			// Whoever comes second may find the machine warmer, or the neighbours busier.
+			if (round % 2 === 0) {
+				done.push({ headgate: await measure(headgate.url, callers), bare: await measure(bare.url, callers) });
+			} else {
+				const first = await measure(bare.url, callers);
+				done.push({ headgate: await measure(headgate.url, callers), bare: first });
+			}
+		}
+	}
+	const busiest = Math.max(...[...measured.values()].flat().map(({ headgate }) => headgate.generatorCpu));
+	return {
+		title: "Rate-limit acquire on one hot name, beside a bare durable counter",
+		notes: [
+			`Medians of ${rounds} interleaved rounds of ${sliceMs / 1_000} s; ratios are medians of the rounds' own. ` +
+				`The load generator used at most ${Math.round(busiest * 100)} % of a core.`,
+		],
+		head: ["callers", "", "calls/s", "p50", "p99"],
+		rows: [...measured].flatMap(([callers, done]) => rowsOf(callers, done)),
+		targets: [...measured].flatMap(([callers, done]) => targetsOf(callers, done)),
+	};
+}
+
+function rowsOf(callers: number, done: Round[]): string[][] {
+	const row = (label: string, pick: (round: Round) => LoadResult): string[] => [
+		String(callers),
+		label,
+		perSecond(medianOf(done, (round) => pick(round).perSecond)),
+		milliseconds(medianOf(done, (round) => pick(round).p50)),
+		milliseconds(medianOf(done, (round) => pick(round).p99)),
+	];
+	return [row("Headgate", (round) => round.headgate), row("bare", (round) => round.bare)];
+}
+
+function targetsOf(callers: number, done: Round[]): Target[] {
+	const latency = medianOf(done, ({ headgate, bare }) => headgate.p50 / bare.p50);
+	const throughput = medianOf(done, ({ headgate, bare }) => headgate.perSecond / bare.perSecond);
+	const label = `${callers} ${callers === 1 ? "caller" : "callers"}`;
+	if (callers === 1) {
+		const aim = "at most 1.3 × the bare one";
+		return [{ what: `${label}: p50`, aim, measured: times(latency), met: latency <= 1.3 }];
+	}
+	const least = callers < 256 ? 1.5 : 2;
+	const aim = `at least ${least} × the bare one`;
+	return [
+		{ what: `${label}: calls/s`, aim, measured: times(throughput), met: throughput >= least },
+		{ what: `${label}: p50`, aim: "below the bare one", measured: times(latency), met: latency < 1 },
+	];
+}

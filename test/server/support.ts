@@ -1,0 +1,311 @@
+/** What the server's tests share: callers of the Worker, a look into its objects, and waiting for a condition. */
+
+import { runInDurableObject } from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
+import { expect } from "vitest";
+import type {
+	Lease,
+	LimitInfo,
+	LimitSummary,
+	PoliciesPage,
+	Policy,
+	Problem,
+	Released,
+	Renewed,
+	StreamEvent,
+} from "../../src/protocol.ts";
+import type { DirectoryObject } from "../../src/server/directory-object.ts";
+import type { Env } from "../../src/server/env.ts";
+import type { LimitObject } from "../../src/server/limit-object.ts";
+
+declare global {
+	namespace Cloudflare {
+		interface Env {
+			LIMITS: DurableObjectNamespace<LimitObject>;
+			DIRECTORY: DurableObjectNamespace<DirectoryObject>;
+			HEADGATE_OPEN?: string;
+		}
+		interface GlobalProps {
+			mainModule: typeof import("../../src/server/worker.ts");
+		}
+	}
+}
+
+export const bindings: Env = env;
+
+/** A name that no other test uses. */
+export const newName = (prefix = ""): string => `${prefix}${crypto.randomUUID()}`;
+
+export const newId = (): string => crypto.randomUUID();
+
+/** `count` names of one test, in the order in which every request takes them. */
+export function newNames(count: number): string[] {
+	const family = crypto.randomUUID();
+	return Array.from({ length: count }, (_, index) => `${family}-${String(index).padStart(3, "0")}`);
+}
+
+// ------------------------------------------------------------------------------------------------ calling
+
+/** An answer, read to its end. */
+export interface Answer<Body> {
+	status: number;
+	headers: Headers;
+	body: Body;
+}
+
+/** One call of the Worker. A body that is not text is sent as JSON. */
+export async function call<Body = unknown>(
+	method: string,
+	path: string,
+	body?: unknown,
+	headers: Record<string, string> = {},
+): Promise<Answer<Body>> {
+	const init: RequestInit = { method, headers };
+	if (body !== undefined) {
+		init.body = typeof body === "string" ? body : JSON.stringify(body);
+		init.headers = { "Content-Type": "application/json", ...headers };
+	}
+	return read<Body>(await exports.default.fetch(new Request(`http://headgate.test${path}`, init)));
+}
+
+export async function read<Body = unknown>(response: Response): Promise<Answer<Body>> {
+	const text = await response.text();
+	const isJson = text !== "" && (response.headers.get("Content-Type")?.includes("json") ?? false);
+	return { status: response.status, headers: response.headers, body: (isJson ? JSON.parse(text) : text) as Body };
+}
+
+export const path = (name: string): string => `/v1/limits/${encodeURIComponent(name)}`;
+
+/** Sets a limit up. */
+export async function configure(name: string, settings: Record<string, unknown>): Promise<LimitSummary> {
+	const { status, body } = await call<LimitSummary>("PUT", path(name), settings);
+	expect([200, 201]).toContain(status);
+	return body;
+}
+
+export const patch = (name: string, change: Record<string, unknown>) => call<LimitSummary>("PATCH", path(name), change);
+
+/** Sets several limits up, each with its capacity. */
+export async function newLimits(...limits: number[]): Promise<string[]> {
+	const names = newNames(limits.length);
+	await Promise.all(names.map((name, index) => configure(name, { limit: limits[index] })));
+	return names;
+}
+
+/** Sets one limit up and answers its name. */
+export async function newLimit(settings: Record<string, unknown> = { limit: 1 }): Promise<string> {
+	const name = newName();
+	await configure(name, { limit: 1, ...settings });
+	return name;
+}
+
+export const acquire = (request: Record<string, unknown>) => call<Lease & Problem>("POST", "/v1/acquire", request);
+
+/** Acquires, and fails unless it is granted. */
+export async function granted(request: Record<string, unknown>): Promise<Lease> {
+	const { status, body } = await acquire(request);
+	expect(status, JSON.stringify(body)).toBe(200);
+	return body;
+}
+
+export const renew = (lease: object) => call<Renewed & Problem>("POST", "/v1/renew", lease);
+
+export const release = (lease: object) => call<Released & Problem>("POST", "/v1/release", lease);
+
+export async function inspect(name: string): Promise<LimitInfo> {
+	const { status, body } = await call<LimitInfo>("GET", path(name));
+	expect(status, JSON.stringify(body)).toBe(200);
+	return body;
+}
+
+export const remove = (name: string) => call("DELETE", path(name));
+
+export const setPolicy = (pattern: string, settings: Record<string, unknown>) =>
+	call<Policy>("PUT", `/v1/policies/${encodeURIComponent(pattern)}`, settings);
+
+export const removePolicy = (pattern: string) => call("DELETE", `/v1/policies/${encodeURIComponent(pattern)}`);
+
+export const policies = async (): Promise<Policy[]> => (await call<PoliciesPage>("GET", "/v1/policies")).body.policies;
+
+/** Fails unless an answer is the problem that is expected, in the form that every problem has. */
+export function expectProblem(answer: Answer<unknown>, status: number, code: Problem["code"]): Problem {
+	const problem = answer.body as Problem;
+	expect({ status: answer.status, code: problem.code }, JSON.stringify(problem)).toEqual({ status, code });
+	expect(answer.headers.get("Content-Type")).toBe("application/problem+json");
+	expect(problem.status).toBe(status);
+	expect(problem.type).toMatch(/^(about:blank|https:\/\/iana\.org\/assignments\/http-problem-types#[a-z-]+)$/);
+	expect(problem.title).not.toBe("");
+	expect(problem.detail).not.toBe("");
+	expect(JSON.stringify(problem)).not.toMatch(/\bat .+:\d+:\d+|\.ts\b|node_modules/);
+	return problem;
+}
+
+/** What an answer's moment is from now, in milliseconds. */
+export const fromNow = (moment: string): number => Date.parse(moment) - Date.now();
+
+// ------------------------------------------------------------------------------------------------ waiting
+
+/** Waits until something is so. The bound is there to fail by; nothing is measured with it. */
+export async function until(condition: () => boolean | Promise<boolean>, boundMs = 10_000, what = ""): Promise<void> {
+	const endsAt = Date.now() + boundMs;
+	while (!(await condition())) {
+		if (Date.now() > endsAt) throw new Error(`Not so within ${boundMs} ms: ${what || condition}`);
+		await scheduler.wait(10);
+	}
+}
+
+/** Waits until so many wait in a limit's line. */
+export const untilWaiting = (name: string, count: number, boundMs?: number): Promise<void> =>
+	until(async () => (await inspect(name)).waitingCount === count, boundMs, `${count} waiting`);
+
+export const untilActive = (name: string, slots: number, boundMs?: number): Promise<void> =>
+	until(async () => (await inspect(name)).activeSlots === slots, boundMs, `${slots} active slots`);
+
+/** How long something takes, in milliseconds. */
+export async function timed(work: () => Promise<unknown>): Promise<number> {
+	const startedAt = Date.now();
+	await work();
+	return Date.now() - startedAt;
+}
+
+/** Whether a promise has settled by now, once everything that is due has had its turn. */
+export async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+	const pending = Symbol("pending");
+	return (await Promise.race([promise.catch(() => null), scheduler.wait(0).then(() => pending)])) !== pending;
+}
+
+// ------------------------------------------------------------------------------------------------ streams
+
+/** The lines of an acquire over a stream, and what came of it. */
+export class Stream {
+	readonly events: StreamEvent[] = [];
+	readonly response: Response;
+	/** Resolves when the stream has ended, however it did. */
+	readonly ended: Promise<void>;
+	/** `broken`: the server went away in the middle. */
+	#state: "open" | "ended" | "left" | "broken" = "open";
+	readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+
+	constructor(response: Response) {
+		this.response = response;
+		const body = response.body;
+		if (!body) throw new Error("The answer has no body.");
+		this.#reader = body.getReader();
+		this.ended = this.#read();
+	}
+
+	get state(): "open" | "ended" | "left" | "broken" {
+		return this.#state;
+	}
+
+	/** Goes away, as a caller does whose connection ends. */
+	async leave(): Promise<void> {
+		if (this.#state === "open") this.#state = "left";
+		await this.#reader.cancel().catch(() => undefined);
+	}
+
+	/** The places that were told, in their order. */
+	get positions(): number[] {
+		return this.events.flatMap((event) => (event.event === "queued" ? [event.position] : []));
+	}
+
+	get beats(): number {
+		return this.events.filter(({ event }) => event === "heartbeat").length;
+	}
+
+	get lease(): Lease | null {
+		const event = this.events.find((each) => each.event === "granted");
+		return event?.event === "granted" ? (event.lease as Lease) : null;
+	}
+
+	get problem(): Problem | null {
+		const event = this.events.find((each) => each.event === "denied");
+		return event?.event === "denied" ? event.problem : null;
+	}
+
+	async queued(): Promise<void> {
+		await until(() => this.positions.length > 0, 10_000, "a place in line");
+	}
+
+	async granted(boundMs = 10_000): Promise<Lease> {
+		await until(() => this.lease !== null || this.problem !== null, boundMs, "a grant");
+		if (!this.lease) throw new Error(`Not granted: ${JSON.stringify(this.problem)}`);
+		return this.lease;
+	}
+
+	async denied(boundMs = 10_000): Promise<Problem> {
+		await until(() => this.lease !== null || this.problem !== null, boundMs, "a denial");
+		if (!this.problem) throw new Error(`Not denied: ${JSON.stringify(this.lease)}`);
+		return this.problem;
+	}
+
+	async #read(): Promise<void> {
+		const decoder = new TextDecoder();
+		let text = "";
+		try {
+			for (;;) {
+				const { done, value } = await this.#reader.read();
+				if (done) break;
+				text += decoder.decode(value, { stream: true });
+				const lines = text.split("\n");
+				text = lines.pop() ?? "";
+				for (const line of lines) if (line.trim() !== "") this.events.push(JSON.parse(line) as StreamEvent);
+			}
+			if (this.#state === "open") this.#state = "ended";
+		} catch {
+			if (this.#state === "open") this.#state = "broken";
+		}
+	}
+}
+
+/** Asks over a stream. */
+export async function open(request: Record<string, unknown>): Promise<Stream> {
+	const response = await exports.default.fetch(
+		new Request("http://headgate.test/v1/acquire", {
+			method: "POST",
+			headers: { "Content-Type": "application/json", Accept: "application/x-ndjson" },
+			body: JSON.stringify(request),
+		}),
+	);
+	expect(response.status).toBe(200);
+	expect(response.headers.get("Content-Type")).toBe("application/x-ndjson");
+	return new Stream(response);
+}
+
+/** Asks over a stream, and waits until it stands in line. */
+export async function openQueued(request: Record<string, unknown>): Promise<Stream> {
+	const stream = await open(request);
+	await stream.queued();
+	return stream;
+}
+
+// ------------------------------------------------------------------------------------------------ objects
+
+export const limitObject = (name: string): DurableObjectStub<LimitObject> => env.LIMITS.getByName(name);
+
+export const directory = (): DurableObjectStub<DirectoryObject> => env.DIRECTORY.getByName("directory");
+
+/** Stops an object in the middle of whatever it does, as a crash would; its storage stays. */
+export async function crash(name: string): Promise<void> {
+	const stopped = runInDurableObject(limitObject(name), (_, state) => state.abort("crashed by a test"));
+	await stopped.catch(() => undefined);
+}
+
+/** Everything that an object has stored: its tables with their rows, and its alarm. */
+export function stored(name: string): Promise<{ tables: Record<string, unknown[]>; alarm: number | null }> {
+	return runInDurableObject(limitObject(name), (_, state) => dump(state));
+}
+
+export async function dump(
+	state: DurableObjectState,
+): Promise<{ tables: Record<string, unknown[]>; alarm: number | null }> {
+	const names = state.storage.sql
+		.exec<{ name: string }>(
+			"SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\'",
+		)
+		.toArray();
+	const tables = Object.fromEntries(
+		names.map(({ name }) => [name, state.storage.sql.exec(`SELECT * FROM "${name}"`).toArray()]),
+	);
+	return { tables, alarm: await state.storage.getAlarm() };
+}
