@@ -8,6 +8,11 @@ import type { Load, LoadResult } from "./load.ts";
 export class Generator implements AsyncDisposable {
 	readonly #child: ChildProcess = fork(path.join(import.meta.dirname, "load.ts"));
 
+	get pid(): number {
+		if (this.#child.pid === undefined) throw new Error("The load generator could not be started.");
+		return this.#child.pid;
+	}
+
 	async run(load: Load): Promise<LoadResult> {
 		this.#child.send(load);
 		const [answer] = (await once(this.#child, "message")) as [{ result?: LoadResult; error?: string }];

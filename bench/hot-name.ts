@@ -1,12 +1,13 @@
 /**
  * Rate-limit acquire on one name, beside a bare Worker that calls an object with one durable UPDATE a call. Both run
- * the whole time; in each round both are measured at each number of callers, in alternating order.
+ * the whole time; in each round one is measured right after the other, in alternating order.
  */
 
 import { freshServer } from "../test/support/server.ts";
 import type { Context } from "./context.ts";
 import { once } from "./http.ts";
 import type { LoadResult } from "./load.ts";
+import { quietRounds } from "./neighbours.ts";
 import { medianOf, milliseconds, perSecond, times } from "./numbers.ts";
 import type { Report, Target } from "./report.ts";
 
@@ -29,25 +30,26 @@ export async function hotName({ rounds, sliceMs, generator, progress }: Context)
 	const body = { names: "hot", occupy: 1, mode: "rate_limit" };
 	const measure = (url: string, callers: number): Promise<LoadResult> =>
 		generator.run({ url, callers, warmUpMs: WARM_UP_MS, ms: sliceMs, calls: [{ path: "/v1/acquire", body }] });
-	const measured = new Map(CALLERS.map((callers) => [callers, [] as Round[]]));
-	for (let round = 0; round < rounds; round++) {
-		for (const [callers, done] of measured) {
-			progress(`round ${round + 1} of ${rounds}, ${callers} callers`);
-			// Whoever comes second may find the machine warmer, or the neighbours busier.
-			if (round % 2 === 0) {
-				done.push({ headgate: await measure(headgate.url, callers), bare: await measure(bare.url, callers) });
-			} else {
-				const first = await measure(bare.url, callers);
-				done.push({ headgate: await measure(headgate.url, callers), bare: first });
-			}
-		}
+	const measured = new Map<number, Round[]>();
+	const quiet: string[] = [];
+	for (const callers of CALLERS) {
+		const done = await quietRounds(rounds, [headgate.pid, bare.pid, generator.pid], async (n): Promise<Round> => {
+			progress(`round ${n + 1}, ${callers} callers`);
+			// Whoever comes second may find the machine warmer, so they take turns.
+			if (n % 2 === 0)
+				return { headgate: await measure(headgate.url, callers), bare: await measure(bare.url, callers) };
+			const first = await measure(bare.url, callers);
+			return { headgate: await measure(headgate.url, callers), bare: first };
+		});
+		measured.set(callers, done.rounds);
+		quiet.push(`With ${callers} ${callers === 1 ? "caller" : "callers"} ${done.note}.`);
 	}
 	const busiest = Math.max(...[...measured.values()].flat().map(({ headgate }) => headgate.generatorCpu));
 	return {
 		title: "Rate-limit acquire on one hot name, beside a bare durable counter",
 		notes: [
 			`Medians of ${rounds} interleaved rounds of ${sliceMs / 1_000} s; ratios are medians of the rounds' own. ` +
-				`The load generator used at most ${Math.round(busiest * 100)} % of a core.`,
+				`The load generator used at most ${Math.round(busiest * 100)} % of a core. ${quiet.join(" ")}`,
 		],
 		head: ["callers", "", "calls/s", "p50", "p99"],
 		rows: [...measured].flatMap(([callers, done]) => rowsOf(callers, done)),

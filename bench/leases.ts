@@ -6,6 +6,7 @@ import { freshServer } from "../test/support/server.ts";
 import type { Context } from "./context.ts";
 import { Connection, once, request } from "./http.ts";
 import type { LoadResult } from "./load.ts";
+import { quietRounds } from "./neighbours.ts";
 import { median, medianOf, milliseconds, perSecond, times } from "./numbers.ts";
 import type { Report, Target } from "./report.ts";
 
@@ -39,17 +40,17 @@ export async function leases({ rounds, sliceMs, generator, progress }: Context):
 		const calls = ["/v1/acquire", "/v1/release"].map((path) => ({ path, body: { id: "{id}", names: name } }));
 		return generator.run({ url: server.url, callers, warmUpMs: WARM_UP_MS, ms: sliceMs, calls });
 	};
-	const measured = new Map(CALLERS.map((callers) => [callers, [] as Round[]]));
-	for (let round = 0; round < rounds; round++) {
-		for (const [callers, done] of measured) {
-			progress(`round ${round + 1} of ${rounds}, ${callers} callers`);
-			if (round % 2 === 0) {
-				done.push({ few: await measure("few", callers), many: await measure("many", callers) });
-			} else {
-				const first = await measure("many", callers);
-				done.push({ few: await measure("few", callers), many: first });
-			}
-		}
+	const measured = new Map<number, Round[]>();
+	const quiet: string[] = [];
+	for (const callers of CALLERS) {
+		const done = await quietRounds(rounds, [server.pid, generator.pid], async (n): Promise<Round> => {
+			progress(`round ${n + 1}, ${callers} callers`);
+			if (n % 2 === 0) return { few: await measure("few", callers), many: await measure("many", callers) };
+			const first = await measure("many", callers);
+			return { few: await measure("few", callers), many: first };
+		});
+		measured.set(callers, done.rounds);
+		quiet.push(`With ${callers} ${callers === 1 ? "caller" : "callers"} ${done.note}.`);
 	}
 	await expectLeases(server.url, "few", FEW);
 	await expectLeases(server.url, "many", MANY);
@@ -62,7 +63,7 @@ export async function leases({ rounds, sliceMs, generator, progress }: Context):
 		notes: [
 			`Medians of ${rounds} interleaved rounds of ${sliceMs / 1_000} s; a turn is an acquire and a release, each a call. ` +
 				`First call after the object was put out of memory: ${milliseconds(wakeMs.few)} with ${FEW}, ` +
-				`${milliseconds(wakeMs.many)} with ${MANY.toLocaleString("en")} leases.`,
+				`${milliseconds(wakeMs.many)} with ${MANY.toLocaleString("en")} leases. ${quiet.join(" ")}`,
 		],
 		head: ["callers", "live leases", "turns/s", "p50", "p99"],
 		rows: [...measured].flatMap(([callers, done]) => rowsOf(callers, done)),

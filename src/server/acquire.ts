@@ -109,14 +109,16 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
 	const beat = setInterval(() => out.beat(), BEAT_MS);
 	const work = async (): Promise<void> => {
 		try {
-			const coordinator = new Coordinator(env, request, out.gone, (position) =>
-				out.write({ event: "queued", position }),
-			);
+			let waited = false;
+			const coordinator = new Coordinator(env, request, out.gone, (position) => {
+				waited = true;
+				void out.write({ event: "queued", position });
+			});
 			const verdict = await coordinator.run();
 			await out.write(verdictLine(verdict));
 			if (!verdict.ok) return;
 			if (request.hold) await holdAll(env, verdict.lease, out.gone);
-			else if (!(await out.isHeard())) await releaseAll(env, verdict.lease, "unheard");
+			else if (waited && !(await out.isHeard())) await releaseAll(env, verdict.lease, "unheard");
 		} catch (error) {
 			if (out.gone.aborted) return; // Nobody is there to be told; what was set aside lapses.
 			console.error(error);

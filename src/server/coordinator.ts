@@ -22,6 +22,9 @@ export const POLITE_ROUNDS = 3;
 /** How often a waiting request is heard of by the limits where it keeps a place or slots. They lapse after 5 s. */
 export const TOUCH_MS = 1_500;
 
+/** Restarts of objects that one request outlives; more of them are no accident. */
+const BREAKS_MAX = 5;
+
 export type Verdict =
 	| { ok: true; lease: Lease | Receipt; statuses: Status[] }
 	| { ok: false; problem: Problem; statuses: Status[] };
@@ -59,6 +62,8 @@ export class Coordinator {
 	readonly #call = crypto.randomUUID();
 	/** Names whose line has a place of this request. */
 	readonly #placed = new Set<string>();
+	/** Waits that ended because their object was restarted. */
+	#breaks = 0;
 	/** Ends the wait in one line because the place in another is lost. */
 	#displaced: AbortController | null = null;
 	readonly #skipped: LimitStatus[] = [];
@@ -82,7 +87,9 @@ export class Coordinator {
 			// A caller that broke off may be back already under the same id: its places are left to lapse.
 			await (this.#signal.aborted ? this.#stepBack() : this.#giveUp());
 			if (error instanceof Withdrawn) return { ok: false, problem: error.problem, statuses: [] };
-			throw error;
+			if (this.#signal.aborted || (error as Error).name === "NewerDataError") throw error;
+			console.error(`A request of several names failed on the way:`, error);
+			return { ok: false, problem: outOfReach(), statuses: [] };
 		} finally {
 			if (keepAlive) clearInterval(keepAlive);
 		}
@@ -170,24 +177,33 @@ export class Coordinator {
 		await Promise.allSettled(names.map((name) => this.#limit(name).stepBack(this.#acquire.id, this.#call)));
 	}
 
-	/** Stands in one line until the verdict; null when another line has lost its place for this request meanwhile. */
+	/**
+	 * Stands in one line until the verdict. Null when the lines must be asked again: one of them has lost the place of
+	 * this request, or the object waited for was restarted or deleted.
+	 */
 	async #waitFor(name: string): Promise<Outcome | null> {
 		this.#placed.add(name);
-		const opened = await this.#limit(name).open(
-			{ request: this.#request(name, "wait"), createIfMissing: false, call: this.#call },
-			"reserve",
-			"outcomes",
-		);
-		if ("missing" in opened) throw new Error(`The limit "${name}" was deleted.`);
 		const displaced = new AbortController();
 		this.#displaced = displaced;
-		for await (const line of lines(opened, AbortSignal.any([this.#signal, displaced.signal]))) {
-			const place = placeIn(line);
-			if (place !== null) this.#progress(place);
-			if ("event" in line && typeof line.event === "object" && line.event.kind !== "queued") return line as Outcome;
+		try {
+			const opened = await this.#limit(name).open(
+				{ request: this.#request(name, "wait"), createIfMissing: false, call: this.#call },
+				"reserve",
+				"outcomes",
+			);
+			if ("missing" in opened) return null;
+			for await (const line of lines(opened, AbortSignal.any([this.#signal, displaced.signal]))) {
+				const place = placeIn(line);
+				if (place !== null) this.#progress(place);
+				if ("event" in line && typeof line.event === "object" && line.event.kind !== "queued") return line as Outcome;
+			}
+		} catch (error) {
+			// Its place outlives a restart for a moment, and is taken up again.
+			if (this.#signal.aborted || this.#breaks >= BREAKS_MAX) throw error;
+			this.#breaks += 1;
 		}
-		if (displaced.signal.aborted && !this.#signal.aborted) return null;
-		throw new Error(`The limit "${name}" ended the wait without a verdict.`);
+		this.#signal.throwIfAborted();
+		return null;
 	}
 
 	// ------------------------------------------------------------------------------------------- verdicts

@@ -276,7 +276,8 @@ export class Line implements Hearer {
 	/** Ends the stream a moment after the grant: a caller that went before it could hear of it takes nothing. */
 	#probe(): void {
 		this.#waiters.remove(this);
-		if (this.shared) return this.#end();
+		// Whoever did not wait was here a moment ago.
+		if (this.shared || this.#position === null) return this.#end();
 		this.#state = "told";
 		setTimeout(() => {
 			if (this.#state !== "told") return;
