@@ -67,7 +67,9 @@ async function override(
 	const id = limitObject(name).id.toString();
 	await runInDurableObject(limitObject(name), (instance) => {
 		const prototype = Object.getPrototypeOf(instance) as Record<Method, (...given: unknown[]) => Promise<unknown>>;
-		const original = prototype[method];
+		const current = prototype[method];
+		// A method that was overridden for another object already would otherwise call itself.
+		const original = (vi.isMockFunction(current) && current.getMockImplementation()) || current;
 		vi.spyOn(prototype, method).mockImplementation(function (this: unknown, ...given: unknown[]) {
 			const own = original.bind(this as never);
 			const context = (this as { ctx: DurableObjectState }).ctx;
