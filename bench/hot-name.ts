@@ -3,11 +3,12 @@
  * the whole time; in each round one is measured right after the other, in alternating order.
  */
 
+import type { RunningServer } from "../src/cli/serve.ts";
 import { freshServer } from "../test/support/server.ts";
 import type { Context } from "./context.ts";
 import { once } from "./http.ts";
 import type { LoadResult } from "./load.ts";
-import { quietRounds } from "./neighbours.ts";
+import { cpuMs, quietRounds } from "./neighbours.ts";
 import { medianOf, milliseconds, perSecond, times } from "./numbers.ts";
 import type { Report, Target } from "./report.ts";
 
@@ -17,9 +18,14 @@ const ENDLESS = { limit: 2 ** 31 - 1, slotDecayPerSecond: 1e9 };
 /** The compiler of JavaScript has settled by then. */
 const WARM_UP_MS = 500;
 
+interface Measured extends LoadResult {
+	/** What workerd used of the processor for each call. */
+	cpuUs: number;
+}
+
 interface Round {
-	headgate: LoadResult;
-	bare: LoadResult;
+	headgate: Measured;
+	bare: Measured;
 }
 
 export async function hotName({ rounds, sliceMs, generator, progress }: Context): Promise<Report> {
@@ -28,18 +34,21 @@ export async function hotName({ rounds, sliceMs, generator, progress }: Context)
 	await once(headgate.url, "PUT", "/v1/limits/hot", ENDLESS);
 
 	const body = { names: "hot", occupy: 1, mode: "rate_limit" };
-	const measure = (url: string, callers: number): Promise<LoadResult> =>
-		generator.run({ url, callers, warmUpMs: WARM_UP_MS, ms: sliceMs, calls: [{ path: "/v1/acquire", body }] });
+	const load = { warmUpMs: WARM_UP_MS, ms: sliceMs, calls: [{ path: "/v1/acquire", body }] };
+	const measure = async ({ url, pid }: RunningServer, callers: number): Promise<Measured> => {
+		const before = cpuMs(pid);
+		const result = await generator.run({ url, callers, ...load });
+		return { ...result, cpuUs: ((cpuMs(pid) - before) * 1_000) / result.turns };
+	};
 	const measured = new Map<number, Round[]>();
 	const quiet: string[] = [];
 	for (const callers of CALLERS) {
 		const done = await quietRounds(rounds, [headgate.pid, bare.pid, generator.pid], async (n): Promise<Round> => {
 			progress(`round ${n + 1}, ${callers} callers`);
 			// Whoever comes second may find the machine warmer, so they take turns.
-			if (n % 2 === 0)
-				return { headgate: await measure(headgate.url, callers), bare: await measure(bare.url, callers) };
-			const first = await measure(bare.url, callers);
-			return { headgate: await measure(headgate.url, callers), bare: first };
+			if (n % 2 === 0) return { headgate: await measure(headgate, callers), bare: await measure(bare, callers) };
+			const first = await measure(bare, callers);
+			return { headgate: await measure(headgate, callers), bare: first };
 		});
 		measured.set(callers, done.rounds);
 		quiet.push(`With ${callers} ${callers === 1 ? "caller" : "callers"} ${done.note}.`);
@@ -51,19 +60,20 @@ export async function hotName({ rounds, sliceMs, generator, progress }: Context)
 			`Medians of ${rounds} interleaved rounds of ${sliceMs / 1_000} s; ratios are medians of the rounds' own. ` +
 				`The load generator used at most ${Math.round(busiest * 100)} % of a core. ${quiet.join(" ")}`,
 		],
-		head: ["callers", "", "calls/s", "p50", "p99"],
+		head: ["callers", "", "calls/s", "p50", "p99", "CPU a call"],
 		rows: [...measured].flatMap(([callers, done]) => rowsOf(callers, done)),
 		targets: [...measured].flatMap(([callers, done]) => targetsOf(callers, done)),
 	};
 }
 
 function rowsOf(callers: number, done: Round[]): string[][] {
-	const row = (label: string, pick: (round: Round) => LoadResult): string[] => [
+	const row = (label: string, pick: (round: Round) => Measured): string[] => [
 		String(callers),
 		label,
 		perSecond(medianOf(done, (round) => pick(round).perSecond)),
 		milliseconds(medianOf(done, (round) => pick(round).p50)),
 		milliseconds(medianOf(done, (round) => pick(round).p99)),
+		`${medianOf(done, (round) => pick(round).cpuUs).toFixed(0)} µs`,
 	];
 	return [row("Headgate", (round) => round.headgate), row("bare", (round) => round.bare)];
 }

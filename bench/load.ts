@@ -23,6 +23,8 @@ export interface LoadResult {
 	/** Of whole turns, in milliseconds. */
 	p50: number;
 	p99: number;
+	/** Turns in all, those of the warm-up included. */
+	turns: number;
 	/** How busy the generator itself was, 1 being one core. Near 1 it is what was measured. */
 	generatorCpu: number;
 }
@@ -35,6 +37,7 @@ async function run({ url, callers, warmUpMs, ms, calls }: Load): Promise<LoadRes
 		return parts.length === 1 ? () => parts[0] as string : (id: string) => `${parts[0]}${id}${parts[1]}`;
 	});
 	const times: number[] = [];
+	let turns = 0;
 	const from = performance.now() + warmUpMs;
 	const until = from + ms;
 	let cpu = process.cpuUsage();
@@ -50,6 +53,7 @@ async function run({ url, callers, warmUpMs, ms, calls }: Load): Promise<LoadRes
 				const { status, body } = await connection.call(make(id));
 				if (status !== 200) throw new Error(`answered ${status}: ${body}`);
 			}
+			turns += 1;
 			const now = performance.now();
 			if (sentAt >= from && now < until) times.push(now - sentAt);
 		}
@@ -63,6 +67,7 @@ async function run({ url, callers, warmUpMs, ms, calls }: Load): Promise<LoadRes
 	const { user, system } = process.cpuUsage(cpu);
 	times.sort((a, b) => a - b);
 	return {
+		turns,
 		perSecond: (times.length / ms) * 1_000,
 		p50: percentile(times, 0.5),
 		p99: percentile(times, 0.99),

@@ -66,8 +66,12 @@ function startWatch(pids: number[]): () => number {
 	const used = (): number => busyTicks() - own.reduce((sum, pid) => sum + ticksOf(pid), 0);
 	const from = used();
 	const startedAt = performance.now();
-	return () => ((used() - from) / TICKS_PER_SECOND) * (1_000 / (performance.now() - startedAt));
+	// The kernel counts whole ticks, so a quiet moment can come out a little below nothing.
+	return () => Math.max(0, ((used() - from) * (1_000 / TICKS_PER_SECOND)) / (performance.now() - startedAt));
 }
+
+/** The time of the processor that a process has used, in milliseconds. */
+export const cpuMs = (pid: number): number => ticksOf(pid) * (1_000 / TICKS_PER_SECOND);
 
 /** Of all cores since the machine started. */
 function busyTicks(): number {
