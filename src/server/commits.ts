@@ -22,7 +22,7 @@ export interface Job {
 }
 
 /** Tells what was decided: first to calls, which the output gate holds back, and after the commit to the `ungated`. */
-export type Tell = (ungated: boolean) => Promise<void>;
+export type Tell = (ungated: boolean) => Promise<void> | undefined;
 
 interface Deps {
 	/** Decides all of these and writes what changed, in one transaction; answers whether there is a commit to wait for. */
@@ -65,10 +65,15 @@ export class Commits {
 				const { tell, written } = this.#deps.decide(jobs);
 				const committed = written ? this.#deps.sync() : null;
 				// Calls may be answered now: the output gate lets no answer out before the commit.
-				const gated = tell.map((each) => each(false));
+				for (const each of tell) {
+					const telling = each(false);
+					if (telling) await telling;
+				}
 				if (committed) await committed;
-				await Promise.all(gated);
-				for (const each of tell) await each(true);
+				for (const each of tell) {
+					const telling = each(true);
+					if (telling) await telling;
+				}
 			} catch (error) {
 				for (const job of [...jobs, ...this.#jobs]) job.failed(error);
 				return this.#deps.abort(`A write failed: ${error instanceof Error ? error.message : String(error)}`);

@@ -266,7 +266,7 @@ export class LimitObject extends DurableObject<Env> {
 			all.push(...events);
 			const status = this.#status();
 			tell.push((ungated) => {
-				answered({ events, status });
+				if (!ungated) answered({ events, status });
 				return this.#waiters.tell(events, status, hearer, ungated);
 			});
 			if (command.kind === "close") this.#end(now);

@@ -104,24 +104,32 @@ export class Waiters {
 	 * Tells the one who asked its answer, and everyone else what became of their requests: first those whom the output
 	 * gate holds back until the commit, and, called again after it, the `ungated`.
 	 */
-	async tell(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): Promise<void> {
-		if (!ungated) this.#markShared(events);
-		const meant = (hearer: Hearer): boolean => (hearer.ungated ?? false) === ungated;
-		const answer = asker && meant(asker) ? answerTo(events, asker.id) : undefined;
+	tell(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): Promise<void> | undefined {
+		if (!ungated && this.#byId.size > 0) this.#markShared(events);
+		const answer = asker && (asker.ungated ?? false) === ungated ? answerTo(events, asker.id) : undefined;
 		if (asker && answer) asker.hear(answer, status);
-		if (this.#byId.size === 0) return;
-		let told = 0;
-		for (const event of events) {
-			if (event.kind === "configured" || !isNews(event)) continue;
-			for (const hearer of [...(this.#byId.get(event.id) ?? [])]) {
-				if (hearer === asker || !meant(hearer)) continue;
-				hearer.hear(event, status);
-				told += 1;
-				// Thousands may be granted at once: others get a word in between.
-				if (told % TELL_AT_ONCE === 0) await scheduler.wait(0);
-			}
-		}
 		if (ungated && this.#streams > 0) this.#placesTimer ??= setTimeout(() => this.#tellPlaces(), PLACES_MS);
+		// Most often nobody waits but the one who asked.
+		const alone = asker !== null && !asker.shared && this.#byId.has(asker.id) ? 1 : 0;
+		if (this.#byId.size <= alone) return undefined;
+		if (events.length > TELL_AT_ONCE) return this.#tellInSlices(events, status, asker, ungated);
+		for (const event of events) this.#tellOthers(event, status, asker, ungated);
+		return undefined;
+	}
+
+	/** Thousands may be granted at once: other work gets its turn in between. */
+	async #tellInSlices(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): Promise<void> {
+		for (const [index, event] of events.entries()) {
+			if (index % TELL_AT_ONCE === 0) await scheduler.wait(0);
+			this.#tellOthers(event, status, asker, ungated);
+		}
+	}
+
+	#tellOthers(event: Event, status: Status, asker: Hearer | null, ungated: boolean): void {
+		if (event.kind === "configured" || !isNews(event)) return;
+		for (const hearer of [...(this.#byId.get(event.id) ?? [])]) {
+			if (hearer !== asker && (hearer.ungated ?? false) === ungated) hearer.hear(event, status);
+		}
 	}
 
 	/** A call that waited is no longer heard; answers whether nobody else waits for its request. */
