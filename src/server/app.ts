@@ -1,31 +1,29 @@
 /** The routes: who may, what was meant, whom to ask, how it is answered. Nothing is decided here. */
 
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
 import { cors } from "hono/cors";
-import { BOUNDS, type LimitSummary, type Problem, type Scope } from "../protocol.ts";
-import { acquire, acquireStream, type Caller } from "./acquire.ts";
+import type { LimitSummary } from "../protocol.ts";
+import { acquire, acquireStream } from "./acquire.ts";
 import { outOfReach, problem, rateLimitHeaders, toIso } from "./answers.ts";
-import { authenticate, forbidden, type Grant } from "./auth.ts";
-import { unknownLimits } from "./coordinator.ts";
-import type { Env } from "./env.ts";
+import { authenticate } from "./auth.ts";
+import {
+	type App,
+	accept,
+	allow,
+	answerProblem,
+	body,
+	callerOf,
+	directory,
+	named,
+	patterned,
+	Refused,
+	refuse,
+	route,
+	unknown,
+	unknownPolicy,
+	wantsStream,
+} from "./http.ts";
 import * as requests from "./requests.ts";
-
-type App = { Bindings: Env; Variables: { grant: Grant } };
-type C = Context<App>;
-
-/** A refusal on its way to the caller. */
-class Refused extends Error {
-	override readonly name = "Refused";
-	readonly problem: Problem;
-	constructor(refusal: Problem) {
-		super(refusal.detail);
-		this.problem = refusal;
-	}
-}
-
-const refuse = (...given: Parameters<typeof problem>): never => {
-	throw new Refused(problem(...given));
-};
 
 export const app = new Hono<App>({ strict: true });
 
@@ -63,30 +61,16 @@ app.onError((error, c) => {
 
 app.notFound((c) => answerProblem(c, problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`)));
 
-/** Registers the methods of one path; any other method of it is answered with 405 and `Allow`. */
-function route(
-	path: string,
-	methods: Partial<Record<"GET" | "POST" | "PUT" | "PATCH" | "DELETE", (c: C) => Promise<Response>>>,
-): void {
-	for (const [method, handler] of Object.entries(methods)) app.on(method, path, (c) => handler(c));
-	const names = Object.keys(methods);
-	const allow = (names.includes("GET") ? [...names, "HEAD"] : names).join(", ");
-	app.all(path, (c) => {
-		const refusal = problem("method_not_allowed", `${c.req.path} takes ${allow}, and not ${c.req.method}.`);
-		return answerProblem(c, refusal, { Allow: allow });
-	});
-}
-
 // ---------------------------------------------------------------------------------------------- health
 
-route("/health", { GET: async (c) => c.json({ status: "ok" }) });
-route("/", {
+route(app, "/health", { GET: async (c) => c.json({ status: "ok" }) });
+route(app, "/", {
 	GET: async (c) => c.text("Headgate: named limits. Acquire with POST /v1/acquire; health at /health.\n"),
 });
 
 // -------------------------------------------------------------------------------- acquire, renew, release
 
-route("/v1/acquire", {
+route(app, "/v1/acquire", {
 	POST: async (c) => {
 		const stream = wantsStream(c);
 		const request = accept(requests.parseAcquire(await body(c), stream, crypto.randomUUID()));
@@ -105,7 +89,7 @@ route("/v1/acquire", {
 	},
 });
 
-route("/v1/renew", {
+route(app, "/v1/renew", {
 	POST: async (c) => {
 		const { id, names, leaseMs } = accept(requests.parseRenew(await body(c)));
 		allow(c, "use", names);
@@ -121,7 +105,7 @@ route("/v1/renew", {
 	},
 });
 
-route("/v1/release", {
+route(app, "/v1/release", {
 	POST: async (c) => {
 		const { id, names } = accept(requests.parseRelease(await body(c)));
 		allow(c, "use", names);
@@ -139,7 +123,7 @@ const slotsOf = (event: { kind: string; slots?: number } | undefined): number =>
 
 // ---------------------------------------------------------------------------------------------- limits
 
-route("/v1/limits", {
+route(app, "/v1/limits", {
 	GET: async (c) => {
 		const { prefix, after, count } = accept(requests.parseLimitsQuery(c.req.query()));
 		allow(c, "read", prefix === "" ? [] : [prefix]);
@@ -155,7 +139,7 @@ route("/v1/limits", {
 	},
 });
 
-route("/v1/limits/:name", {
+route(app, "/v1/limits/:name", {
 	GET: async (c) => {
 		const name = named(c, "read");
 		return c.json((await c.env.LIMITS.getByName(name).inspect()) ?? unknown(name));
@@ -178,7 +162,7 @@ route("/v1/limits/:name", {
 	},
 });
 
-route("/v1/limits/:name/leases", {
+route(app, "/v1/limits/:name/leases", {
 	GET: async (c) => {
 		const name = named(c, "read");
 		const { after, count } = accept(requests.parseLeasesQuery(c.req.query()));
@@ -186,7 +170,7 @@ route("/v1/limits/:name/leases", {
 	},
 });
 
-route("/v1/limits/:name/leases/:id", {
+route(app, "/v1/limits/:name/leases/:id", {
 	DELETE: async (c) => {
 		const name = named(c, "admin");
 		const id = c.req.param("id") ?? "";
@@ -198,7 +182,7 @@ route("/v1/limits/:name/leases/:id", {
 
 // -------------------------------------------------------------------------------------------- policies
 
-route("/v1/policies", {
+route(app, "/v1/policies", {
 	GET: async (c) => {
 		allow(c, "read", []);
 		const { prefix } = c.get("grant");
@@ -207,7 +191,7 @@ route("/v1/policies", {
 	},
 });
 
-route("/v1/policies/:pattern", {
+route(app, "/v1/policies/:pattern", {
 	GET: async (c) => {
 		const pattern = patterned(c, "read");
 		return c.json((await directory(c).policy(pattern)) ?? unknownPolicy(pattern));
@@ -224,94 +208,3 @@ route("/v1/policies/:pattern", {
 		return c.body(null, 204);
 	},
 });
-
-// --------------------------------------------------------------------------------------------- helpers
-
-const directory = (c: C) => c.env.DIRECTORY.getByName("directory");
-
-const unknown = (name: string): never => {
-	throw new Refused(unknownLimits([name]));
-};
-
-const unknownPolicy = (pattern: string): never => refuse("unknown_policy", `No policy has the pattern "${pattern}".`);
-
-function allow(c: C, scope: Scope, names: string[]): void {
-	const refusal = forbidden(c.get("grant"), scope, names);
-	if (refusal) throw new Refused(refusal);
-}
-
-/** The name in the path, checked. */
-function named(c: C, scope: Scope): string {
-	return inPath(c, "name", requests.nameFault, scope);
-}
-
-/** The pattern in the path, checked. */
-function patterned(c: C, scope: Scope): string {
-	return inPath(c, "pattern", requests.patternFault, scope);
-}
-
-function inPath(c: C, field: "name" | "pattern", fault: (text: string) => string | null, scope: Scope): string {
-	const text = c.req.param(field) ?? "";
-	const message = fault(text);
-	if (message) refuse("invalid", `${field}: ${message}.`, { errors: [{ field, message }] });
-	allow(c, scope, [text]);
-	return text;
-}
-
-function accept<T>(parsed: requests.Parsed<T>): T {
-	if (parsed.ok) return parsed.value;
-	const { code, detail, errors } = parsed.fault;
-	return refuse(code, detail, errors && { errors });
-}
-
-async function body(c: C): Promise<unknown> {
-	const type = c.req.header("Content-Type")?.split(";")[0]?.trim().toLowerCase();
-	if (type !== undefined && type !== "application/json") {
-		refuse("unsupported_media_type", `Send JSON, with "Content-Type: application/json", and not "${type}".`);
-	}
-	const text = await boundedText(c.req.raw);
-	try {
-		return JSON.parse(text) as unknown;
-	} catch (error) {
-		const why = text === "" ? "it is empty" : error instanceof Error ? error.message : String(error);
-		return refuse("malformed", `The body is not JSON: ${why}.`);
-	}
-}
-
-/** The body as text, read no further than its bound. With a declared length nothing is read at all that is too long. */
-async function boundedText(request: Request): Promise<string> {
-	const declared = request.headers.get("Content-Length");
-	if (declared !== null) return Number(declared) > BOUNDS.bodyBytes ? tooLarge() : request.text();
-	const chunks: Uint8Array[] = [];
-	let bytes = 0;
-	for await (const chunk of request.body ?? []) {
-		bytes += chunk.byteLength;
-		if (bytes > BOUNDS.bodyBytes) tooLarge();
-		chunks.push(chunk);
-	}
-	return new Blob(chunks).text();
-}
-
-const tooLarge = (): never => refuse("too_large", `A body has at most ${BOUNDS.bodyBytes} bytes.`);
-
-const callerOf = (c: C): Caller => ({
-	signal: () => c.req.raw.signal,
-	waitUntil: (work) => c.executionCtx.waitUntil(work),
-});
-
-const wantsStream = (c: C): boolean => (c.req.header("Accept") ?? "").toLowerCase().includes("application/x-ndjson");
-
-function answerProblem(c: Context, refusal: Problem, headers: Record<string, string> = {}): Response {
-	const retry = refusal.retryAfterSeconds;
-	return new Response(JSON.stringify(refusal), {
-		status: refusal.status,
-		headers: {
-			"Content-Type": "application/problem+json",
-			...(retry !== undefined && { "Retry-After": String(Math.ceil(retry)) }),
-			...(refusal.code === "unauthorized" && { "WWW-Authenticate": 'Bearer realm="headgate"' }),
-			...headers,
-			// A page of another origin must be able to read why.
-			...Object.fromEntries([...c.res.headers].filter(([name]) => name.startsWith("access-control-"))),
-		},
-	});
-}

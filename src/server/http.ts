@@ -1,0 +1,133 @@
+/** What every route needs of HTTP: who may, a checked body, a checked name, a problem as an answer. */
+
+import type { Context, Hono } from "hono";
+import { BOUNDS, type Problem, type Scope } from "../protocol.ts";
+import type { Caller } from "./acquire.ts";
+import { problem } from "./answers.ts";
+import { forbidden, type Grant } from "./auth.ts";
+import { unknownLimits } from "./coordinator.ts";
+import type { Env } from "./env.ts";
+import * as requests from "./requests.ts";
+
+export type App = { Bindings: Env; Variables: { grant: Grant } };
+export type C = Context<App>;
+
+/** A refusal on its way to the caller. */
+export class Refused extends Error {
+	override readonly name = "Refused";
+	readonly problem: Problem;
+	constructor(refusal: Problem) {
+		super(refusal.detail);
+		this.problem = refusal;
+	}
+}
+
+export const refuse = (...given: Parameters<typeof problem>): never => {
+	throw new Refused(problem(...given));
+};
+
+/** Registers the methods of one path; any other method of it is answered with 405 and `Allow`. */
+export function route(
+	app: Hono<App>,
+	path: string,
+	methods: Partial<Record<"GET" | "POST" | "PUT" | "PATCH" | "DELETE", (c: C) => Promise<Response>>>,
+): void {
+	for (const [method, handler] of Object.entries(methods)) app.on(method, path, (c) => handler(c));
+	const names = Object.keys(methods);
+	const allow = (names.includes("GET") ? [...names, "HEAD"] : names).join(", ");
+	app.all(path, (c) => {
+		const refusal = problem("method_not_allowed", `${c.req.path} takes ${allow}, and not ${c.req.method}.`);
+		return answerProblem(c, refusal, { Allow: allow });
+	});
+}
+
+export const directory = (c: C) => c.env.DIRECTORY.getByName("directory");
+
+export const unknown = (name: string): never => {
+	throw new Refused(unknownLimits([name]));
+};
+
+export const unknownPolicy = (pattern: string): never =>
+	refuse("unknown_policy", `No policy has the pattern "${pattern}".`);
+
+export function allow(c: C, scope: Scope, names: string[]): void {
+	const refusal = forbidden(c.get("grant"), scope, names);
+	if (refusal) throw new Refused(refusal);
+}
+
+/** The name in the path, checked. */
+export function named(c: C, scope: Scope): string {
+	return inPath(c, "name", requests.nameFault, scope);
+}
+
+/** The pattern in the path, checked. */
+export function patterned(c: C, scope: Scope): string {
+	return inPath(c, "pattern", requests.patternFault, scope);
+}
+
+function inPath(c: C, field: "name" | "pattern", fault: (text: string) => string | null, scope: Scope): string {
+	const text = c.req.param(field) ?? "";
+	const message = fault(text);
+	if (message) refuse("invalid", `${field}: ${message}.`, { errors: [{ field, message }] });
+	allow(c, scope, [text]);
+	return text;
+}
+
+export function accept<T>(parsed: requests.Parsed<T>): T {
+	if (parsed.ok) return parsed.value;
+	const { code, detail, errors } = parsed.fault;
+	return refuse(code, detail, errors && { errors });
+}
+
+export async function body(c: C): Promise<unknown> {
+	const type = c.req.header("Content-Type")?.split(";")[0]?.trim().toLowerCase();
+	if (type !== undefined && type !== "application/json") {
+		refuse("unsupported_media_type", `Send JSON, with "Content-Type: application/json", and not "${type}".`);
+	}
+	const text = await boundedText(c.req.raw);
+	try {
+		return JSON.parse(text) as unknown;
+	} catch (error) {
+		const why = text === "" ? "it is empty" : error instanceof Error ? error.message : String(error);
+		return refuse("malformed", `The body is not JSON: ${why}.`);
+	}
+}
+
+/** The body as text, read no further than its bound. With a declared length nothing is read at all that is too long. */
+async function boundedText(request: Request): Promise<string> {
+	const declared = request.headers.get("Content-Length");
+	if (declared !== null) return Number(declared) > BOUNDS.bodyBytes ? tooLarge() : request.text();
+	const chunks: Uint8Array[] = [];
+	let bytes = 0;
+	for await (const chunk of request.body ?? []) {
+		bytes += chunk.byteLength;
+		if (bytes > BOUNDS.bodyBytes) tooLarge();
+		chunks.push(chunk);
+	}
+	return new Blob(chunks).text();
+}
+
+const tooLarge = (): never => refuse("too_large", `A body has at most ${BOUNDS.bodyBytes} bytes.`);
+
+export const callerOf = (c: C): Caller => ({
+	signal: () => c.req.raw.signal,
+	waitUntil: (work) => c.executionCtx.waitUntil(work),
+});
+
+export const wantsStream = (c: C): boolean =>
+	(c.req.header("Accept") ?? "").toLowerCase().includes("application/x-ndjson");
+
+export function answerProblem(c: Context, refusal: Problem, headers: Record<string, string> = {}): Response {
+	const retry = refusal.retryAfterSeconds;
+	return new Response(JSON.stringify(refusal), {
+		status: refusal.status,
+		headers: {
+			"Content-Type": "application/problem+json",
+			...(retry !== undefined && { "Retry-After": String(Math.ceil(retry)) }),
+			...(refusal.code === "unauthorized" && { "WWW-Authenticate": 'Bearer realm="headgate"' }),
+			...headers,
+			// A page of another origin must be able to read why.
+			...Object.fromEntries([...c.res.headers].filter(([name]) => name.startsWith("access-control-"))),
+		},
+	});
+}
