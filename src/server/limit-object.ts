@@ -17,6 +17,7 @@ import { Existence } from "./existence.ts";
 import { type Hearer, Line, Waiters } from "./line.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
 import * as views from "./views.ts";
+import { Wakeups } from "./wakeups.ts";
 
 /** Settings of a name that nobody configured: it shows up for an operator and blocks nobody. */
 const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: false };
@@ -24,21 +25,18 @@ const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: fa
 const COUNTERS_MS = 1_000;
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */
 const NEWER_AGAIN_MS = 60_000;
-/** A deadline that a timer watches gets its alarm this much later, as a backstop that is seldom moved. */
-const ALARM_SLACK_MS = 5_000;
 
 export class LimitObject extends DurableObject<Env> {
 	readonly #store: LimitStore;
 	readonly #existence: Existence;
 	readonly #commits: Commits;
 	readonly #waiters: Waiters;
+	readonly #wakeups: Wakeups;
 	/** Set when the stored data is newer than this code: then nothing is touched and nothing answered. */
 	readonly #newer: NewerDataError | null;
 	#limit: Limit | null = null;
 	#wakeAt: At | null = null;
-	#alarmAt: At | null = null;
 	#purgeAt: At | null = null;
-	#timer: ReturnType<typeof setTimeout> | null = null;
 	#countersTimer: ReturnType<typeof setTimeout> | null = null;
 	#creating: Promise<void> | null = null;
 
@@ -63,6 +61,7 @@ export class LimitObject extends DurableObject<Env> {
 			renew: (id) => this.#commits.run({ kind: "renew", id, leaseMs: null }),
 			release: (id) => this.#commits.run({ kind: "release", id, by: "unheard" }),
 		});
+		this.#wakeups = new Wakeups({ storage, tick: () => this.#commits.run({ kind: "tick" }) });
 		this.#newer = this.#store.open();
 		if (!this.#newer) this.#wakeUp();
 	}
@@ -305,25 +304,17 @@ export class LimitObject extends DurableObject<Env> {
 	// --------------------------------------------------------------------------------------- waking again
 
 	#setAlarm(now: At): void {
-		if (this.#timer) clearTimeout(this.#timer);
-		this.#timer = null;
-		const wakeAt = this.#wakeAt ?? Number.POSITIVE_INFINITY;
-		const timed = this.#waiters.size > 0 && wakeAt - now < ALARM_SLACK_MS;
-		if (timed) this.#timer = setTimeout(() => this.#commits.run({ kind: "tick" }), Math.max(0, wakeAt - now));
-
-		const housework = Math.min(this.#existence.dueAt(now), this.#purgeAt ?? Number.POSITIVE_INFINITY);
-		const at = Math.min(timed ? now + ALARM_SLACK_MS : wakeAt, Math.max(now + COUNTERS_MS, housework));
-		if (at === Number.POSITIVE_INFINITY || (this.#alarmAt !== null && this.#alarmAt <= at)) return;
-		this.#alarmAt = at;
-		void this.ctx.storage.setAlarm(at);
+		const purgeAt = this.#purgeAt ?? Number.POSITIVE_INFINITY;
+		const houseworkAt = Math.min(this.#existence.dueAt(now), purgeAt);
+		this.#wakeups.set(now, { wakeAt: this.#wakeAt, awaited: this.#waiters.size > 0, houseworkAt });
 	}
 
 	override async alarm(): Promise<void> {
-		this.#alarmAt = null;
+		this.#wakeups.rang();
 		const now = Date.now();
 		if (this.#newer) {
 			// The newer code will want to be woken when it is back.
-			await this.ctx.storage.setAlarm(now + NEWER_AGAIN_MS);
+			this.#wakeups.alarm(now + NEWER_AGAIN_MS);
 			return;
 		}
 		this.#store.purge(now);
@@ -331,7 +322,10 @@ export class LimitObject extends DurableObject<Env> {
 		if (this.#limit) await this.#commits.submit({ kind: "tick" });
 		if (this.#limit && this.#existence.isUnused(this.#limit, now)) this.#end(now);
 		await this.#existence.report();
-		if (await this.#existence.vanish(now)) this.#purgeAt = this.#alarmAt = null;
+		if (await this.#existence.vanish(now)) {
+			this.#purgeAt = null;
+			this.#wakeups.rang();
+		}
 		this.#setAlarm(now);
 	}
 
