@@ -1,9 +1,15 @@
 /** The public calls. */
 
 import type {
+	Code,
+	LeaseInfo,
+	LeasesPage,
 	LimitInfo,
+	LimitPatch,
 	LimitSummary,
 	LimitsPage,
+	PoliciesPage,
+	Policy,
 	Problem,
 	Receipt as ReceiptRecord,
 	Released,
@@ -11,7 +17,7 @@ import type {
 	Settings,
 	Slots,
 } from "../protocol.ts";
-import { ConcurrencySlotAcquisitionError, isLeaseLostError } from "./errors.ts";
+import { ConcurrencySlotAcquisitionError, HeadgateError, isLeaseLostError } from "./errors.ts";
 import { type AcquireOptions, isEnforced, Lease } from "./lease.ts";
 import { type HeadgateOptions, Transport } from "./transport.ts";
 import { obtain, type WaitOptions } from "./wait.ts";
@@ -233,6 +239,87 @@ export class Headgate {
 		}
 	}
 
+	/**
+	 * Changes some settings of a limit and leaves the others, or sets the slots in use by hand (`activeSlots`).
+	 * @throws HeadgateError with code `unknown_limit` when it does not exist.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * await gate.update("database", { active: false });
+	 */
+	update(name: string, patch: LimitPatch, options: CallOptions = {}): Promise<LimitSummary> {
+		return this.#transport.call("PATCH", pathOf(name), patch, options);
+	}
+
+	/** Deletes a limit with its leases and its line. Answers whether there was one. */
+	delete(name: string, options: CallOptions = {}): Promise<boolean> {
+		return this.#remove(pathOf(name), "unknown_limit", options);
+	}
+
+	/** All leases of a limit, the oldest first; read page by page. `inspect` shows the first 100. */
+	async *leases(name: string, options: CallOptions = {}): AsyncGenerator<LeaseInfo, void, void> {
+		for (let after = "0"; ; ) {
+			const path = `${pathOf(name)}/leases?count=1000&after=${after}`;
+			const page: LeasesPage = await this.#transport.call("GET", path, undefined, options);
+			yield* page.leases;
+			if (page.next === null) return;
+			after = page.next;
+		}
+	}
+
+	/**
+	 * Takes the slots of one limit away from a lease, whoever holds it; its holder learns of it when it renews.
+	 * Answers with the slots given back: 0 when the lease had ended.
+	 */
+	async forceRelease(name: string, id: string, options: CallOptions = {}): Promise<Released> {
+		try {
+			const path = `${pathOf(name)}/leases/${encodeURIComponent(id)}`;
+			return await this.#transport.call("DELETE", path, undefined, options);
+		} catch (error) {
+			if (error instanceof HeadgateError && error.code === "lease_gone") return { released: 0 };
+			throw error;
+		}
+	}
+
+	/** All policies, in the order of their patterns. */
+	async policies(options: CallOptions = {}): Promise<Policy[]> {
+		return (await this.#transport.call<PoliciesPage>("GET", "/v1/policies", undefined, options)).policies;
+	}
+
+	/**
+	 * Creates a policy, or replaces its settings: those of every name that starts like its pattern.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * await gate.configurePolicy("login:*", { limit: 5, slotDecayPerSecond: 5 / 60 });
+	 */
+	configurePolicy(
+		pattern: string,
+		settings: Pick<Settings, "limit"> & Partial<Settings>,
+		options: CallOptions = {},
+	): Promise<Policy> {
+		return this.#transport.call("PUT", pathOf(pattern, "policies"), settings, options);
+	}
+
+	/** Deletes a policy. Answers whether there was one. */
+	deletePolicy(pattern: string, options: CallOptions = {}): Promise<boolean> {
+		return this.#remove(pathOf(pattern, "policies"), "unknown_policy", options);
+	}
+
+	async #remove(path: string, unknown: Code, options: CallOptions): Promise<boolean> {
+		try {
+			await this.#transport.call("DELETE", path, undefined, options);
+			return true;
+		} catch (error) {
+			if (error instanceof HeadgateError && error.code === unknown) return false;
+			throw error;
+		}
+	}
+
 	async #acquire(names: Names, options: AcquireOptions, idle: boolean): Promise<Lease> {
 		const slots = slotsOf(names, options.occupy);
 		options.signal?.throwIfAborted();
@@ -277,8 +364,8 @@ function slotsOf(names: Names, occupy: number | Slots = 1): Slots {
 	return Object.fromEntries(all.map((name) => [name, of(own, name) ?? of(each, name) ?? rest]));
 }
 
-function pathOf(name: string): string {
+function pathOf(name: string, kind: "limits" | "policies" = "limits"): string {
 	// A URL has no place for these two: they would be read as a folder, even when escaped.
 	if (name === "." || name === ".." || name === "") throw new TypeError(`A limit cannot be called "${name}".`);
-	return `/v1/limits/${encodeURIComponent(name)}`;
+	return `/v1/${kind}/${encodeURIComponent(name)}`;
 }

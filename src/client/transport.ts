@@ -105,7 +105,8 @@ export class Transport {
 		const attempt = new AbortController();
 		const read = async (): Promise<T> => {
 			const response = await this.open(method, path, body, "application/json", attempt.signal);
-			return parseAnswer(await readText(response)) as T;
+			// What was deleted is answered without a body.
+			return (response.status === 204 ? undefined : parseAnswer(await readText(response))) as T;
 		};
 		try {
 			return await within(read(), answerMs, signal, silence(answerMs));

@@ -45,6 +45,8 @@ export interface WaitOptions {
 	strict?: boolean | undefined;
 	/** Who asks, for the operator's eyes. */
 	holder?: string | undefined;
+	/** Told the place in line, 1 being next: when the wait begins, and whenever it changes. */
+	onQueued?: ((position: number) => void) | undefined;
 	/** Ends the waiting: the request is withdrawn and the promise rejects with the signal's reason. */
 	signal?: AbortSignal | undefined;
 	/**
@@ -141,11 +143,13 @@ class Ask {
 	readonly #request: AcquireRequest & { id: string };
 	/** Ends it: the caller or the clock has had enough. */
 	readonly #signal: AbortSignal;
+	readonly #onQueued: ((position: number) => void) | undefined;
 	#heardAt = -1;
 
 	constructor(transport: Transport, wish: Wish, signal: AbortSignal) {
 		this.#transport = transport;
 		this.#signal = signal;
+		this.#onQueued = wish.onQueued;
 		const { slots, mode, leaseSeconds, createIfMissing, strict, holder } = wish;
 		// What is undefined is left out of the JSON.
 		const options = { leaseSeconds, createIfMissing, strict, holder } as Partial<AcquireRequest>;
@@ -223,7 +227,10 @@ class Ask {
 				const event = parseAnswer(line) as StreamEvent;
 				this.heard = true;
 				this.#heardAt = performance.now();
-				if (event.event === "queued") this.position = event.position;
+				if (event.event === "queued") {
+					this.position = event.position;
+					this.#onQueued?.(event.position);
+				}
 				patienceMs = this.position !== null && this.position <= NEAR ? NEAR_SILENCE_MS : SILENCE_MS;
 				if (event.event !== "granted" && event.event !== "denied") continue;
 				const sound = lines.drain(attempt);

@@ -614,6 +614,61 @@ describe("the other calls", () => {
 		expect(await failure(gate.inspect(newName()))).toMatchObject({ code: "unknown_limit", status: 404 });
 	});
 
+	test("update changes what it is given and leaves the rest", async () => {
+		const name = await newLimit({ limit: 4, slotDecayPerSecond: 0.5 });
+		expect(await gate.update(name, { active: false })).toMatchObject({
+			limit: 4,
+			slotDecayPerSecond: 0.5,
+			active: false,
+		});
+		expect(await failure(gate.update(newName(), { limit: 1 }))).toMatchObject({ code: "unknown_limit" });
+	});
+
+	test("delete answers whether there was such a limit", async () => {
+		const name = await newLimit();
+		expect(await gate.delete(name)).toBe(true);
+		expect(await gate.delete(name)).toBe(false);
+		expect(await failure(gate.inspect(name))).toMatchObject({ code: "unknown_limit" });
+	});
+
+	test("leases yields who holds; forceRelease takes a lease away, once", async () => {
+		const name = await newLimit({ limit: 3 });
+		await using first = await gate.acquire(name, { holder: "one", onLeaseLost: "continue" });
+		await using second = await gate.acquire(name, { occupy: 2 });
+		const leases = [];
+		for await (const lease of gate.leases(name)) leases.push(lease);
+		expect(leases).toMatchObject([
+			{ id: first.id, slots: 1, holder: "one" },
+			{ id: second.id, slots: 2, holder: null },
+		]);
+		expect(await gate.forceRelease(name, second.id)).toEqual({ released: 2 });
+		expect(await gate.forceRelease(name, second.id)).toEqual({ released: 0 });
+		expect(await held(name)).toBe(1);
+	});
+
+	test("a policy gives its settings to the names of its pattern", async () => {
+		const prefix = newName();
+		const pattern = `${prefix}:*`;
+		expect(await gate.configurePolicy(pattern, { limit: 7 })).toMatchObject({ pattern, limit: 7 });
+		const found = (await gate.policies()).filter((policy) => policy.pattern === pattern);
+		expect(found).toMatchObject([{ pattern, limit: 7, slotDecayPerSecond: 0, active: true }]);
+		await using lease = await gate.acquire(`${prefix}:key`);
+		expect(lease.limits).toMatchObject([{ limit: 7 }]);
+		expect(await gate.deletePolicy(pattern)).toBe(true);
+		expect(await gate.deletePolicy(pattern)).toBe(false);
+	});
+
+	test("onQueued is told the place in line", async () => {
+		const name = await newLimit();
+		const places: number[] = [];
+		const lease = await gate.acquire(name);
+		const next = gate.acquire(name, { onQueued: (position) => places.push(position) });
+		await until(() => places.length > 0);
+		await lease.release();
+		await (await next).release();
+		expect(places).toEqual([1]);
+	});
+
 	test("names are taken literally, whatever they mean in a URL", async () => {
 		const name = `${newName()} ?a=1#b "ü" __proto__`;
 		await gate.configure(name, { limit: 1 });
