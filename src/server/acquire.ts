@@ -1,7 +1,7 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
-import { type Ask, type Asked, denial, lease, leaseOf, type Outcome, outOfReach } from "./answers.ts";
+import { type Ask, type Asked, denial, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
 import { Coordinator, coreRequest, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
 import type { Env } from "./env.ts";
 import { BEAT_MS, withdrawn } from "./line.ts";
@@ -55,7 +55,7 @@ async function acquireOne(
 		ask.call = call;
 		caller.signal().addEventListener("abort", () => caller.waitUntil(limit.leave(request.id, call)));
 	}
-	const answer = await limit.acquire(ask);
+	const answer = JSON.parse(await limit.acquireText(JSON.stringify(ask))) as Outcome | Missing;
 	return "missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
 }
 

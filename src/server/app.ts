@@ -1,16 +1,15 @@
 /** The routes: who may, what was meant, whom to ask, how it is answered. Nothing is decided here. */
 
 import { Hono } from "hono";
-import { cors } from "hono/cors";
 import type { LimitSummary } from "../protocol.ts";
 import { acquire, acquireStream } from "./acquire.ts";
 import { outOfReach, problem, rateLimitHeaders, toIso } from "./answers.ts";
-import { authenticate } from "./auth.ts";
 import {
 	type App,
 	accept,
 	allow,
 	answerProblem,
+	authorize,
 	body,
 	callerOf,
 	directory,
@@ -23,50 +22,33 @@ import {
 	unknownPolicy,
 	wantsStream,
 } from "./http.ts";
+import { acrossOrigins } from "./origins.ts";
 import * as requests from "./requests.ts";
 
-export const app = new Hono<App>({ strict: true });
-
-app.use("*", (c, next) => {
-	const origins = (c.env.HEADGATE_CORS_ORIGINS ?? "").split(",").map((origin) => origin.trim());
-	const allowed = origins.filter((origin) => origin !== "");
-	if (allowed.length === 0) return next();
-	return cors({
-		origin: (origin) => (allowed.includes(origin) || allowed.includes("*") ? origin : null),
-		allowMethods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
-		allowHeaders: ["Authorization", "Content-Type"],
-		exposeHeaders: ["Retry-After", "RateLimit", "RateLimit-Policy"],
-		maxAge: 86_400,
-	})(c, next);
-});
-
-app.use("/v1/*", async (c, next) => {
-	const who = await authenticate(c.req.raw, c.env);
-	if ("code" in who) throw new Refused(who);
-	c.set("grant", who);
-	return next();
-});
+const app = new Hono<App>({ strict: true });
 
 app.onError((error, c) => {
-	if (error instanceof Refused) return answerProblem(c, error.problem);
+	if (error instanceof Refused) return answerProblem(error.problem);
 	// An object's errors come over RPC, where a class does not survive but a name does.
-	if (error.name === "NewerDataError") return answerProblem(c, problem("newer_data", error.message));
+	if (error.name === "NewerDataError") return answerProblem(problem("newer_data", error.message));
 	// Whoever has gone reads no answer, and is no news.
 	if (!c.req.raw.signal.aborted) console.error(error);
 	if ("durableObjectReset" in error || "overloaded" in error || "retryable" in error || "remote" in error) {
-		return answerProblem(c, outOfReach());
+		return answerProblem(outOfReach());
 	}
-	return answerProblem(c, problem("internal", "Something went wrong here. The server's log says what."));
+	return answerProblem(problem("internal", "Something went wrong here. The server's log says what."));
 });
 
-app.notFound((c) => answerProblem(c, problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`)));
+app.notFound(async (c) => {
+	if (c.req.path.startsWith("/v1/")) await authorize(c);
+	return answerProblem(problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`));
+});
 
 // ---------------------------------------------------------------------------------------------- health
 
-route(app, "/health", { GET: async (c) => c.json({ status: "ok" }) });
-route(app, "/", {
-	GET: async (c) => c.text("Headgate: named limits. Acquire with POST /v1/acquire; health at /health.\n"),
-});
+route(app, "/health", { GET: async (c) => c.json({ status: "ok" }) }, "anyone");
+const welcome = "Headgate: named limits. Acquire with POST /v1/acquire; health at /health.\n";
+route(app, "/", { GET: async (c) => c.text(welcome) }, "anyone");
 
 // -------------------------------------------------------------------------------- acquire, renew, release
 
@@ -85,7 +67,7 @@ route(app, "/v1/acquire", {
 		}
 		const verdict = await acquire(c.env, request, callerOf(c));
 		if (verdict.ok) return c.json(verdict.lease, 200, rateLimitHeaders(verdict.statuses));
-		return answerProblem(c, verdict.problem, rateLimitHeaders(verdict.statuses, verdict.problem.retryAfterSeconds));
+		return answerProblem(verdict.problem, rateLimitHeaders(verdict.statuses, verdict.problem.retryAfterSeconds));
 	},
 });
 
@@ -208,3 +190,6 @@ route(app, "/v1/policies/:pattern", {
 		return c.body(null, 204);
 	},
 });
+
+/** The Worker's fetch: the routes, also for the pages of other origins where some are allowed. */
+export const service = acrossOrigins(app);

@@ -4,7 +4,7 @@ import type { Context, Hono } from "hono";
 import { BOUNDS, type Problem, type Scope } from "../protocol.ts";
 import type { Caller } from "./acquire.ts";
 import { problem } from "./answers.ts";
-import { forbidden, type Grant } from "./auth.ts";
+import { authenticate, forbidden, type Grant } from "./auth.ts";
 import { unknownLimits } from "./coordinator.ts";
 import type { Env } from "./env.ts";
 import * as requests from "./requests.ts";
@@ -26,19 +26,42 @@ export const refuse = (...given: Parameters<typeof problem>): never => {
 	throw new Refused(problem(...given));
 };
 
-/** Registers the methods of one path; any other method of it is answered with 405 and `Allow`. */
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
+
+/** Whether a route asks for a token; every one does that does not say otherwise. */
+export type Access = "token" | "anyone";
+
+/**
+ * Registers the methods of one path; any other method of it is answered with 405 and `Allow`. One handler matches each
+ * request and nothing stands before it, for Hono then calls it directly.
+ */
 export function route(
 	app: Hono<App>,
 	path: string,
-	methods: Partial<Record<"GET" | "POST" | "PUT" | "PATCH" | "DELETE", (c: C) => Promise<Response>>>,
+	methods: Partial<Record<(typeof METHODS)[number], (c: C) => Promise<Response>>>,
+	access: Access = "token",
 ): void {
-	for (const [method, handler] of Object.entries(methods)) app.on(method, path, (c) => handler(c));
 	const names = Object.keys(methods);
-	const allow = (names.includes("GET") ? [...names, "HEAD"] : names).join(", ");
-	app.all(path, (c) => {
-		const refusal = problem("method_not_allowed", `${c.req.path} takes ${allow}, and not ${c.req.method}.`);
-		return answerProblem(c, refusal, { Allow: allow });
-	});
+	const allowed = (names.includes("GET") ? [...names, "HEAD"] : names).join(", ");
+	const wrong = (c: C): Response => {
+		const refusal = problem("method_not_allowed", `${c.req.path} takes ${allowed}, and not ${c.req.method}.`);
+		return answerProblem(refusal, { Allow: allowed });
+	};
+	for (const method of METHODS) {
+		const handler = methods[method];
+		app.on(method, path, async (c) => {
+			if (access === "token") await authorize(c);
+			return handler ? handler(c) : wrong(c);
+		});
+	}
+	app.on(["OPTIONS", "TRACE"], path, wrong);
+}
+
+/** Who asks; a caller without a token is refused. */
+export async function authorize(c: C): Promise<void> {
+	const who = await authenticate(c.req.raw, c.env);
+	if ("code" in who) throw new Refused(who);
+	c.set("grant", who);
 }
 
 export const directory = (c: C) => c.env.DIRECTORY.getByName("directory");
@@ -117,7 +140,7 @@ export const callerOf = (c: C): Caller => ({
 export const wantsStream = (c: C): boolean =>
 	(c.req.header("Accept") ?? "").toLowerCase().includes("application/x-ndjson");
 
-export function answerProblem(c: Context, refusal: Problem, headers: Record<string, string> = {}): Response {
+export function answerProblem(refusal: Problem, headers: Record<string, string> = {}): Response {
 	const retry = refusal.retryAfterSeconds;
 	return new Response(JSON.stringify(refusal), {
 		status: refusal.status,
@@ -126,8 +149,6 @@ export function answerProblem(c: Context, refusal: Problem, headers: Record<stri
 			...(retry !== undefined && { "Retry-After": String(Math.ceil(retry)) }),
 			...(refusal.code === "unauthorized" && { "WWW-Authenticate": 'Bearer realm="headgate"' }),
 			...headers,
-			// A page of another origin must be able to read why.
-			...Object.fromEntries([...c.res.headers].filter(([name]) => name.startsWith("access-control-"))),
 		},
 	});
 }

@@ -1,8 +1,8 @@
 /** The entry of the Worker: its routes, and the classes of its Durable Objects. */
 
-import { app } from "./app.ts";
+import { service } from "./app.ts";
 
 export { DirectoryObject } from "./directory-object.ts";
 export { LimitObject } from "./limit-object.ts";
 
-export default app;
+export default service;

@@ -3,7 +3,7 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { describe, expect, test, vi } from "vitest";
 import type { LimitsPage, PoliciesPage } from "../../src/protocol.ts";
-import { app } from "../../src/server/app.ts";
+import { service } from "../../src/server/app.ts";
 import type { Env } from "../../src/server/env.ts";
 import { type Answer, bindings, expectProblem, newId, newLimit, newName, read, until } from "./support.ts";
 
@@ -27,7 +27,7 @@ async function ask<Body = unknown>(
 		},
 		...(body !== undefined && { body: JSON.stringify(body) }),
 	});
-	const answer = await read<Body>(await app.fetch(request, { LIMITS, DIRECTORY, ...vars }, context));
+	const answer = await read<Body>(await service.fetch(request, { LIMITS, DIRECTORY, ...vars }, context));
 	await waitOnExecutionContext(context);
 	return answer;
 }
@@ -315,7 +315,7 @@ describe("tokens", () => {
 });
 
 describe("pages of other origins", () => {
-	const origin = "https://app.example";
+	const origin = "https://service.example";
 	const preflight = (vars: Vars, from: string) =>
 		ask(vars, "OPTIONS", "/v1/acquire", {
 			headers: {
@@ -335,7 +335,7 @@ describe("pages of other origins", () => {
 		);
 		expect(allowed.headers.get("Access-Control-Allow-Headers")?.toLowerCase()).toContain("authorization");
 		expect(allowed.headers.get("Access-Control-Allow-Credentials")).toBeNull();
-		for (const from of ["https://evil.example", `${origin}.evil.example`, "https://app.exampl", "null"]) {
+		for (const from of ["https://evil.example", `${origin}.evil.example`, "https://service.exampl", "null"]) {
 			expect((await preflight(vars, from)).headers.get("Access-Control-Allow-Origin")).toBeNull();
 		}
 		expect((await preflight(tokens, origin)).headers.get("Access-Control-Allow-Origin")).toBeNull();
