@@ -72,6 +72,11 @@ export interface AcquireRequest {
 	occupy?: number;
 	/** Default `concurrency`. */
 	mode?: Mode;
+	/**
+	 * Limits to take in the same request, all or nothing, by rate: their slots come back by themselves and outlive the
+	 * lease. One name, several (a slot of each), or slots per name; none of `names`.
+	 */
+	rate?: string | string[] | Slots;
 	/** Chosen by the caller, so that asking twice gets one lease. Made by the server when absent. */
 	id?: string;
 	/** Default 60; 1 to 86,400. */
@@ -129,6 +134,10 @@ export interface LimitStatus {
 	remaining: number;
 	/** False when the limit is switched off or does not exist: nothing was counted. */
 	enforced: boolean;
+	/** Present when slots come back by themselves. */
+	slotDecayPerSecond?: number;
+	/** Present with decay, when a slot is in use: until one more whole slot is free. */
+	nextSlotSeconds?: number;
 	/** Present, and true, when the name does not exist and was skipped. */
 	missing?: true;
 }
@@ -146,6 +155,8 @@ export interface Receipt {
 export interface Lease extends Receipt {
 	/** When the slots come back unless the lease is renewed. */
 	expiresAt: string;
+	/** Slots taken by rate in the same request. They come back by themselves, and are not renewed or released. */
+	rate?: Slots;
 }
 
 /** The answer to `renew`. */

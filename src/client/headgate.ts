@@ -324,7 +324,8 @@ export class Headgate {
 		const slots = slotsOf(names, options.occupy);
 		options.signal?.throwIfAborted();
 		const asked = Object.keys(slots).length > 0;
-		const grant = asked ? await obtain(this.#transport, { ...options, slots, mode: "concurrency" }) : null;
+		const rate = options.rate === undefined ? undefined : slotsOf(options.rate);
+		const grant = asked ? await obtain(this.#transport, { ...options, slots, rate, mode: "concurrency" }) : null;
 		const lease = new Lease(this.#transport, options, grant, idle);
 		if (!options.signal?.aborted) return lease;
 		// The caller left at the instant of the grant: nobody will release this lease.

@@ -14,6 +14,11 @@ export interface AcquireOptions extends WaitOptions {
 	 */
 	leaseSeconds?: number | undefined;
 	/**
+	 * Limits to take in the same request, all or nothing, by rate: a name, several (a slot of each), or slots per name.
+	 * Their slots come back by themselves, at `slotDecayPerSecond`, and not at the release.
+	 */
+	rate?: string | readonly string[] | Slots | undefined;
+	/**
 	 * When the lease is lost while it is held: taken back by an operator, or not renewed in time because the service
 	 * could not be reached. `"abort"`: `lease.signal` aborts with a `LeaseLostError`. `"continue"`: the work goes on
 	 * without its slots, `lease.enforced` turns false, and `onWarning` is told. Default `"abort"`.
@@ -43,6 +48,8 @@ export class Lease {
 	readonly id: string;
 	/** Slots held of each limit. Names that were skipped, because they do not exist, are not in it. */
 	readonly names: Slots;
+	/** Slots taken by rate in the same request; they come back by themselves. */
+	readonly rate: Slots;
 	/** The limits as they were at the grant. */
 	readonly limits: readonly LimitStatus[];
 	/** How long the slots took to come. */
@@ -69,6 +76,7 @@ export class Lease {
 		const record = grant?.record as LeaseRecord | undefined;
 		this.id = record?.id ?? crypto.randomUUID();
 		this.names = record?.names ?? {};
+		this.rate = record?.rate ?? {};
 		this.limits = record?.limits ?? [];
 		this.waitedSeconds = record?.waitedSeconds ?? 0;
 		this.signal = this.#control.signal;

@@ -58,6 +58,8 @@ export interface WaitOptions {
 
 export interface Wish extends WaitOptions {
 	slots: Slots;
+	/** Taken in the same request, by rate. */
+	rate?: Slots | undefined;
 	mode: Mode;
 	leaseSeconds?: number | undefined;
 }
@@ -150,9 +152,9 @@ class Ask {
 		this.#transport = transport;
 		this.#signal = signal;
 		this.#onQueued = wish.onQueued;
-		const { slots, mode, leaseSeconds, createIfMissing, strict, holder } = wish;
+		const { slots, rate, mode, leaseSeconds, createIfMissing, strict, holder } = wish;
 		// What is undefined is left out of the JSON.
-		const options = { leaseSeconds, createIfMissing, strict, holder } as Partial<AcquireRequest>;
+		const options = { rate, leaseSeconds, createIfMissing, strict, holder } as Partial<AcquireRequest>;
 		this.#request = { id: crypto.randomUUID(), names: slots, mode, ...options };
 	}
 
@@ -194,7 +196,9 @@ class Ask {
 
 	/** Takes the request back: it leaves the line, or gives back what it was granted, whichever is true by then. */
 	async withdraw(): Promise<void> {
-		const { id, names } = this.#request;
+		const { id, rate } = this.#request;
+		// What was taken by rate goes back too: nothing was made of it.
+		const names = { ...(this.#request.names as Slots), ...(rate as Slots | undefined) };
 		try {
 			await this.#transport.call("POST", "/v1/release", { id, names }, { attempts: this.heard ? ATTEMPTS : 1 });
 		} catch (error) {

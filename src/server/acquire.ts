@@ -48,7 +48,7 @@ async function acquireOne(
 	caller: Caller,
 ): Promise<Verdict> {
 	const limit = env.LIMITS.getByName(name);
-	const ask: Ask = { request: coreRequest(request, slots), createIfMissing: creates(request) };
+	const ask: Ask = { request: coreRequest(request, name, slots), createIfMissing: creates(request) };
 	if (request.waitMs > 0) {
 		// A signal is dear, and only a caller that waits has the time to go.
 		const call = crypto.randomUUID();
@@ -93,7 +93,7 @@ export async function acquireStream(env: Env, request: Acquire, caller: Caller):
 	// The object of the only name makes the stream itself, and so notices its end itself.
 	const [name, slots] = only;
 	const opened = await env.LIMITS.getByName(name).open(
-		{ request: coreRequest(request, slots), createIfMissing: creates(request) },
+		{ request: coreRequest(request, name, slots), createIfMissing: creates(request) },
 		"acquire",
 		"wire",
 	);
@@ -158,8 +158,11 @@ async function holdAll(env: Env, lease: Lease | Receipt, gone: AbortSignal): Pro
 	}
 }
 
-async function releaseAll(env: Env, { id, names }: Lease | Receipt, by: "caller" | "unheard"): Promise<void> {
-	await Promise.all(Object.keys(names).map((name) => env.LIMITS.getByName(name).release(id, by)));
+/** Ends the lease. What nobody heard of is undone as a whole; what was taken by rate is otherwise spent. */
+async function releaseAll(env: Env, lease: Lease | Receipt, by: "caller" | "unheard"): Promise<void> {
+	const rated = by === "unheard" && "rate" in lease ? lease.rate : {};
+	const names = Object.keys({ ...lease.names, ...rated });
+	await Promise.all(names.map((name) => env.LIMITS.getByName(name).release(lease.id, by)));
 }
 
 /** Writes lines until the reader is gone; then `gone` aborts. */

@@ -102,12 +102,16 @@ export function lease(
 	waitedMs: Ms,
 	endsAt: At | null,
 ): Lease | Receipt {
-	const names = Object.fromEntries(granted.map(({ name, slots }) => [name, slots]));
+	// What is part of a lease has an end; what was taken by rate beside it has none.
+	const slotsOf = (all: Granted[]) => Object.fromEntries(all.map(({ name, slots }) => [name, slots]));
+	const rated = endsAt === null ? [] : granted.filter(({ expiresAt }) => expiresAt === null);
+	const names = slotsOf(granted.filter((each) => !rated.includes(each)));
 	const limits = [...granted.map(({ status }) => status), ...skipped].map(publicStatus).sort(byName);
 	const receipt: Receipt = { id, names, waitedSeconds: toSeconds(waitedMs), limits };
 	if (endsAt === null) return receipt;
 	const { waitedSeconds, limits: shown } = receipt;
-	return { id, names, expiresAt: toIso(endsAt), waitedSeconds, limits: shown } satisfies Lease;
+	const rate = rated.length > 0 && { rate: slotsOf(rated) };
+	return { id, names, ...rate, expiresAt: toIso(endsAt), waitedSeconds, limits: shown } satisfies Lease;
 }
 
 /** The lease of a request for one name. */
@@ -170,47 +174,15 @@ function because(id: string, { slots, status, denied }: Asked): string {
 }
 
 /** A limit as callers see it. */
-export function publicStatus({ name, limit, activeSlots, remaining, enforced, missing }: LimitStatus): LimitStatus {
-	return { name, limit, activeSlots, remaining, enforced, ...(missing && { missing }) };
+export function publicStatus(status: LimitStatus | Status): LimitStatus {
+	const { name, limit, activeSlots, remaining, enforced, missing } = status;
+	const shown: LimitStatus = { name, limit, activeSlots, remaining, enforced };
+	if (missing) shown.missing = true;
+	if ("nextSlotMs" in status && status.slotDecayPerSecond > 0) {
+		shown.slotDecayPerSecond = status.slotDecayPerSecond;
+		if (status.nextSlotMs !== null) shown.nextSlotSeconds = toSeconds(status.nextSlotMs);
+	}
+	return shown;
 }
 
 const byName = (a: { name: string }, b: { name: string }): number => (a.name < b.name ? -1 : 1);
-
-// --------------------------------------------------------------------------------------------- headers
-
-/**
- * `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11. With decay, `r` is what is free and
- * `t` the time until one more slot exists: no more than `r` may be used within `t`. Without decay nothing comes back
- * by the clock, so there is no `t`. Limits that are not enforced promise nothing and are left out.
- */
-export function rateLimitHeaders(statuses: Status[], retryAfterSeconds?: number): Record<string, string> {
-	const enforced = statuses.filter((status) => status.enforced);
-	const headers: Record<string, string> = {};
-	if (retryAfterSeconds !== undefined) headers["Retry-After"] = String(Math.ceil(retryAfterSeconds));
-	if (enforced.length === 0) return headers;
-	headers["RateLimit-Policy"] = enforced.map(policyItem).join(", ");
-	headers.RateLimit = enforced.map((status) => limitItem(status, retryAfterSeconds)).join(", ");
-	return headers;
-}
-
-function policyItem({ name, limit, slotDecayPerSecond }: Status): string {
-	if (slotDecayPerSecond === 0) return `${sfString(name)};q=${limit};qu="concurrent-requests"`;
-	const window = Math.min(SF_INTEGER_MAX, Math.max(1, Math.ceil(limit / slotDecayPerSecond)));
-	return `${sfString(name)};q=${limit};w=${window}`;
-}
-
-function limitItem({ name, remaining, slotDecayPerSecond, nextSlotMs }: Status, retryAfterSeconds?: number): string {
-	const item = `${sfString(name)};r=${remaining}`;
-	if (slotDecayPerSecond === 0 || nextSlotMs === null) return item;
-	const seconds = remaining === 0 && retryAfterSeconds !== undefined ? retryAfterSeconds : toSeconds(nextSlotMs);
-	return `${item};t=${Math.min(SF_INTEGER_MAX, Math.ceil(seconds))}`;
-}
-
-/** Largest integer of a structured field (RFC 9651, section 3.3.1). */
-const SF_INTEGER_MAX = 999_999_999_999_999;
-
-/** A structured-field string (RFC 9651, section 3.3.3). What is not ASCII is percent-encoded: names have no `%`. */
-function sfString(text: string): string {
-	const ascii = text.replace(/[^\x20-\x7e]+/gu, (run) => encodeURIComponent(run));
-	return `"${ascii.replace(/[\\"]/g, "\\$&")}"`;
-}

@@ -1,9 +1,10 @@
 /** The routes: who may, what was meant, whom to ask, how it is answered. Nothing is decided here. */
 
 import { Hono } from "hono";
+import { rateLimitHeaders } from "../headers.ts";
 import type { LimitSummary } from "../protocol.ts";
 import { acquire, acquireStream } from "./acquire.ts";
-import { outOfReach, problem, rateLimitHeaders, toIso } from "./answers.ts";
+import { outOfReach, problem, publicStatus, toIso } from "./answers.ts";
 import {
 	type App,
 	accept,
@@ -66,8 +67,9 @@ route(app, "/v1/acquire", {
 			return new Response(lines, { headers: { "Content-Type": "application/x-ndjson", "Cache-Control": "no-store" } });
 		}
 		const verdict = await acquire(c.env, request, callerOf(c));
-		if (verdict.ok) return c.json(verdict.lease, 200, rateLimitHeaders(verdict.statuses));
-		return answerProblem(verdict.problem, rateLimitHeaders(verdict.statuses, verdict.problem.retryAfterSeconds));
+		const limits = verdict.statuses.map(publicStatus);
+		if (verdict.ok) return c.json(verdict.lease, 200, rateLimitHeaders(limits));
+		return answerProblem(verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
 	},
 });
 

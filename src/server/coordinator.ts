@@ -15,7 +15,7 @@ import { type Asked, denial, type Granted, lease, type Outcome, outOfReach, prob
 import type { Env } from "./env.ts";
 import { withdrawn } from "./line.ts";
 import { type Line, lines } from "./lines.ts";
-import type { Acquire } from "./requests.ts";
+import { type Acquire, modeOf } from "./requests.ts";
 
 /** Rounds in which a waiting request gives back what it has; then it holds on to it. */
 export const POLITE_ROUNDS = 3;
@@ -255,7 +255,7 @@ export class Coordinator {
 		const asked = await Promise.all(
 			this.#acquire.names.map(async ([name, slots]): Promise<Asked | null> => {
 				if (name === blocked.name) return { slots, status: blocked.status, denied: blocked.event };
-				const peeked = await this.#limit(name).peek(this.#acquire.id, slots, this.#acquire.mode);
+				const peeked = await this.#limit(name).peek(this.#acquire.id, slots, modeOf(this.#acquire, name));
 				return "missing" in peeked ? null : { slots, ...peeked };
 			}),
 		);
@@ -267,7 +267,7 @@ export class Coordinator {
 		const found = await Promise.all(
 			this.#acquire.names.map(async ([name, slots]) => ({
 				name,
-				peeked: await this.#limit(name).peek(this.#acquire.id, slots, this.#acquire.mode),
+				peeked: await this.#limit(name).peek(this.#acquire.id, slots, modeOf(this.#acquire, name)),
 			})),
 		);
 		const missing = found.filter(({ peeked }) => "missing" in peeked).map(({ name }) => name);
@@ -302,7 +302,7 @@ export class Coordinator {
 
 	#request(name: string, ifBusy: Request["ifBusy"]): Request {
 		const slots = this.#acquire.names.find(([each]) => each === name)?.[1] ?? 0;
-		return { ...coreRequest(this.#acquire, slots), waitMs: this.#leftMs(), ifBusy };
+		return { ...coreRequest(this.#acquire, name, slots), waitMs: this.#leftMs(), ifBusy };
 	}
 
 	#waitedMs(): number {
@@ -315,10 +315,12 @@ export class Coordinator {
 }
 
 /** What one limit is asked of a request. */
-export function coreRequest(acquire: Acquire, slots: number): Request {
-	const { id, mode, leaseMs, waitMs, holder, hold, idChosen, print } = acquire;
+export function coreRequest(acquire: Acquire, name: string, slots: number): Request {
+	const { id, leaseMs, waitMs, holder, idChosen, print } = acquire;
+	const mode = modeOf(acquire, name);
+	const held = acquire.hold && mode === "concurrency";
 	const ifBusy = waitMs > 0 ? "wait" : "deny";
-	return { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held: hold, print, remember: idChosen };
+	return { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember: idChosen };
 }
 
 export const missingStatus = (name: string): LimitStatus => ({

@@ -27,6 +27,8 @@ export type Parsed<T> = { ok: true; value: T } | { ok: false; fault: Fault };
 export interface Acquire {
 	names: [name: string, slots: number][];
 	mode: Mode;
+	/** Those of the names that are taken by rate in a request of mode `concurrency`. */
+	rated: string[];
 	id: string;
 	/** The id is the caller's own. */
 	idChosen: boolean;
@@ -113,6 +115,7 @@ const acquireShape = {
 	names,
 	occupy: slots.default(DEFAULTS.occupy),
 	mode: z.enum(["concurrency", "rate_limit"]).default("concurrency"),
+	rate: names.optional(),
 	id: id.optional(),
 	leaseSeconds: leaseSeconds.default(DEFAULTS.leaseSeconds),
 	createIfMissing: z.boolean().default(true),
@@ -180,8 +183,16 @@ export function parseAcquire(body: unknown, stream: boolean, newId: string): Par
 	const parsed = parse(stream ? streamSchema : acquireSchema, body);
 	if (!parsed.ok) return parsed;
 	const { names, occupy, mode, id, leaseSeconds, waitSeconds, createIfMissing, strict, holder, hold } = parsed.value;
-	const perName = slotsPerName(names, occupy);
-	if (perName.length === 0) return invalid("names", "at least one name");
+	const held = slotsPerName(names, occupy);
+	if (held.length === 0) return invalid("names", "at least one name");
+	const taken = slotsPerName(parsed.value.rate ?? [], 1);
+	const rated = taken.map(([name]) => name);
+	if (rated.length > 0 && mode === "rate_limit") {
+		return invalid("rate", 'in mode "rate_limit" all names are taken by rate: put these among `names`');
+	}
+	const twice = held.find(([name]) => rated.includes(name));
+	if (twice) return invalid("rate", `"${twice[0]}" is among \`names\` too: a limit is either held or taken by rate`);
+	const perName = slotsPerName([...held, ...taken], 1);
 	if (perName.length > BOUNDS.namesPerRequest) {
 		return invalid("names", `at most ${BOUNDS.namesPerRequest} names, not ${perName.length}`);
 	}
@@ -189,16 +200,19 @@ export function parseAcquire(body: unknown, stream: boolean, newId: string): Par
 	return {
 		ok: true,
 		value: {
-			...{ names: perName, mode, createIfMissing, strict, hold, stream },
+			...{ names: perName, mode, rated, createIfMissing, strict, hold, stream },
 			id: id ?? newId,
 			idChosen: id !== undefined,
 			leaseMs: Math.round(leaseSeconds * 1000),
 			waitMs: waitSeconds === undefined ? Number.POSITIVE_INFINITY : Math.round(waitSeconds * 1000),
 			holder: holder ?? null,
-			print: digest(JSON.stringify([perName, mode, leaseSeconds, hold, holder])),
+			print: digest(JSON.stringify([perName, mode, leaseSeconds, hold, holder, ...rated])),
 		},
 	};
 }
+
+/** How the slots of one name come back. */
+export const modeOf = ({ mode, rated }: Acquire, name: string): Mode => (rated.includes(name) ? "rate_limit" : mode);
 
 /** FNV-1a, twice with different seeds. It tells a mistake from a repetition; nobody gains by a collision. */
 function digest(text: string): string {

@@ -10,7 +10,8 @@ import { codeOnly, files, imports, read, root } from "../support/sources.ts";
 const MAY_IMPORT: Record<string, string[]> = {
 	core: [],
 	protocol: [],
-	server: ["core", "protocol", "hono", "zod", "cloudflare:workers"],
+	headers: ["protocol"],
+	server: ["core", "protocol", "headers", "hono", "zod", "cloudflare:workers"],
 	client: ["protocol"],
 	cli: ["client", "protocol", "node:*", "esbuild", "smol-toml"],
 	dashboard: [],

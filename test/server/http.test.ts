@@ -102,7 +102,13 @@ describe("POST /v1/acquire", () => {
 			id: expect.stringMatching(UUID),
 			names: { [name]: 4 },
 			waitedSeconds: 0,
-			limits: [{ name, limit: 10, activeSlots: 4, remaining: 6, enforced: true }],
+			limits: [
+				{
+					...{ name, limit: 10, activeSlots: 4, remaining: 6, enforced: true },
+					slotDecayPerSecond: 0.001,
+					nextSlotSeconds: expect.any(Number),
+				},
+			],
 		});
 		const { activeSlots, leaseCount, leases } = await inspect(name);
 		expect({ activeSlots, leaseCount, leases }).toEqual({ activeSlots: 4, leaseCount: 0, leases: [] });

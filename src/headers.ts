@@ -1,0 +1,77 @@
+/**
+ * How much is left, as headers of an answer. Pure: the service writes them on its own answers, and the middleware on
+ * those of the program that it stands before.
+ */
+
+import type { LimitStatus } from "./protocol.ts";
+
+/**
+ * `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11. With decay, `r` is what is free and
+ * `t` the time until one more slot exists: no more than `r` may be used within `t`. Without decay nothing comes back
+ * by the clock, so there is no `t`. Limits that are not enforced promise nothing and are left out.
+ */
+export function rateLimitHeaders(limits: readonly LimitStatus[], retryAfterSeconds?: number): Record<string, string> {
+	const enforced = limits.filter((limit) => limit.enforced);
+	const headers = retryAfter(retryAfterSeconds);
+	if (enforced.length === 0) return headers;
+	headers["RateLimit-Policy"] = enforced.map(policyItem).join(", ");
+	headers.RateLimit = enforced.map((limit) => limitItem(limit, retryAfterSeconds)).join(", ");
+	return headers;
+}
+
+/**
+ * `RateLimit-Policy`, `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` of
+ * draft-ietf-httpapi-ratelimit-headers-06, for clients that read no newer one. They speak of one limit: the one with
+ * the fewest slots left.
+ */
+export function rateLimitHeaders06(limits: readonly LimitStatus[], retryAfterSeconds?: number): Record<string, string> {
+	const headers = retryAfter(retryAfterSeconds);
+	const [tightest] = limits.filter((limit) => limit.enforced).sort((a, b) => a.remaining - b.remaining);
+	if (!tightest) return headers;
+	const { limit, remaining } = tightest;
+	const window = windowOf(tightest);
+	headers["RateLimit-Policy"] = window === null ? `${limit}` : `${limit};w=${window}`;
+	headers["RateLimit-Limit"] = String(limit);
+	headers["RateLimit-Remaining"] = String(remaining);
+	const reset = resetOf(tightest, retryAfterSeconds);
+	if (reset !== null) headers["RateLimit-Reset"] = String(reset);
+	return headers;
+}
+
+/** Whole seconds, rounded up. */
+const retryAfter = (seconds: number | undefined): Record<string, string> =>
+	seconds === undefined ? {} : { "Retry-After": String(Math.ceil(seconds)) };
+
+/** Seconds in which an empty limit fills up; null: nothing comes back by the clock. */
+function windowOf({ limit, slotDecayPerSecond = 0 }: LimitStatus): number | null {
+	if (slotDecayPerSecond === 0) return null;
+	return Math.min(SF_INTEGER_MAX, Math.max(1, Math.ceil(limit / slotDecayPerSecond)));
+}
+
+/** Seconds until more slots are there; null where no clock tells. */
+function resetOf({ remaining, nextSlotSeconds }: LimitStatus, retryAfterSeconds: number | undefined): number | null {
+	if (nextSlotSeconds === undefined) return null;
+	const seconds = remaining === 0 && retryAfterSeconds !== undefined ? retryAfterSeconds : nextSlotSeconds;
+	return Math.min(SF_INTEGER_MAX, Math.ceil(seconds));
+}
+
+function policyItem(status: LimitStatus): string {
+	const window = windowOf(status);
+	const unit = window === null ? 'qu="concurrent-requests"' : `w=${window}`;
+	return `${sfString(status.name)};q=${status.limit};${unit}`;
+}
+
+function limitItem(status: LimitStatus, retryAfterSeconds?: number): string {
+	const item = `${sfString(status.name)};r=${status.remaining}`;
+	const reset = resetOf(status, retryAfterSeconds);
+	return reset === null ? item : `${item};t=${reset}`;
+}
+
+/** Largest integer of a structured field (RFC 9651, section 3.3.1). */
+const SF_INTEGER_MAX = 999_999_999_999_999;
+
+/** A structured-field string (RFC 9651, section 3.3.3). What is not ASCII is percent-encoded: names have no `%`. */
+function sfString(text: string): string {
+	const ascii = text.replace(/[^\x20-\x7e]+/gu, (run) => encodeURIComponent(run));
+	return `"${ascii.replace(/[\\"]/g, "\\$&")}"`;
+}
