@@ -23,10 +23,11 @@ import {
 	unknownPolicy,
 	wantsStream,
 } from "./http.ts";
+import { openApiDocument } from "./openapi.ts";
 import { acrossOrigins } from "./origins.ts";
 import * as requests from "./requests.ts";
 
-const app = new Hono<App>({ strict: true });
+export const app = new Hono<App>({ strict: true });
 
 app.onError((error, c) => {
 	if (error instanceof Refused) return answerProblem(error.problem);
@@ -50,6 +51,7 @@ app.notFound(async (c) => {
 route(app, "/health", { GET: async (c) => c.json({ status: "ok" }) }, "anyone");
 const welcome = "Headgate: named limits. Acquire with POST /v1/acquire; health at /health.\n";
 route(app, "/", { GET: async (c) => c.text(welcome) }, "anyone");
+route(app, "/openapi.json", { GET: async (c) => c.json(openApiDocument()) }, "anyone");
 
 // -------------------------------------------------------------------------------- acquire, renew, release
 

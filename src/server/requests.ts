@@ -1,18 +1,20 @@
-/**
- * From bytes to typed requests: every request is checked here, once, against the bounds of `protocol.ts`.
- * The schemas are the source of what a caller may send.
- */
+/** From bytes to typed requests: every request is checked here, once, by the schemas of `schemas.ts`. */
 
-import * as z from "zod";
+import type * as z from "zod";
+import { BOUNDS, type LimitPatch, type Mode, type Settings } from "../protocol.ts";
 import {
-	type AcquireRequest,
-	BOUNDS,
-	DEFAULTS,
-	type LimitPatch,
-	type Mode,
-	type Settings,
-	type Slots,
-} from "../protocol.ts";
+	acquireSchema,
+	leasesQuery,
+	limitsQuery,
+	NOT_AN_OBJECT,
+	patchSchema,
+	releaseSchema,
+	renewSchema,
+	settingsSchema,
+	streamSchema,
+} from "./schemas.ts";
+
+export { nameFault, patternFault } from "./schemas.ts";
 
 /** A request that cannot be understood, and why. */
 export interface Fault {
@@ -43,140 +45,6 @@ export interface Acquire {
 	/** A digest of everything that makes this request another one than the next under the same id. */
 	print: string;
 }
-
-const NO_PLACE_IN_A_URL = [".", ".."];
-const FORBIDDEN = /[/%&><\p{Cc}]/u;
-
-/** Why a text cannot be a limit's name, or null. */
-export function nameFault(name: string): string | null {
-	const length = [...name].length;
-	if (length === 0) return "a name has at least one character";
-	if (length > BOUNDS.nameLength) return `a name has at most ${BOUNDS.nameLength} characters, not ${length}`;
-	if (FORBIDDEN.test(name)) return "a name has none of / % & > < and no control characters";
-	if (NO_PLACE_IN_A_URL.includes(name)) return `"${name}" has no place in a URL, so it could never be configured`;
-	// Different broken texts would become one name on their way to the object.
-	if (!name.isWellFormed()) return "a name is well-formed Unicode";
-	return null;
-}
-
-/** Why a text cannot be a policy's pattern, or null. */
-export function patternFault(pattern: string): string | null {
-	const length = [...pattern].length;
-	if (length > BOUNDS.patternLength) return `a pattern has at most ${BOUNDS.patternLength} characters, not ${length}`;
-	if (pattern.indexOf("*") !== pattern.length - 1) return "a pattern ends with its only `*`, like `login:*`";
-	if (pattern.length < 2) return "a pattern has at least one character before its `*`";
-	return nameFault(pattern.slice(0, -1));
-}
-
-function checked(fault: (text: string) => string | null) {
-	return z.string().superRefine((text, context) => {
-		const message = fault(text);
-		if (message) context.addIssue({ code: "custom", message });
-	});
-}
-
-const NOT_AN_OBJECT = "an object from name to slots";
-
-/** An object from name to number, as its entries. Not a record: that would lose a limit called `__proto__`. */
-function perName(number: z.ZodType<number>) {
-	const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
-	return z.custom<Slots>(isObject, NOT_AN_OBJECT).transform((value, context) =>
-		Object.entries(value).map(([name, slots]): [string, number] => {
-			const fault = nameFault(name) ?? number.safeParse(slots, { reportInput: false }).error?.issues[0]?.message;
-			if (fault) context.addIssue({ code: "custom", path: [name], message: fault });
-			return [name, slots];
-		}),
-	);
-}
-
-/** Bounded as names are, by characters and not by UTF-16 units. */
-const partOfName = z
-	.string()
-	.refine((text) => [...text].length <= BOUNDS.nameLength, `at most ${BOUNDS.nameLength} characters`);
-
-const name = checked(nameFault);
-const slots = z.int().min(1).max(BOUNDS.limit);
-const id = z
-	.string()
-	.regex(/^[A-Za-z0-9._:-]+$/, "an id has letters, digits and . _ : - only")
-	.max(BOUNDS.idLength);
-const leaseSeconds = z.number().min(BOUNDS.leaseSeconds.min).max(BOUNDS.leaseSeconds.max);
-
-const namesList = z
-	.array(name)
-	.min(1, "at least one name")
-	.max(10 * BOUNDS.namesPerRequest);
-const namesWithSlots = perName(slots);
-const names = z.union([name, namesList, namesWithSlots], {
-	error: "a name, a list of names, or an object from name to slots",
-});
-
-const acquireShape = {
-	names,
-	occupy: slots.default(DEFAULTS.occupy),
-	mode: z.enum(["concurrency", "rate_limit"]).default("concurrency"),
-	rate: names.optional(),
-	id: id.optional(),
-	leaseSeconds: leaseSeconds.default(DEFAULTS.leaseSeconds),
-	createIfMissing: z.boolean().default(true),
-	strict: z.boolean().default(false),
-	holder: z.string().max(BOUNDS.holderLength).optional(),
-};
-const acquireSchema = z.strictObject({
-	...acquireShape,
-	waitSeconds: z.number().min(0).max(BOUNDS.waitSeconds).default(DEFAULTS.waitSeconds),
-	hold: z.literal(false, "only a stream can hold: ask with Accept: application/x-ndjson").default(false),
-});
-const streamSchema = z.strictObject({
-	...acquireShape,
-	waitSeconds: z.number().min(0).max(BOUNDS.streamWaitSeconds).optional(),
-	hold: z.boolean().default(false),
-});
-/** The schema says what the protocol says; the compiler compares them. */
-type Same<Protocol, _Schema extends Protocol> = Protocol;
-type AllOf<T> = { [K in keyof T]-?: T[K] | undefined };
-export type CheckedAcquireRequest = Same<AllOf<AcquireRequest>, AllOf<z.input<typeof streamSchema>>>;
-
-// A lease is sent back as it was answered: with fields that are not needed here, and without names if all were skipped.
-const leaseNames = z.union([name, z.array(name), perName(z.number())], {
-	error: "the names of a lease, as it was answered",
-});
-const renewSchema = z.object({ id, names: leaseNames, leaseSeconds: leaseSeconds.optional() });
-const releaseSchema = z.object({ id, names: leaseNames });
-
-const settingsShape = {
-	limit: z.int().min(0).max(BOUNDS.limit),
-	slotDecayPerSecond: z
-		.number()
-		.min(0)
-		.max(BOUNDS.slotDecayPerSecond)
-		.refine((decay) => decay === 0 || decay >= BOUNDS.slotDecayPerSecondMin, {
-			error: `0, or at least ${BOUNDS.slotDecayPerSecondMin}`,
-		}),
-	active: z.boolean(),
-};
-const settingsSchema = z.strictObject({
-	limit: settingsShape.limit,
-	slotDecayPerSecond: settingsShape.slotDecayPerSecond.default(0),
-	active: settingsShape.active.default(true),
-});
-const patchSchema = z.strictObject({
-	limit: settingsShape.limit.optional(),
-	slotDecayPerSecond: settingsShape.slotDecayPerSecond.optional(),
-	active: settingsShape.active.optional(),
-	activeSlots: z.int().min(0).max(BOUNDS.limit).optional(),
-});
-
-const page = (count: number, most: number) => ({ count: z.coerce.number().int().min(1).max(most).default(count) });
-const limitsQuery = z.object({
-	prefix: partOfName.default(""),
-	after: partOfName.default(""),
-	...page(DEFAULTS.limitsPage, BOUNDS.limitsPage),
-});
-const leasesQuery = z.object({
-	after: z.coerce.number().int().min(0).default(0),
-	...page(DEFAULTS.leasesPage, BOUNDS.leasesPage),
-});
 
 /** Parses an acquire. `newId` is used when the caller chose none. */
 export function parseAcquire(body: unknown, stream: boolean, newId: string): Parsed<Acquire> {

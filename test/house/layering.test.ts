@@ -11,7 +11,7 @@ const MAY_IMPORT: Record<string, string[]> = {
 	core: [],
 	protocol: [],
 	headers: ["protocol"],
-	server: ["core", "protocol", "headers", "hono", "zod", "cloudflare:workers"],
+	server: ["core", "protocol", "headers", "hono", "zod", "zod-openapi", "cloudflare:workers"],
 	client: ["protocol"],
 	cli: ["client", "protocol", "node:*", "esbuild", "smol-toml"],
 	dashboard: [],
