@@ -6,6 +6,9 @@
  * held to these types by the compiler.
  */
 
+/** The version of this Headgate, as in `package.json`. */
+export const VERSION = "0.1.0";
+
 // ---------------------------------------------------------------------------------------------- bounds
 
 /** Every bound on what a caller can ask for, with the reason for its number. */
@@ -251,6 +254,23 @@ export interface PoliciesPage {
 /** What a token allows; each includes those before it. */
 export const SCOPES = ["read", "use", "admin"] as const;
 export type Scope = (typeof SCOPES)[number];
+
+/** `GET /v1/token`: what the token that was sent allows. On an open server: everything. */
+export interface TokenInfo {
+	/** Who it was made for, as `HEADGATE_TOKENS` says. */
+	name: string;
+	scope: Scope;
+	/** Names that it may speak of start with this; empty for all. */
+	prefix: string;
+}
+
+/** `GET /health`. */
+export interface ServerHealth {
+	status: "ok";
+	version: string;
+	/** The server's clock. */
+	time: string;
+}
 
 // ----------------------------------------------------------------------------------------------- stream
 

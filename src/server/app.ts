@@ -2,7 +2,7 @@
 
 import { Hono } from "hono";
 import { rateLimitHeaders } from "../headers.ts";
-import type { LimitSummary } from "../protocol.ts";
+import { type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../protocol.ts";
 import { acquire, acquireStream } from "./acquire.ts";
 import { outOfReach, problem, publicStatus, toIso } from "./answers.ts";
 import {
@@ -48,7 +48,8 @@ app.notFound(async (c) => {
 
 // ---------------------------------------------------------------------------------------------- health
 
-route(app, "/health", { GET: async (c) => c.json({ status: "ok" }) }, "anyone");
+const health = (): ServerHealth => ({ status: "ok", version: VERSION, time: new Date().toISOString() });
+route(app, "/health", { GET: async (c) => c.json(health()) }, "anyone");
 const welcome = "Headgate: named limits. Acquire with POST /v1/acquire; health at /health.\n";
 route(app, "/", { GET: async (c) => c.text(welcome) }, "anyone");
 route(app, "/openapi.json", { GET: async (c) => c.json(openApiDocument()) }, "anyone");
@@ -106,6 +107,15 @@ route(app, "/v1/release", {
 
 const slotsOf = (event: { kind: string; slots?: number } | undefined): number =>
 	event?.kind === "released" ? (event.slots ?? 0) : 0;
+
+// ----------------------------------------------------------------------------------------------- token
+
+route(app, "/v1/token", {
+	GET: async (c) => {
+		const { name, scope, prefix } = c.get("grant");
+		return c.json({ name, scope, prefix } satisfies TokenInfo);
+	},
+});
 
 // ---------------------------------------------------------------------------------------------- limits
 

@@ -2,8 +2,13 @@
 
 import { expect, test } from "vitest";
 import { QUEUE_MAX } from "../../src/core/commands.ts";
-import { BOUNDS } from "../../src/protocol.ts";
+import { BOUNDS, VERSION } from "../../src/protocol.ts";
+import { read } from "../support/sources.ts";
 
 test("promise 12: the core and the wire know the same longest line", () => {
 	expect(QUEUE_MAX).toBe(BOUNDS.queueLength);
+});
+
+test("the version is the one of the package", () => {
+	expect(VERSION).toBe(JSON.parse(read("package.json")).version);
 });

@@ -2,7 +2,14 @@
 
 import { parseList } from "structured-headers";
 import { describe, expect, test } from "vitest";
-import type { LeasesPage, LimitInfo, LimitSummary, LimitsPage, Policy } from "../../src/protocol.ts";
+import {
+	type LeasesPage,
+	type LimitInfo,
+	type LimitSummary,
+	type LimitsPage,
+	type Policy,
+	VERSION,
+} from "../../src/protocol.ts";
 import {
 	acquire,
 	call,
@@ -44,7 +51,8 @@ function items(headers: Headers, name: string): { value: unknown; params: Record
 describe("health and the front page", () => {
 	test("GET /health is ok", async () => {
 		const { status, body } = await call("GET", "/health");
-		expect({ status, body }).toEqual({ status: 200, body: { status: "ok" } });
+		const health = { status: "ok", version: VERSION, time: expect.stringMatching(/^\d{4}-.*Z$/) };
+		expect({ status, body }).toEqual({ status: 200, body: health });
 	});
 
 	test("GET / says where to go", async () => {
@@ -913,6 +921,7 @@ describe("routes and methods", () => {
 		["/v1/limits/a/leases/b", ["DELETE"]],
 		["/v1/policies", ["GET", "HEAD"]],
 		["/v1/policies/a*", ["GET", "HEAD", "PUT", "DELETE"]],
+		["/v1/token", ["GET", "HEAD"]],
 		["/health", ["GET", "HEAD"]],
 	])("%s allows %j, and says so to any other method", async (route, allowed) => {
 		const others = ["GET", "POST", "PUT", "PATCH", "DELETE"].filter((method) => !allowed.includes(method));

@@ -51,6 +51,7 @@ async function secret(...given: Given[]): Promise<Vars> {
 
 /** Every route that a token can be asked for, with the weakest scope that opens it. */
 const routes = (name: string): [scope: "read" | "use" | "admin", method: string, route: string, body?: unknown][] => [
+	["read", "GET", "/v1/token"],
 	["read", "GET", "/v1/limits"],
 	["read", "GET", `/v1/limits/${name}`],
 	["read", "GET", `/v1/limits/${name}/leases`],
@@ -221,7 +222,7 @@ describe("tokens", () => {
 		const mine = `${prefix}:a`;
 		const theirs = newName("other-");
 		for (const [, method, route, body] of routes(theirs)) {
-			if (route === "/v1/limits" || route === "/v1/policies") continue;
+			if (["/v1/token", "/v1/limits", "/v1/policies"].includes(route)) continue;
 			expectProblem(await ask(vars, method, route, { token: "t", body }), 403, "forbidden");
 		}
 		for (const [, method, route, body] of routes(mine)) {
@@ -242,6 +243,12 @@ describe("tokens", () => {
 		}
 		const open = { HEADGATE_OPEN: "true" };
 		expectProblem(await ask(open, "GET", `/v1/limits/${theirs}`), 404, "unknown_limit");
+	});
+
+	test("a token can ask what it allows, and is told nothing else", async () => {
+		const vars = await secret({ token: "t", scope: "read", prefix: "tenant-" });
+		const { status, body } = await ask(vars, "GET", "/v1/token", { token: "t" });
+		expect({ status, body }).toEqual({ status: 200, body: { name: "", scope: "read", prefix: "tenant-" } });
 	});
 
 	test("a policy that would reach past the prefix is not for that token", async () => {
