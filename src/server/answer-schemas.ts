@@ -18,9 +18,13 @@ import {
 	type Receipt as ProtocolReceipt,
 	type Released,
 	type Renewed,
+	SCOPES,
+	type ServerHealth,
 	STATUS,
 	type StreamEvent,
+	type TokenInfo,
 	type Totals,
+	VERSION,
 	type WaiterInfo,
 } from "../protocol.ts";
 
@@ -169,7 +173,25 @@ export const policy = says<Policy>()(
 ).meta({ id: "Policy" });
 export const policiesPage = says<PoliciesPage>()(z.object({ policies: z.array(policy) })).meta({ id: "PoliciesPage" });
 
-export const health = z.object({ status: z.literal("ok") }).meta({ id: "Health" });
+export const health = says<ServerHealth>()(
+	z
+		.object({
+			status: z.literal("ok"),
+			version: z.string().meta({ example: VERSION }),
+			time: moment("The server's clock."),
+		})
+		.meta({ id: "ServerHealth" }),
+);
+
+export const token = says<TokenInfo>()(
+	z
+		.object({
+			name: z.string().meta({ description: "Who it was made for.", example: "ci" }),
+			scope: z.enum(SCOPES),
+			prefix: z.string().meta({ description: "Names that it may speak of start with this; empty for all." }),
+		})
+		.meta({ id: "TokenInfo" }),
+);
 
 const codes = Object.keys(STATUS) as [Code, ...Code[]];
 const deniedLimit = says<DeniedLimit>()(

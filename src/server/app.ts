@@ -42,7 +42,7 @@ app.onError((error, c) => {
 });
 
 app.notFound(async (c) => {
-	if (c.req.path.startsWith("/v1/")) await authorize(c);
+	if (/^\/v1(\/|$)/.test(c.req.path)) await authorize(c);
 	return answerProblem(problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`));
 });
 

@@ -5,7 +5,7 @@
 
 import * as z from "zod";
 import type { ZodOpenApiLinksObject } from "zod-openapi";
-import type { Code, Scope } from "../protocol.ts";
+import { type Code, type Scope, VERSION } from "../protocol.ts";
 import * as answers from "./answer-schemas.ts";
 import * as schemas from "./schemas.ts";
 
@@ -57,6 +57,9 @@ const summary = {
 };
 const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", since: AT, expiresAt: AT };
 const policy = { pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, updatedAt: AT };
+
+const health = { status: "ok", version: VERSION, time: AT };
+const token = { name: "ci", scope: "use", prefix: "team-a:" };
 
 const nameParam = z.object({ name: schemas.name });
 const patternParam = z.object({ pattern: schemas.pattern });
@@ -240,7 +243,13 @@ export const routes: RouteDescription[] = [
 	{
 		...{ method: "get", path: "/health", id: "health", tag: "server", scope: null },
 		summary: "Whether the server answers",
-		answers: { 200: { description: "It does.", schema: answers.health, example: { status: "ok" } } },
+		answers: { 200: { description: "It does.", schema: answers.health, example: health } },
+	},
+	{
+		...{ method: "get", path: "/v1/token", id: "inspectToken", tag: "server", scope: "read" },
+		summary: "What the token that was sent allows",
+		description: "On an open server: everything.",
+		answers: { 200: { description: "Its scope and its prefix.", schema: answers.token, example: token } },
 	},
 	{
 		...{ method: "get", path: "/openapi.json", id: "openapi", tag: "server", scope: null },
