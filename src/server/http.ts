@@ -54,7 +54,7 @@ export function route(
 			return handler ? handler(c) : wrong(c);
 		});
 	}
-	app.on(["OPTIONS", "TRACE"], path, wrong);
+	app.on(["OPTIONS", "TRACE", "QUERY"], path, wrong);
 }
 
 /** Who asks; a caller without a token is refused. */

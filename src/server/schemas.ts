@@ -66,7 +66,7 @@ const shortText = (most: number) =>
 const decimal = (least: number, most: number) =>
 	z
 		.string()
-		.regex(/^\d{1,15}$/, "a whole number in digits")
+		.regex(/^\d{1,16}$/, "a whole number in digits")
 		.transform(Number)
 		.pipe(z.int().min(least).max(most))
 		.meta({
@@ -102,15 +102,17 @@ const namesList = z
 	.array(name)
 	.min(1, "at least one name")
 	.max(10 * BOUNDS.namesPerRequest);
-const namesWithSlots = perName(slots).meta({
-	override: {
-		type: "object",
-		propertyNames: { type: "string", ...nameJson },
-		additionalProperties: { type: "integer", minimum: 1, maximum: BOUNDS.limit },
-		minProperties: 1,
-		maxProperties: BOUNDS.namesPerRequest,
-	},
-});
+const namesWithSlots = perName(slots)
+	.refine((entries) => entries.length > 0, "at least one name")
+	.meta({
+		override: {
+			type: "object",
+			propertyNames: { type: "string", ...nameJson },
+			additionalProperties: { type: "integer", minimum: 1, maximum: BOUNDS.limit },
+			minProperties: 1,
+			maxProperties: BOUNDS.namesPerRequest,
+		},
+	});
 const names = z
 	.union([name, namesList, namesWithSlots], { error: "a name, a list of names, or an object from name to slots" })
 	.meta({

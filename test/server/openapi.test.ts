@@ -62,3 +62,18 @@ test("a name of dots alone is refused, as the pattern of the document says", asy
 		expect(status).toBe(name === "..." ? 200 : 422);
 	}
 });
+
+test("an empty object of slots is refused, among names and by rate", async () => {
+	for (const request of [{ names: {} }, { names: newName(), rate: {} }]) {
+		const { status, body } = await call<{ detail: string }>("POST", "/v1/acquire", request);
+		expect({ status, detail: body.detail }).toEqual({
+			status: 422,
+			detail: expect.stringContaining("at least one name"),
+		});
+	}
+});
+
+test("QUERY is a method like any other that a route does not take", async () => {
+	const { status, headers } = await call("QUERY", "/v1/renew");
+	expect({ status, allow: headers.get("Allow") }).toEqual({ status: 405, allow: "POST" });
+});
