@@ -6,6 +6,10 @@
  * held to these types by the compiler.
  */
 
+import type { LastMinute } from "./watching.ts";
+
+export type * from "./watching.ts";
+
 /** The version of this Headgate, as in `package.json`. */
 export const VERSION = "0.1.0";
 
@@ -45,6 +49,12 @@ export const BOUNDS = {
 	inspectList: 100,
 	/** Characters of a policy's pattern. */
 	patternLength: 255,
+	/** Limits that one `watch` follows: a page of them, and as many that appear while it is read. */
+	limitsPerWatch: 200,
+	/** Limits that one `watch` has ever followed before it ends and is asked for again; a request has 1,000 calls. */
+	followedPerWatch: 800,
+	/** Streams that watch one limit, or the list: each costs a few lines a second while it is read. */
+	watchers: 64,
 } as const;
 
 /** What a request that leaves something out gets. */
@@ -216,6 +226,7 @@ export interface LimitSummary extends Settings {
 	remaining: number;
 	leaseCount: number;
 	waitingCount: number;
+	lastMinute: LastMinute;
 	totals: Totals;
 }
 

@@ -5,8 +5,11 @@ import type {} from "zod-openapi"; // What `meta` may say.
 import {
 	type Code,
 	type DeniedLimit,
+	type HistorySample,
+	type LastMinute,
 	type LeaseInfo,
 	type LeasesPage,
+	type LimitHistory,
 	type LimitInfo,
 	type LimitStatus,
 	type LimitSummary,
@@ -26,6 +29,7 @@ import {
 	type Totals,
 	VERSION,
 	type WaiterInfo,
+	type WatchEvent,
 } from "../protocol.ts";
 
 /** A schema of exactly this type: a field that one has and the other has not does not compile. */
@@ -126,6 +130,10 @@ const totals = says<Totals>()(
 	}),
 ).meta({ id: "Totals", description: "What the limit has done since it was made." });
 
+const lastMinute = says<LastMinute>()(
+	z.object({ granted: count("Requests granted."), denied: count("Requests refused for want of free slots.") }),
+).meta({ id: "LastMinute", description: "What the limit did within the last minute, to 5 s." });
+
 const settingsShape = {
 	limit: count("Capacity in slots."),
 	slotDecayPerSecond: z.number().min(0).meta({ description: "Slots that come back by themselves each second." }),
@@ -144,6 +152,7 @@ const summaryShape = {
 	remaining: count("Whole slots that are free."),
 	leaseCount: count("Leases that hold slots."),
 	waitingCount: count("Requests in line."),
+	lastMinute,
 	totals,
 };
 export const summary = says<LimitSummary>()(z.object(summaryShape)).meta({ id: "LimitSummary" });
@@ -166,6 +175,23 @@ export const limitsPage = says<LimitsPage>()(
 			.meta({ description: "Names of this page whose limits could not be asked." }),
 	}),
 ).meta({ id: "LimitsPage" });
+const historySample = says<HistorySample>()(
+	z.object({
+		at: moment("When it began."),
+		limit: count("Capacity in slots."),
+		activeSlots: count("The most slots in use at one time, rounded up."),
+		waiting: count("The most requests in line at one time."),
+		...totals.shape,
+	}),
+).meta({ id: "HistorySample", description: "A few seconds of a limit's past." });
+export const history = says<LimitHistory>()(
+	z.object({
+		name,
+		sampleSeconds: seconds("The length of each sample."),
+		samples: z.array(historySample).meta({ description: "Oldest first, without gaps; the last is still being taken." }),
+	}),
+).meta({ id: "LimitHistory" });
+
 export const leasesPage = says<LeasesPage>()(z.object({ leases: z.array(leaseInfo), next })).meta({ id: "LeasesPage" });
 
 export const policy = says<Policy>()(
@@ -229,3 +255,15 @@ export const streamEvent = says<StreamEvent>()(
 		z.object({ event: z.literal("denied"), problem }),
 	]),
 ).meta({ id: "StreamEvent", description: "One line of the stream." });
+
+export const watchEvent = says<WatchEvent>()(
+	z.discriminatedUnion("event", [
+		limitsPage.extend({ event: z.literal("limits") }).meta({ description: "The first line, unless one is watched." }),
+		z.object({ event: z.literal("limit"), limit: z.union([summary, info]) }).meta({ description: "New, or changed." }),
+		z.object({ event: z.literal("samples"), name, samples: z.array(historySample) }),
+		z.object({ event: z.literal("deleted"), name }),
+		z.object({ event: z.literal("unavailable"), name }),
+		z.object({ event: z.literal("more") }).meta({ description: "New limits for which there is no room. Ask again." }),
+		z.object({ event: z.literal("heartbeat"), at: moment("The server's clock.") }),
+	]),
+).meta({ id: "WatchEvent", description: "One line of the stream. Pass over lines whose `event` you do not know." });

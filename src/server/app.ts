@@ -26,6 +26,7 @@ import {
 import { openApiDocument } from "./openapi.ts";
 import { acrossOrigins } from "./origins.ts";
 import * as requests from "./requests.ts";
+import { watchRoutes } from "./watch-routes.ts";
 
 export const app = new Hono<App>({ strict: true });
 
@@ -157,6 +158,8 @@ route(app, "/v1/limits/:name", {
 		return c.body(null, 204);
 	},
 });
+
+watchRoutes(app);
 
 route(app, "/v1/limits/:name/leases", {
 	GET: async (c) => {

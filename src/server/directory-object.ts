@@ -7,6 +7,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Policy, Settings } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import { migrate } from "./store.ts";
+import { NamesWatchers } from "./watch.ts";
 
 /** Each entry brings the schema from the version of its index to the next. Never change one that was released. */
 const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
@@ -23,6 +24,7 @@ export class DirectoryObject extends DurableObject<Env> {
 	readonly #sql: SqlStorage;
 	/** By prefix. There are few of them, and every name never seen before asks for the best match. */
 	readonly #policies = new Map<string, Policy>();
+	readonly #watchers = new NamesWatchers();
 
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env);
@@ -36,6 +38,12 @@ export class DirectoryObject extends DurableObject<Env> {
 
 	register({ name, id }: { name: string; id: string }): void {
 		this.#sql.exec("INSERT OR REPLACE INTO known (name, id) VALUES (?, ?)", name, id);
+		this.#watchers.appeared(name);
+	}
+
+	/** Lines that list names that are new and start with `prefix`. Null: too many watch already. */
+	watch(prefix: string): ReadableStream | null {
+		return this.#watchers.add(prefix);
 	}
 
 	unregister(name: string): void {

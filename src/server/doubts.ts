@@ -3,13 +3,22 @@
 import type { Event } from "../core/commands.ts";
 import type { Env } from "./env.ts";
 
-export type Doubt = Extract<Event, { kind: "doubted" }>;
+type Doubt = Extract<Event, { kind: "doubted" }>;
+
+/** Asks the peers of these leases, and tells `settle` what became of each. */
+export async function settleDoubts(
+	limits: Env["LIMITS"],
+	doubts: Doubt[],
+	settle: (id: string, committed: boolean) => void,
+): Promise<void> {
+	for (const [id, committed] of await askPeers(limits, doubts)) settle(id, committed);
+}
 
 /**
  * Asks the peers of these leases whether they committed too, each peer once, and answers by id. An id is missing
  * where a peer was out of reach and no other said no: its doubt stays, and is raised again.
  */
-export async function askPeers(limits: Env["LIMITS"], doubts: Doubt[]): Promise<Map<string, boolean>> {
+async function askPeers(limits: Env["LIMITS"], doubts: Doubt[]): Promise<Map<string, boolean>> {
 	const byPeer = new Map<string, string[]>();
 	for (const { id, peers } of doubts) {
 		for (const peer of peers) byPeer.set(peer, [...(byPeer.get(peer) ?? []), id]);

@@ -8,21 +8,20 @@ import type { Command, Event } from "../core/commands.ts";
 import { decide } from "../core/decide.ts";
 import type { At } from "../core/level.ts";
 import { createLimit, type Limit, type Mode, type Request } from "../core/limit.ts";
-import type { LeaseInfo, LimitInfo, LimitPatch, LimitSummary, Origin, Settings } from "../protocol.ts";
+import type { LeasesPage, LimitHistory, LimitInfo, LimitPatch, LimitSummary, Origin, Settings } from "../protocol.ts";
 import type { Ask, Missing, Outcome, Peeked, Status } from "./answers.ts";
 import { Commits, type Job, type Tell } from "./commits.ts";
-import { askPeers, type Doubt } from "./doubts.ts";
+import { settleDoubts } from "./doubts.ts";
 import type { Env } from "./env.ts";
 import { Existence } from "./existence.ts";
 import { type Hearer, Line, Waiters } from "./line.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
 import * as views from "./views.ts";
 import { Wakeups } from "./wakeups.ts";
+import { LimitWatchers, type Watched } from "./watch.ts";
 
 /** Settings of a name that nobody configured: it shows up for an operator and blocks nobody. */
 const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: false };
-/** Counters of denials alone are written this much later, so that a denial costs no write. */
-const COUNTERS_MS = 1_000;
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */
 const NEWER_AGAIN_MS = 60_000;
 
@@ -32,12 +31,12 @@ export class LimitObject extends DurableObject<Env> {
 	readonly #commits: Commits;
 	readonly #waiters: Waiters;
 	readonly #wakeups: Wakeups;
+	readonly #watchers: LimitWatchers;
 	/** Set when the stored data is newer than this code: then nothing is touched and nothing answered. */
 	readonly #newer: NewerDataError | null;
 	#limit: Limit | null = null;
 	#wakeAt: At | null = null;
 	#purgeAt: At | null = null;
-	#countersTimer: ReturnType<typeof setTimeout> | null = null;
 	#creating: Promise<void> | null = null;
 
 	constructor(ctx: DurableObjectState, env: Env) {
@@ -62,6 +61,11 @@ export class LimitObject extends DurableObject<Env> {
 			release: (id) => this.#commits.run({ kind: "release", id, by: "unheard" }),
 		});
 		this.#wakeups = new Wakeups({ storage, tick: () => this.#commits.run({ kind: "tick" }) });
+		this.#watchers = new LimitWatchers({
+			look: (full) =>
+				this.#look((limit) => views.picture(this.#summary(), full ? limit : null, this.#store.history, Date.now())),
+			sync: () => storage.sync(),
+		});
 		this.#newer = this.#store.open();
 		if (!this.#newer) this.#wakeUp();
 	}
@@ -196,31 +200,39 @@ export class LimitObject extends DurableObject<Env> {
 	// ------------------------------------------------------------------------------------------- looking
 
 	/** Everything about the limit. Null: it does not exist. */
-	async inspect(): Promise<LimitInfo | null> {
-		if (!this.#exists()) return null;
-		await this.#commits.submit({ kind: "inspect" });
-		if (!this.#limit) return null;
-		return { ...this.#summary(), leases: views.leases(this.#limit), waiting: views.waiting(this.#limit) };
+	inspect(): Promise<LimitInfo | null> {
+		return this.#look((limit) => views.info(this.#summary(), limit));
 	}
 
-	async summary(): Promise<LimitSummary | null> {
-		if (!this.#exists()) return null;
-		await this.#commits.submit({ kind: "inspect" });
-		return this.#limit ? this.#summary() : null;
+	summary(): Promise<LimitSummary | null> {
+		return this.#look(() => this.#summary());
 	}
 
-	async leases(after: number, count: number): Promise<{ leases: LeaseInfo[]; next: string | null } | null> {
-		if (!this.#exists()) return null;
-		await this.#commits.submit({ kind: "inspect" });
-		return this.#limit ? views.leasesPage(this.#limit, after, count) : null;
+	leases(after: number, count: number): Promise<LeasesPage | null> {
+		return this.#look((limit) => views.leasesPage(limit, after, count));
+	}
+
+	/** What the limit did lately. */
+	history(): Promise<LimitHistory | null> {
+		return this.#look((limit) => views.history(this.#name(), this.#store.history, limit, Date.now()));
+	}
+
+	/** How the limit stands, and from then on a line for each change, until the reader goes or the limit does. */
+	async watch(full: boolean): Promise<Watched | "full" | null> {
+		return this.#exists() ? this.#watchers.add(full) : null;
 	}
 
 	/** How the limit stands, and whether it would refuse this request now. Nothing is asked for. */
 	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
-		if (!this.#exists()) return { missing: true };
+		const refusal = (limit: Limit) => ({ status: this.#status(), denied: views.refusal(limit, id, slots, mode) });
+		return (await this.#look(refusal)) ?? { missing: true };
+	}
+
+	/** Reads something off the limit as it is now. Null: it does not exist. */
+	async #look<T>(read: (limit: Limit) => T): Promise<T | null> {
+		if (!this.#exists()) return null;
 		await this.#commits.submit({ kind: "inspect" });
-		if (!this.#limit) return { missing: true };
-		return { status: this.#status(), denied: views.refusal(this.#limit, id, slots, mode) };
+		return this.#limit ? read(this.#limit) : null;
 	}
 
 	// --------------------------------------------------------------------------------- deciding, writing
@@ -269,6 +281,8 @@ export class LimitObject extends DurableObject<Env> {
 			this.#store.remember(events);
 			all.push(...events);
 			const status = this.#status();
+			if (events.length > 0)
+				this.#store.history.note(now, views.reading(this.#limit, status.activeSlots), this.#limit.totals);
 			tell.push((ungated) => {
 				if (!ungated) answered({ events, status });
 				return this.#waiters.tell(events, status, hearer, ungated);
@@ -277,7 +291,9 @@ export class LimitObject extends DurableObject<Env> {
 		}
 		const written = !this.#limit || this.#store.write(this.#limit, all, now);
 		if (written) this.#existence.usedAt = now;
-		else if (all.length > 0) this.#saveCountersSoon();
+		else if (all.length > 0)
+			this.#store.writeSoon(() => this.#limit && { limit: this.#limit, usedAt: this.#existence.usedAt });
+		if (all.length > 0) this.#watchers.changed();
 		this.#follow(all);
 		this.#setAlarm(now);
 		return { tell, written };
@@ -285,25 +301,11 @@ export class LimitObject extends DurableObject<Env> {
 
 	/** What follows from events beside answers and rows. */
 	#follow(events: Event[]): void {
-		const doubts: Doubt[] = [];
-		for (const event of events) {
-			if (event.kind === "doubted") doubts.push(event);
-			if (event.kind === "ended") this.#purgeAt ??= event.record.until;
-		}
-		if (doubts.length > 0) this.ctx.waitUntil(this.#settle(doubts));
-	}
-
-	async #settle(doubts: Doubt[]): Promise<void> {
-		for (const [id, committed] of await askPeers(this.env.LIMITS, doubts)) {
-			this.#commits.run({ kind: "settle", id, committed });
-		}
-	}
-
-	#saveCountersSoon(): void {
-		this.#countersTimer ??= setTimeout(() => {
-			this.#countersTimer = null;
-			if (this.#limit) this.#store.writeLimit(this.#limit, this.#existence.usedAt);
-		}, COUNTERS_MS);
+		for (const event of events) if (event.kind === "ended") this.#purgeAt ??= event.record.until;
+		const doubts = events.filter((event) => event.kind === "doubted");
+		if (doubts.length === 0) return;
+		const settle = (id: string, committed: boolean) => this.#commits.run({ kind: "settle", id, committed });
+		this.ctx.waitUntil(settleDoubts(this.env.LIMITS, doubts, settle));
 	}
 
 	// --------------------------------------------------------------------------------------- waking again
@@ -370,6 +372,7 @@ export class LimitObject extends DurableObject<Env> {
 		this.#limit = null;
 		this.#wakeAt = null;
 		this.#existence.end(now);
+		this.#watchers.ended(this.#name());
 	}
 
 	#name(): string {
@@ -388,6 +391,6 @@ export class LimitObject extends DurableObject<Env> {
 	#summary(): LimitSummary {
 		const { identity } = this.#existence;
 		if (!this.#limit || !identity) throw new Error("The limit was deleted.");
-		return views.summary(identity, this.#limit);
+		return views.summary(identity, this.#limit, this.#store.history, Date.now());
 	}
 }

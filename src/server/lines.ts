@@ -4,8 +4,15 @@ import type { Outcome } from "./answers.ts";
 
 export type Line = Outcome | { place: number } | { event: "heartbeat" };
 
-/** Yields each line. Leaving the loop, or the signal, ends it and cancels the stream, and the object notices. */
 export async function* lines(stream: ReadableStream, signal: AbortSignal): AsyncGenerator<Line> {
+	for await (const text of textLines(stream, signal)) yield JSON.parse(text) as Line;
+}
+
+/**
+ * Yields each line that is not empty. Leaving the loop, or the signal, ends it and cancels the stream, and the object
+ * notices.
+ */
+export async function* textLines(stream: ReadableStream, signal: AbortSignal): AsyncGenerator<string> {
 	const reader = (stream as ReadableStream<Uint8Array>).getReader();
 	const stop = (): void => void reader.cancel(signal.reason).catch(() => undefined);
 	if (signal.aborted) stop();
@@ -23,7 +30,7 @@ export async function* lines(stream: ReadableStream, signal: AbortSignal): Async
 			text += decoder.decode(value, { stream: true });
 			const parts = text.split("\n");
 			text = parts.pop() ?? "";
-			for (const part of parts) if (part !== "") yield JSON.parse(part) as Line;
+			for (const part of parts) if (part !== "") yield part;
 		}
 	} finally {
 		signal.removeEventListener("abort", stop);

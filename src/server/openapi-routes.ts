@@ -53,8 +53,10 @@ const settings = { limit: 20, slotDecayPerSecond: 0, active: true };
 const summary = {
 	...{ name: "database", id: "0b7f1a52-7f0c-4a43-9d39-1b9c86f2c0de", ...settings, origin: "configured" },
 	...{ createdAt: AT, updatedAt: AT, activeSlots: 1, remaining: 19, leaseCount: 1, waitingCount: 0 },
+	lastMinute: { granted: 1, denied: 0 },
 	totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 },
 };
+const sample = { at: AT, limit: 20, activeSlots: 1, waiting: 0, ...summary.totals };
 const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", since: AT, expiresAt: AT };
 const policy = { pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, updatedAt: AT };
 
@@ -196,6 +198,36 @@ export const routes: RouteDescription[] = [
 				description: "A page, in order of arrival.",
 				schema: answers.leasesPage,
 				example: { leases: [leaseInfo], next: null },
+			},
+		},
+		refusals: ["unknown_limit"],
+	},
+	{
+		...{ method: "get", path: "/v1/limits/{name}/history", id: "inspectHistory", tag: "limits", scope: "read" },
+		names: "path",
+		summary: "See the last 15 minutes of a limit",
+		params: nameParam,
+		answers: {
+			200: {
+				description: "Samples of 5 s; fewer for a limit that is younger.",
+				schema: answers.history,
+				example: { name: "database", sampleSeconds: 5, samples: [sample] },
+			},
+		},
+		refusals: ["unknown_limit"],
+	},
+	{
+		...{ method: "get", path: "/v1/watch", id: "inspectLive", tag: "limits", scope: "read", names: "query" },
+		summary: "Watch limits as they change",
+		description:
+			"A stream that does not end by itself: a page of limits, then a line for each that is new, changed (at most four times a second) or deleted. With `name`, that limit in full, to its end. A stream that has followed very many limits ends; ask again.",
+		query: schemas.watchQuery,
+		answers: {
+			200: {
+				description: "A line of JSON for each event.",
+				contentType: "application/x-ndjson",
+				schema: answers.watchEvent,
+				example: { event: "limits", limits: [summary], next: null },
 			},
 		},
 		refusals: ["unknown_limit"],

@@ -12,6 +12,7 @@ import {
 	renewSchema,
 	settingsSchema,
 	streamSchema,
+	watchQuery,
 } from "./schemas.ts";
 
 export { nameFault, patternFault } from "./schemas.ts";
@@ -133,6 +134,7 @@ export function parsePatch(body: unknown): Parsed<LimitPatch> {
 }
 
 export const parseLimitsQuery = (query: Record<string, string>) => parse(limitsQuery, query);
+export const parseWatchQuery = (query: Record<string, string>) => parse(watchQuery, query);
 export const parseLeasesQuery = (query: Record<string, string>) => parse(leasesQuery, query);
 
 type ParsedNames = string | string[] | [string, number][];

@@ -245,6 +245,10 @@ export const limitsQuery = z.object({
 	after: shortText(BOUNDS.nameLength).default("").meta({ description: "The `next` of the page before." }),
 	...page(DEFAULTS.limitsPage, BOUNDS.limitsPage),
 });
+export const watchQuery = z.object({
+	...limitsQuery.shape,
+	name: name.optional().meta({ description: "Watch this one alone, in full." }),
+});
 export const leasesQuery = z.object({
 	after: decimal(0, Number.MAX_SAFE_INTEGER)
 		.optional()

@@ -4,6 +4,7 @@
  */
 
 import type { Event } from "../core/commands.ts";
+import { History, placeOf, rebuildSample, type SavedSample, saveSample } from "../core/history.ts";
 import type { At, Ms } from "../core/level.ts";
 import type { Ended, Entry, Limit } from "../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../core/saved.ts";
@@ -32,6 +33,9 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 			CREATE INDEX ended_until ON ended (until);
 		`);
 	},
+	(sql) => {
+		sql.exec("CREATE TABLE history (place INTEGER PRIMARY KEY, sample TEXT NOT NULL)");
+	},
 ];
 
 export const SCHEMA_VERSION = MIGRATIONS.length;
@@ -59,6 +63,9 @@ export function migrate(sql: SqlStorage, migrations: ((sql: SqlStorage) => void)
 	return true;
 }
 
+/** Counters of denials alone are written this much later, so that a denial costs no write. */
+const SOON_MS = 1_000;
+
 export class LimitStore {
 	readonly #sql: SqlStorage;
 	/** Ids that have a row in `entry`. */
@@ -67,6 +74,9 @@ export class LimitStore {
 	#offsetMs: Ms = 0;
 	/** Whether there are tables. */
 	#ready = false;
+	/** Written with whatever else is written: the sample being taken within the limit's row, each that ended in its own. */
+	#history: History | null = null;
+	#timer: ReturnType<typeof setTimeout> | null = null;
 
 	constructor(sql: SqlStorage) {
 		this.#sql = sql;
@@ -95,8 +105,9 @@ export class LimitStore {
 			this.#rows.add(entry.id);
 			entries.push(entry);
 		}
-		const state = JSON.parse(row.state) as SavedLimit;
+		const state = JSON.parse(row.state) as SavedLimit & { sample?: SavedSample };
 		this.#offsetMs = state.clock.offsetMs;
+		this.#history = new History(state.totals, state.sample ? rebuildSample(state.sample) : null, this.#savedSamples);
 		const identity = JSON.parse(row.identity) as Identity;
 		return { identity, limit: rebuild(state, entries, now, this.recall), usedAt: row.used_at };
 	}
@@ -105,7 +116,8 @@ export class LimitStore {
 		migrate(this.#sql, MIGRATIONS, true);
 		this.#ready = true;
 		this.#rows.clear();
-		this.#sql.exec("DELETE FROM itself; DELETE FROM entry;");
+		this.#sql.exec("DELETE FROM itself; DELETE FROM entry; DELETE FROM history;");
+		this.#history = new History(limit.totals);
 		const state = JSON.stringify(saveLimit(limit));
 		this.#sql.exec("INSERT INTO itself VALUES (?, ?, ?)", JSON.stringify(identity), state, usedAt);
 	}
@@ -147,7 +159,34 @@ export class LimitStore {
 
 	writeLimit(limit: Limit, usedAt: At): void {
 		this.#offsetMs = limit.clock.offsetMs;
-		this.#sql.exec("UPDATE itself SET state = ?, used_at = ?", JSON.stringify(saveLimit(limit)), usedAt);
+		const { open } = this.history;
+		const state = { ...saveLimit(limit), ...(open && { sample: saveSample(open) }) };
+		this.#sql.exec("UPDATE itself SET state = ?, used_at = ?", JSON.stringify(state), usedAt);
+		for (const sample of this.history.takeUnsaved()) {
+			const saved = JSON.stringify(saveSample(sample));
+			this.#sql.exec("INSERT OR REPLACE INTO history (place, sample) VALUES (?, ?)", placeOf(sample), saved);
+		}
+	}
+
+	/** What the limit did lately; there is one for as long as there is a limit. */
+	get history(): History {
+		if (!this.#history) throw new Error("A limit has a history from the moment it exists.");
+		return this.#history;
+	}
+
+	readonly #savedSamples = () =>
+		this.#sql
+			.exec<{ sample: string }>("SELECT sample FROM history")
+			.toArray()
+			.map(({ sample }) => rebuildSample(JSON.parse(sample) as SavedSample));
+
+	/** Writes the limit's own row a moment later, for what alone is not worth a write. `current` null: it is no more. */
+	writeSoon(current: () => { limit: Limit; usedAt: At } | null): void {
+		this.#timer ??= setTimeout(() => {
+			this.#timer = null;
+			const now = current();
+			if (now) this.writeLimit(now.limit, now.usedAt);
+		}, SOON_MS);
 	}
 
 	writeIdentity(identity: Identity): void {

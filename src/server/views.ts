@@ -1,7 +1,8 @@
 /** What a limit looks like from outside: read off its state, never stored. */
 
 import { type DenialCode, type Event, RESERVATION_MS } from "../core/commands.ts";
-import { SLOT } from "../core/level.ts";
+import { type History, type Reading, SAMPLE_MS, type Sample } from "../core/history.ts";
+import { type At, SLOT } from "../core/level.ts";
 import {
 	activeSlots,
 	decays,
@@ -15,9 +16,18 @@ import {
 	retryAfterMs,
 	wallClock,
 } from "../core/limit.ts";
-import { BOUNDS, type LeaseInfo, type LimitSummary, type WaiterInfo } from "../protocol.ts";
+import {
+	BOUNDS,
+	type HistorySample,
+	type LeaseInfo,
+	type LimitHistory,
+	type LimitInfo,
+	type LimitSummary,
+	type WaiterInfo,
+} from "../protocol.ts";
 import { type Status, toIso } from "./answers.ts";
 import type { Identity } from "./store.ts";
+import type { Picture } from "./watch.ts";
 
 export function status(name: string, limit: Limit): Status {
 	const { settings } = limit;
@@ -40,10 +50,19 @@ function nextSlotMs(limit: Limit, active: number): number | null {
 	return limit.level.reaches(whole) - limit.clock.lastAt;
 }
 
-export function summary(identity: Identity, limit: Limit): LimitSummary {
+/** How the limit stands, as its history notes it. */
+export const reading = ({ settings, queue }: Limit, activeSlots: number): Reading => ({
+	limit: settings.limit,
+	activeSlots,
+	waiting: queue.size,
+	slotDecayPerSecond: settings.slotDecayPerSecond,
+});
+
+export function summary(identity: Identity, limit: Limit, history: History, now: At): LimitSummary {
 	const { name, id, origin, createdAt, updatedAt } = identity;
 	const { limit: capacity, slotDecayPerSecond, active } = limit.settings;
 	const inUse = activeSlots(limit);
+	const lately = history.lastMinute(now);
 	return {
 		...{ name, id, limit: capacity, slotDecayPerSecond, active, origin },
 		createdAt: toIso(createdAt),
@@ -52,7 +71,39 @@ export function summary(identity: Identity, limit: Limit): LimitSummary {
 		remaining: Math.max(0, capacity - inUse),
 		leaseCount: limit.sums.leases,
 		waitingCount: limit.queue.size,
+		lastMinute: { granted: lately.grantedAtOnce + lately.grantedAfterWait, denied: lately.denied },
 		totals: { ...limit.totals },
+	};
+}
+
+/** Everything about a limit. */
+export const info = (summary: LimitSummary, limit: Limit): LimitInfo => ({
+	...summary,
+	leases: leases(limit),
+	waiting: waiting(limit),
+});
+
+export const history = (name: string, history: History, limit: Limit, now: At): LimitHistory => ({
+	name,
+	sampleSeconds: SAMPLE_MS / 1000,
+	samples: history.samples(now, reading(limit, activeSlots(limit))).map(sample),
+});
+
+function sample({ startsAt, activeSlots, waiting, last, lastAt: _, ...counts }: Sample): HistorySample {
+	return { at: toIso(startsAt), limit: last.limit, activeSlots, waiting, ...counts };
+}
+
+/** How a limit stands, for those who watch. `limit` for those who want it in full. */
+export function picture(summary: LimitSummary, limit: Limit | null, history: History, now: At): Picture {
+	const row = { event: "limit", limit: summary } as const;
+	const drains = summary.slotDecayPerSecond > 0 && summary.activeSlots > 0;
+	if (!limit) return { row, drains };
+	// Two, for the one before may have ended since the last picture.
+	const samples = history.samples(now, reading(limit, summary.activeSlots)).slice(-2).map(sample);
+	return {
+		...{ row, drains },
+		full: { event: "limit", limit: info(summary, limit) },
+		samples: { event: "samples", name: summary.name, samples },
 	};
 }
 

@@ -533,7 +533,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 			...{ name, id: expect.stringMatching(UUID), origin: "configured" },
 			...{ limit: 3, slotDecayPerSecond: 0, active: true },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
-			...{ activeSlots: 0, remaining: 3, leaseCount: 0, waitingCount: 0 },
+			...{ activeSlots: 0, remaining: 3, leaseCount: 0, waitingCount: 0, lastMinute: { granted: 0, denied: 0 } },
 			totals: { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 },
 		});
 		await call("PUT", path(name), { limit: 5, slotDecayPerSecond: 0.5, active: false });
@@ -566,7 +566,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 			...{ name, id: expect.stringMatching(UUID), origin: "configured" },
 			...{ limit: 2, slotDecayPerSecond: 0, active: true },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
-			...{ activeSlots: 2, remaining: 0, leaseCount: 1, waitingCount: 1 },
+			...{ activeSlots: 2, remaining: 0, leaseCount: 1, waitingCount: 1, lastMinute: { granted: 1, denied: 1 } },
 			totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 1, released: 0, expired: 0 },
 			leases: [
 				{

@@ -3,7 +3,7 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { LimitsPage } from "../../src/protocol.ts";
-import { migrate } from "../../src/server/store.ts";
+import { migrate, SCHEMA_VERSION } from "../../src/server/store.ts";
 import {
 	acquire,
 	bindings,
@@ -447,7 +447,7 @@ describe("schema", () => {
 		await runDurableObjectAlarm(limitObject(name));
 		expect((await stored(name)).tables).toEqual(before.tables);
 		expect((await stored(name)).alarm).not.toBeNull();
-		await rewrite(name, "UPDATE schema SET version = 1");
+		await rewrite(name, `UPDATE schema SET version = ${SCHEMA_VERSION}`);
 		expect(await inspect(name)).toMatchObject({ limit: 4, activeSlots: 3 });
 		expect((await release(lease)).body).toEqual({ released: 3 });
 	});

@@ -1,0 +1,236 @@
+/**
+ * One stream for whoever watches many limits: the Worker follows each limit's own stream and that of new names, and
+ * passes on the newest line of each. A reader that is slow finds fewer lines, never older ones.
+ */
+
+import { BOUNDS, type LimitSummary, type LimitsPage, type Problem, type WatchEvent } from "../protocol.ts";
+import type { Caller } from "./acquire.ts";
+import { problem, toIso } from "./answers.ts";
+import { unknownLimits } from "./coordinator.ts";
+import type { Env } from "./env.ts";
+import { textLines } from "./lines.ts";
+import type { Watched } from "./watch.ts";
+
+/** How often a reader hears that the server is there; one that has gone is noticed at the second time. */
+const HEARTBEAT_MS = 2_500;
+/** How long after its stream broke a limit is asked again: doubled each time, up to the last. */
+const AGAIN_MS = { first: 500, last: 30_000 };
+
+/** Which limits to watch: a page of those that start with `prefix`, and those that appear. */
+export interface Page {
+	prefix: string;
+	after: string;
+	count: number;
+}
+
+/** Watches one limit in full. */
+export async function watchOne(env: Env, name: string, caller: Caller): Promise<ReadableStream | Problem> {
+	const watched = await env.LIMITS.getByName(name).watch(true);
+	if (watched === null) return unknownLimits([name]);
+	if (watched === "full") return tooMany(`the limit "${name}"`);
+	const out = new Outbox();
+	out.put(name, `${JSON.stringify(watched.picture)}\n`);
+	const follow = async (): Promise<void> => {
+		for await (const line of textLines(watched.lines, out.over)) {
+			out.put(isOf("samples", line) ? " samples" : name, `${line}\n`);
+		}
+		out.end();
+	};
+	return out.stream(caller, follow);
+}
+
+/** Watches a page of limits, and those that appear meanwhile. */
+export async function watchMany(env: Env, page: Page, caller: Caller): Promise<ReadableStream | Problem> {
+	const directory = env.DIRECTORY.getByName("directory");
+	// Before the list, so that no name falls between the two.
+	const appearing = await directory.watch(page.prefix);
+	if (!appearing) return tooMany("the list");
+	const crowd = new Crowd(env, page);
+	try {
+		const { names, next } = await directory.names(page.prefix, page.after, page.count);
+		await crowd.begin(names, next);
+	} catch (error) {
+		await appearing.cancel();
+		crowd.out.end();
+		throw error;
+	}
+	return crowd.out.stream(caller, () => crowd.hearOf(appearing));
+}
+
+const tooMany = (what: string): Problem =>
+	problem("overloaded", `${BOUNDS.watchers} streams watch ${what} already. Close one, or try again in a while.`, {
+		retryAfterSeconds: 30,
+	});
+
+const isOf = (event: WatchEvent["event"], line: string): boolean => line.startsWith(`{"event":"${event}"`);
+
+const text = (event: WatchEvent): string => `${JSON.stringify(event)}\n`;
+
+/** The limits that one stream follows. */
+class Crowd {
+	readonly out = new Outbox();
+	readonly #env: Env;
+	readonly #page: Page;
+	/** By name; true: it was made anew while it was followed, and its end is not the last of it. */
+	readonly #followed = new Map<string, boolean>();
+	/** The last name of the page, when there are pages after it. */
+	#last: string | null = null;
+	#opened = 0;
+
+	constructor(env: Env, page: Page) {
+		this.#env = env;
+		this.#page = page;
+	}
+
+	async begin(names: string[], next: string | null): Promise<void> {
+		this.#last = next;
+		const limits: LimitSummary[] = [];
+		const unavailable: string[] = [];
+		const first = await Promise.allSettled(names.map((name) => this.#open(name)));
+		for (const [index, answer] of first.entries()) {
+			const name = names[index] as string;
+			const watched = answer.status === "fulfilled" ? answer.value : "full";
+			if (watched === null) continue;
+			if (watched === "full") {
+				unavailable.push(name);
+				void this.#tryAgain(name, AGAIN_MS.first);
+			} else {
+				limits.push(watched.picture.limit);
+				void this.#pass(name, watched);
+			}
+		}
+		const list: LimitsPage = { limits, next, ...(unavailable.length > 0 && { unavailable }) };
+		this.out.put("", text({ event: "limits", ...list }));
+	}
+
+	/** Follows names as they appear. */
+	async hearOf(appearing: ReadableStream): Promise<void> {
+		for await (const line of textLines(appearing, this.out.over)) {
+			for (const name of JSON.parse(line) as string[]) if (this.#isOnPage(name)) void this.#follow(name);
+		}
+		// The directory went, and with it the news of names: whoever reads asks again.
+		this.out.end();
+	}
+
+	#isOnPage(name: string): boolean {
+		return name > this.#page.after && (this.#last === null || name <= this.#last);
+	}
+
+	async #follow(name: string): Promise<void> {
+		if (this.#followed.has(name)) {
+			this.#followed.set(name, true);
+			return;
+		}
+		if (this.#followed.size >= BOUNDS.limitsPerWatch) return this.out.put(" more", text({ event: "more" }));
+		await this.#tryAgain(name, 0);
+	}
+
+	async #tryAgain(name: string, waitMs: number): Promise<void> {
+		this.#followed.set(name, false);
+		for (let pauseMs = waitMs; ; pauseMs = Math.min(AGAIN_MS.last, Math.max(AGAIN_MS.first, 2 * pauseMs))) {
+			if (pauseMs > 0) await scheduler.wait(pauseMs);
+			if (this.out.over.aborted) return;
+			// Out of reach is told to the reader below, and asked again.
+			const watched = await this.#open(name).catch(() => "full" as const);
+			if (watched === null) {
+				this.#followed.delete(name);
+				return this.out.put(name, text({ event: "deleted", name }));
+			}
+			if (watched !== "full") {
+				this.out.put(name, text(watched.picture));
+				return this.#pass(name, watched);
+			}
+			this.out.put(name, text({ event: "unavailable", name }));
+		}
+	}
+
+	async #open(name: string): Promise<Watched | "full" | null> {
+		this.#opened += 1;
+		if (this.#opened > BOUNDS.followedPerWatch) {
+			this.out.end();
+			return "full";
+		}
+		this.#followed.set(name, false);
+		const watched = await this.#env.LIMITS.getByName(name).watch(false);
+		if (watched === null) this.#followed.delete(name);
+		return watched;
+	}
+
+	/** Passes the lines of one limit on, to its end. */
+	async #pass(name: string, { lines }: Watched): Promise<void> {
+		let deleted = false;
+		try {
+			for await (const line of textLines(lines, this.out.over)) {
+				deleted = isOf("deleted", line);
+				this.out.put(name, `${line}\n`);
+			}
+		} catch {
+			// Its object went, as at every deployment; it is asked again.
+		}
+		if (this.out.over.aborted) return;
+		if (!deleted) return this.#tryAgain(name, AGAIN_MS.first);
+		const again = this.#followed.get(name);
+		this.#followed.delete(name);
+		if (again) await this.#follow(name);
+	}
+}
+
+/** Lines on their way to the reader: of each limit the newest, and so no more of them than there are limits. */
+class Outbox {
+	readonly #over = new AbortController();
+	readonly #lines = new Map<string, string>();
+	#woken: () => void = () => undefined;
+
+	/** Aborts when the reader has gone, or when there is nothing more to say. */
+	get over(): AbortSignal {
+		return this.#over.signal;
+	}
+
+	put(of: string, line: string): void {
+		this.#lines.set(of, line);
+		this.#woken();
+	}
+
+	/** What is on its way is still said. */
+	end(): void {
+		this.#over.abort();
+		this.#woken();
+	}
+
+	/** The stream, which lives as long as its reader; `work` puts lines. */
+	stream(caller: Caller, work: () => Promise<void>): ReadableStream {
+		const { readable, writable } = new IdentityTransformStream();
+		const writer = writable.getWriter() as WritableStreamDefaultWriter<Uint8Array>;
+		const worked = work().catch((error: unknown) => {
+			if (!this.over.aborted) console.warn("A watched object went, and its watchers ask again:", error);
+			this.end();
+		});
+		caller.waitUntil(Promise.all([this.#write(writer), worked]));
+		return readable;
+	}
+
+	async #write(writer: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
+		const encoder = new TextEncoder();
+		const beat = setInterval(() => {
+			this.put(" heartbeat", text({ event: "heartbeat", at: toIso(Date.now()) }));
+		}, HEARTBEAT_MS);
+		try {
+			for (;;) {
+				if (this.#lines.size === 0) {
+					if (this.over.aborted) return await writer.close();
+					await new Promise<void>((woken) => {
+						this.#woken = woken;
+					});
+					continue;
+				}
+				const lines = [...this.#lines.values()].join("");
+				this.#lines.clear();
+				await writer.write(encoder.encode(lines));
+			}
+		} catch {
+			this.#over.abort(); // The reader has gone, which is how such a stream ends.
+		} finally {
+			clearInterval(beat);
+		}
+	}
+}
