@@ -49,6 +49,10 @@ export const BOUNDS = {
 	inspectList: 100,
 	/** Characters of a policy's pattern. */
 	patternLength: 255,
+	/** Policies. Every Worker that serves names of policies keeps a copy of them all. */
+	policies: 1_000,
+	/** How long an idle and empty key of a policy may be kept: longer than a week, nobody remembers why. */
+	idleSeconds: { min: 1, max: 604_800 },
 	/** Limits that one `watch` follows: a page of them, and as many that appear while it is read. */
 	limitsPerWatch: 200,
 	/** Limits that one `watch` has ever followed before it ends and is asked for again; a request has 1,000 calls. */
@@ -64,6 +68,7 @@ export const DEFAULTS = {
 	waitSeconds: 0,
 	limitsPage: 100,
 	leasesPage: 100,
+	idleSeconds: 300,
 } as const;
 
 // --------------------------------------------------------------------------------------------- requests
@@ -120,7 +125,7 @@ export interface ReleaseRequest {
 	names: string | string[] | Slots;
 }
 
-/** `PUT /v1/limits/{name}` and `PUT /v1/policies/{pattern}`. */
+/** `PUT /v1/limits/{name}`. */
 export interface Settings {
 	/** Capacity in slots, an integer from 0. */
 	limit: number;
@@ -128,6 +133,15 @@ export interface Settings {
 	slotDecayPerSecond: number;
 	/** Off: grants at once and holds nothing. */
 	active: boolean;
+}
+
+/** `PUT /v1/policies/{pattern}`. */
+export interface PolicySettings extends Settings {
+	/**
+	 * How long a key of this policy is kept once it is idle and empty; then it deletes itself with its storage, and its
+	 * next use makes it anew. Default 300; 1 to 604,800.
+	 */
+	idleSeconds: number;
 }
 
 /** `PATCH /v1/limits/{name}`: any of the settings, or the slots in use, set by hand. */
@@ -220,8 +234,16 @@ export interface LimitSummary extends Settings {
 	name: string;
 	id: string;
 	origin: Origin;
+	/**
+	 * The pattern of the policy that it follows, or of the one that its own settings override, as it was when they were
+	 * set. Null: none is for this name.
+	 */
+	policy: string | null;
 	createdAt: string;
+	/** Since when it has these settings. */
 	updatedAt: string;
+	/** The token that set them, on the limit or on its policy, by its name. Null: nobody did, or no token was needed. */
+	updatedBy: string | null;
 	activeSlots: number;
 	remaining: number;
 	leaseCount: number;
@@ -249,11 +271,13 @@ export interface LeasesPage {
 	next: string | null;
 }
 
-/** Settings for every name that starts with a prefix. */
-export interface Policy extends Settings {
-	/** A literal prefix and one closing `*`: `login:*`. */
+/** Settings for one name, or for every name that starts with a prefix. */
+export interface Policy extends PolicySettings {
+	/** A literal prefix and one closing `*`: `login:*`. Or the exact name of a limit, which counts before any prefix. */
 	pattern: string;
 	updatedAt: string;
+	/** The token that set it, by its name. Null: no token was needed. */
+	updatedBy: string | null;
 }
 
 export interface PoliciesPage {

@@ -10,6 +10,7 @@ import type {
 	LimitsPage,
 	PoliciesPage,
 	Policy,
+	PolicySettings,
 	Problem,
 	Receipt as ReceiptRecord,
 	Released,
@@ -289,7 +290,7 @@ export class Headgate {
 	}
 
 	/**
-	 * Creates a policy, or replaces its settings: those of every name that starts like its pattern.
+	 * Creates a policy, or replaces its settings: those of every name that starts like its pattern, or of one exact name.
 	 *
 	 * @example
 	 * import { Headgate } from "headgate";
@@ -299,7 +300,7 @@ export class Headgate {
 	 */
 	configurePolicy(
 		pattern: string,
-		settings: Pick<Settings, "limit"> & Partial<Settings>,
+		settings: Pick<PolicySettings, "limit"> & Partial<PolicySettings>,
 		options: CallOptions = {},
 	): Promise<Policy> {
 		return this.#transport.call("PUT", pathOf(pattern, "policies"), settings, options);

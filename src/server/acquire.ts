@@ -1,9 +1,10 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
-import { type Ask, type Asked, denial, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
+import { type Ask, type Asked, denial, lease, leaseOf, type Outcome, outOfReach } from "./answers.ts";
 import { Coordinator, coreRequest, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
 import type { Env } from "./env.ts";
+import { limitOf } from "./limits.ts";
 import { BEAT_MS, withdrawn } from "./line.ts";
 import type { Acquire } from "./requests.ts";
 
@@ -47,7 +48,7 @@ async function acquireOne(
 	[name, slots]: [string, number],
 	caller: Caller,
 ): Promise<Verdict> {
-	const limit = env.LIMITS.getByName(name);
+	const limit = limitOf(env, name);
 	const ask: Ask = { request: coreRequest(request, name, slots), createIfMissing: creates(request) };
 	if (request.waitMs > 0) {
 		// A signal is dear, and only a caller that waits has the time to go.
@@ -55,7 +56,7 @@ async function acquireOne(
 		ask.call = call;
 		caller.signal().addEventListener("abort", () => caller.waitUntil(limit.leave(request.id, call)));
 	}
-	const answer = JSON.parse(await limit.acquireText(JSON.stringify(ask))) as Outcome | Missing;
+	const answer = await limit.acquire(ask);
 	return "missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
 }
 
@@ -92,7 +93,7 @@ export async function acquireStream(env: Env, request: Acquire, caller: Caller):
 	if (!only || others.length > 0) return streamOfSeveral(env, request, caller);
 	// The object of the only name makes the stream itself, and so notices its end itself.
 	const [name, slots] = only;
-	const opened = await env.LIMITS.getByName(name).open(
+	const opened = await limitOf(env, name).open(
 		{ request: coreRequest(request, name, slots), createIfMissing: creates(request) },
 		"acquire",
 		"wire",
@@ -137,7 +138,7 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
  * Each limit gives its part back when the last stream that held it is gone, for the caller may have come back already.
  */
 async function holdAll(env: Env, lease: Lease | Receipt, gone: AbortSignal): Promise<void> {
-	const parts = await Promise.all(Object.keys(lease.names).map((name) => env.LIMITS.getByName(name).hold(lease.id)));
+	const parts = await Promise.all(Object.keys(lease.names).map((name) => limitOf(env, name).hold(lease.id)));
 	const readers = parts.flatMap((part) => (part ? [part.getReader()] : []));
 	const untilEnd = async (reader: ReadableStreamDefaultReader): Promise<void> => {
 		// A part whose object died has ended like any other.
@@ -162,7 +163,7 @@ async function holdAll(env: Env, lease: Lease | Receipt, gone: AbortSignal): Pro
 async function releaseAll(env: Env, lease: Lease | Receipt, by: "caller" | "unheard"): Promise<void> {
 	const rated = by === "unheard" && "rate" in lease ? lease.rate : {};
 	const names = Object.keys({ ...lease.names, ...rated });
-	await Promise.all(names.map((name) => env.LIMITS.getByName(name).release(lease.id, by)));
+	await Promise.all(names.map((name) => limitOf(env, name).release(lease.id, by)));
 }
 
 /** Writes lines until the reader is gone; then `gone` aborts. */

@@ -139,6 +139,10 @@ const settingsShape = {
 	slotDecayPerSecond: z.number().min(0).meta({ description: "Slots that come back by themselves each second." }),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
 };
+const setter = z
+	.string()
+	.nullable()
+	.meta({ description: "The token that gave the settings, by its name; null: nobody did, or none was needed." });
 const summaryShape = {
 	name,
 	id: z.string().meta({ description: "Of the limit, made when it was created." }),
@@ -146,8 +150,10 @@ const summaryShape = {
 	origin: z
 		.enum(["configured", "policy", "default"])
 		.meta({ description: "Where the settings come from: set by hand, by a matching policy, or by nobody." }),
+	policy: z.string().nullable().meta({ description: "The pattern of the policy that it follows or overrides." }),
 	createdAt: moment("When it was made."),
-	updatedAt: moment("When its settings last changed."),
+	updatedAt: moment("Since when it has its settings."),
+	updatedBy: setter,
 	activeSlots: count("Slots in use, rounded up when they decay."),
 	remaining: count("Whole slots that are free."),
 	leaseCount: count("Leases that hold slots."),
@@ -195,7 +201,13 @@ export const history = says<LimitHistory>()(
 export const leasesPage = says<LeasesPage>()(z.object({ leases: z.array(leaseInfo), next })).meta({ id: "LeasesPage" });
 
 export const policy = says<Policy>()(
-	z.object({ pattern: z.string().meta({ example: "login:*" }), ...settingsShape, updatedAt: moment("Of the policy.") }),
+	z.object({
+		pattern: z.string().meta({ example: "login:*" }),
+		...settingsShape,
+		idleSeconds: z.number().min(0).meta({ description: "How long an idle and empty key of it is kept." }),
+		updatedAt: moment("Of the policy."),
+		updatedBy: setter,
+	}),
 ).meta({ id: "Policy" });
 export const policiesPage = says<PoliciesPage>()(z.object({ policies: z.array(policy) })).meta({ id: "PoliciesPage" });
 

@@ -12,18 +12,23 @@ import {
 	type Receipt,
 	STATUS,
 } from "../protocol.ts";
+import type { Ruling } from "./policies.ts";
 
 /** What a limit's object says of itself with each answer. */
 export interface Status extends LimitStatus {
 	slotDecayPerSecond: number;
 	/** Until one more slot exists, with decay; null when none is missing or none comes back by itself. */
 	nextSlotMs: Ms | null;
+	/** Whether its settings are those of the policies, so that it has to be told of them. */
+	follows: boolean;
 }
 
 /** A request for one limit, and what to do when the limit does not exist. */
 export interface Ask {
 	request: Request;
 	createIfMissing: boolean;
+	/** What the policies say of the name, where the Worker knows. */
+	ruling?: Ruling | undefined;
 	/** Names this call, so that it can leave without the others that wait for the same request. */
 	call?: string;
 }

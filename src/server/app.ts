@@ -12,6 +12,8 @@ import {
 	answerProblem,
 	authorize,
 	body,
+	by,
+	type C,
 	callerOf,
 	directory,
 	named,
@@ -19,13 +21,16 @@ import {
 	Refused,
 	refuse,
 	route,
+	tooManyPolicies,
 	unknown,
 	unknownPolicy,
 	wantsStream,
 } from "./http.ts";
+import { limitOf } from "./limits.ts";
 import { openApiDocument } from "./openapi.ts";
 import { acrossOrigins } from "./origins.ts";
 import * as requests from "./requests.ts";
+import { rulingsOf } from "./rulings.ts";
 import { watchRoutes } from "./watch-routes.ts";
 
 export const app = new Hono<App>({ strict: true });
@@ -44,6 +49,8 @@ app.onError((error, c) => {
 
 app.notFound(async (c) => {
 	if (/^\/v1(\/|$)/.test(c.req.path)) await authorize(c);
+	// An empty pattern: what is wrong with it is said like of any other.
+	if (c.req.path === "/v1/policies/") patterned(c as C, "read");
 	return answerProblem(problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`));
 });
 
@@ -81,7 +88,7 @@ route(app, "/v1/renew", {
 	POST: async (c) => {
 		const { id, names, leaseMs } = accept(requests.parseRenew(await body(c)));
 		allow(c, "use", names);
-		const answers = await Promise.all(names.map((name) => c.env.LIMITS.getByName(name).renew(id, leaseMs)));
+		const answers = await Promise.all(names.map((name) => limitOf(c.env, name).renew(id, leaseMs)));
 		const gone = names.filter((_, index) => answers[index]?.event.kind !== "renewed");
 		if (gone.length > 0) {
 			const list = gone.map((name) => `"${name}"`).join(", ");
@@ -99,7 +106,7 @@ route(app, "/v1/release", {
 		allow(c, "use", names);
 		// The first name last: whoever waits there for all of them finds the others free.
 		const [first, ...others] = names;
-		const release = (name: string) => c.env.LIMITS.getByName(name).release(id, "caller");
+		const release = (name: string) => limitOf(c.env, name).release(id, "caller");
 		const answers = await Promise.all(others.map(release));
 		if (first !== undefined) answers.push(await release(first));
 		return c.json({ released: answers.reduce((sum, answer) => sum + slotsOf(answer?.event), 0) });
@@ -126,7 +133,7 @@ route(app, "/v1/limits", {
 		allow(c, "read", prefix === "" ? [] : [prefix]);
 		const within = prefix === "" ? c.get("grant").prefix : prefix;
 		const { names, next } = await directory(c).names(within, after, count);
-		const answers = await Promise.allSettled(names.map((name) => c.env.LIMITS.getByName(name).summary()));
+		const answers = await Promise.allSettled(names.map((name) => limitOf(c.env, name).summary()));
 		const limits: LimitSummary[] = answers.flatMap((answer) =>
 			answer.status === "fulfilled" && answer.value ? [answer.value] : [],
 		);
@@ -139,22 +146,22 @@ route(app, "/v1/limits", {
 route(app, "/v1/limits/:name", {
 	GET: async (c) => {
 		const name = named(c, "read");
-		return c.json((await c.env.LIMITS.getByName(name).inspect()) ?? unknown(name));
+		return c.json((await limitOf(c.env, name).inspect()) ?? unknown(name));
 	},
 	PUT: async (c) => {
 		const name = named(c, "admin");
 		const settings = accept(requests.parseSettings(await body(c)));
-		const { created, summary } = await c.env.LIMITS.getByName(name).configure(settings);
+		const { created, summary } = await limitOf(c.env, name).configure(settings, by(c));
 		return c.json(summary, created ? 201 : 200);
 	},
 	PATCH: async (c) => {
 		const name = named(c, "admin");
 		const patch = accept(requests.parsePatch(await body(c)));
-		return c.json((await c.env.LIMITS.getByName(name).patch(patch)) ?? unknown(name));
+		return c.json((await limitOf(c.env, name).patch(patch, by(c))) ?? unknown(name));
 	},
 	DELETE: async (c) => {
 		const name = named(c, "admin");
-		if (!(await c.env.LIMITS.getByName(name).remove())) unknown(name);
+		if (!(await limitOf(c.env, name).remove())) unknown(name);
 		return c.body(null, 204);
 	},
 });
@@ -165,7 +172,7 @@ route(app, "/v1/limits/:name/leases", {
 	GET: async (c) => {
 		const name = named(c, "read");
 		const { after, count } = accept(requests.parseLeasesQuery(c.req.query()));
-		return c.json((await c.env.LIMITS.getByName(name).leases(after, count)) ?? unknown(name));
+		return c.json((await limitOf(c.env, name).leases(after, count)) ?? unknown(name));
 	},
 });
 
@@ -173,7 +180,7 @@ route(app, "/v1/limits/:name/leases/:id", {
 	DELETE: async (c) => {
 		const name = named(c, "admin");
 		const id = c.req.param("id") ?? "";
-		const answer = (await c.env.LIMITS.getByName(name).release(id, "operator")) ?? unknown(name);
+		const answer = (await limitOf(c.env, name).release(id, "operator")) ?? unknown(name);
 		if (!answer.found) refuse("lease_gone", `"${name}" has no lease "${id}": it has ended, or never was.`);
 		return c.json({ released: slotsOf(answer.event) });
 	},
@@ -197,13 +204,15 @@ route(app, "/v1/policies/:pattern", {
 	},
 	PUT: async (c) => {
 		const pattern = patterned(c, "admin");
-		const settings = accept(requests.parseSettings(await body(c)));
-		const { created, policy } = await directory(c).setPolicy(pattern, settings);
-		return c.json(policy, created ? 201 : 200);
+		const set = await directory(c).setPolicy(pattern, accept(requests.parsePolicy(await body(c))), by(c));
+		if (!set) return tooManyPolicies();
+		await rulingsOf(c.env).changed(c.env, set.version);
+		return c.json(set.policy, set.created ? 201 : 200);
 	},
 	DELETE: async (c) => {
 		const pattern = patterned(c, "admin");
-		if (!(await directory(c).deletePolicy(pattern))) unknownPolicy(pattern);
+		const version = (await directory(c).deletePolicy(pattern)) ?? unknownPolicy(pattern);
+		await rulingsOf(c.env).changed(c.env, version);
 		return c.body(null, 204);
 	},
 });

@@ -34,6 +34,8 @@ function readTokens(text: string): Token[] {
 	if (known?.text === text) return known.tokens;
 	const tokens = tokensSchema.parse(JSON.parse(text)).map(({ sha256, ...grant }) => ({
 		...grant,
+		// One without a name is known by the beginning of its digest, so that the record can say which it was.
+		name: grant.name || `sha256:${sha256.slice(0, 8)}`,
 		digest: Uint8Array.from(sha256.match(/../g) ?? [], (hex) => Number.parseInt(hex, 16)),
 	}));
 	known = { text, tokens };

@@ -14,12 +14,17 @@ export interface Answer {
 }
 
 export interface Job {
+	/** What is done before the command is decided, in the same transaction: the limit is made, or its settings' source noted. */
+	first?: (() => void) | undefined;
 	command: Command;
 	/** Who hears the answer; events of other requests go to those who wait for them. */
 	hearer: Hearer | null;
 	answered: (answer: Answer) => void;
 	failed: (error: unknown) => void;
 }
+
+/** Whether somebody asks for something, and time does not merely pass. */
+export const isAsked = ({ command }: Job): boolean => command.kind !== "tick" && command.kind !== "inspect";
 
 /** Tells what was decided: first to calls, which the output gate holds back, and after the commit to the `ungated`. */
 export type Tell = (ungated: boolean) => Promise<void> | undefined;
@@ -42,17 +47,17 @@ export class Commits {
 		this.#deps = deps;
 	}
 
-	submit(command: Command, hearer: Hearer | null = null): Promise<Answer> {
+	submit(command: Command, hearer: Hearer | null = null, first?: () => void): Promise<Answer> {
 		return new Promise((answered, failed) => {
-			this.#jobs.push({ command, hearer, answered, failed });
+			this.#jobs.push({ first, command, hearer, answered, failed });
 			if (!this.#writing) void this.#write();
 		});
 	}
 
 	/** A command that nobody waits for. */
-	run(command: Command): void {
+	run(command: Command, first?: () => void): void {
 		// A failure has thrown the object away already; there is nobody to tell.
-		this.submit(command).catch(() => undefined);
+		this.submit(command, null, first).catch(() => undefined);
 	}
 
 	/** Decides and writes all that waits, then what arrived meanwhile, until nothing is left. */

@@ -13,6 +13,7 @@ import type { Request } from "../core/limit.ts";
 import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
 import { type Asked, denial, type Granted, lease, type Outcome, outOfReach, problem, type Status } from "./answers.ts";
 import type { Env } from "./env.ts";
+import { limitOf } from "./limits.ts";
 import { withdrawn } from "./line.ts";
 import { type Line, lines } from "./lines.ts";
 import { type Acquire, modeOf } from "./requests.ts";
@@ -297,7 +298,7 @@ export class Coordinator {
 	// -------------------------------------------------------------------------------------------- helpers
 
 	#limit(name: string) {
-		return this.#env.LIMITS.getByName(name);
+		return limitOf(this.#env, name);
 	}
 
 	#request(name: string, ifBusy: Request["ifBusy"]): Request {

@@ -4,8 +4,9 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
-import type { Policy, Settings } from "../protocol.ts";
+import { BOUNDS, type Policy, type PolicySettings } from "../protocol.ts";
 import type { Env } from "./env.ts";
+import { PolicyTable } from "./policies.ts";
 import { migrate } from "./store.ts";
 import { NamesWatchers } from "./watch.ts";
 
@@ -18,27 +19,53 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 			CREATE TABLE policy (prefix TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
 		`);
 	},
+	// Policies for exact names came, so their key is the whole pattern; and their changes are counted.
+	(sql) => {
+		sql.exec(`
+			CREATE TABLE policies (pattern TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+			INSERT INTO policies SELECT prefix || '*', data FROM policy;
+			DROP TABLE policy;
+			CREATE TABLE policies_version (version INTEGER NOT NULL);
+			INSERT INTO policies_version VALUES ((SELECT count(*) FROM policies));
+		`);
+	},
 ];
+
+/** What a policy says that was stored before these fields came. */
+const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy"> = { idleSeconds: 300, updatedBy: null };
+
+/** A name that came to be, with its limit's id, or that is no more. */
+interface Change {
+	name: string;
+	id: string | null;
+}
 
 export class DirectoryObject extends DurableObject<Env> {
 	readonly #sql: SqlStorage;
-	/** By prefix. There are few of them, and every name never seen before asks for the best match. */
+	/** By pattern. There are few of them. */
 	readonly #policies = new Map<string, Policy>();
 	readonly #watchers = new NamesWatchers();
+	#table: PolicyTable;
+	/** What limits tell of themselves while a commit is being written: it is written with the next. */
+	#batch: { changes: Change[]; written: Promise<void> } | null = null;
+	#lastWritten: Promise<void> = Promise.resolve();
 
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env);
 		this.#sql = ctx.storage.sql;
 		migrate(this.#sql, MIGRATIONS, true);
-		for (const { data } of this.#sql.exec<{ data: string }>("SELECT data FROM policy")) {
-			const policy = JSON.parse(data) as Policy;
-			this.#policies.set(prefixOf(policy.pattern), policy);
+		for (const { data } of this.#sql.exec<{ data: string }>("SELECT data FROM policies")) {
+			// One that was set before a field came has its default.
+			const saved = JSON.parse(data) as Omit<Policy, keyof typeof EARLIER>;
+			const policy: Policy = { ...EARLIER, ...saved };
+			this.#policies.set(policy.pattern, policy);
 		}
+		const { version } = this.#sql.exec<{ version: number }>("SELECT version FROM policies_version").one();
+		this.#table = new PolicyTable(version, this.#policies.values());
 	}
 
-	register({ name, id }: { name: string; id: string }): void {
-		this.#sql.exec("INSERT OR REPLACE INTO known (name, id) VALUES (?, ?)", name, id);
-		this.#watchers.appeared(name);
+	register({ name, id }: { name: string; id: string }): Promise<void> {
+		return this.#write({ name, id });
 	}
 
 	/** Lines that list names that are new and start with `prefix`. Null: too many watch already. */
@@ -46,8 +73,32 @@ export class DirectoryObject extends DurableObject<Env> {
 		return this.#watchers.add(prefix);
 	}
 
-	unregister(name: string): void {
-		this.#sql.exec("DELETE FROM known WHERE name = ?", name);
+	unregister(name: string): Promise<void> {
+		return this.#write({ name, id: null });
+	}
+
+	/** Names that come in droves share their commits: while one is being written, all that come are the next. */
+	#write(change: Change): Promise<void> {
+		if (!this.#batch) {
+			const changes: Change[] = [];
+			this.#batch = { changes, written: this.#lastWritten.then(() => this.#writeBatch(changes)) };
+			// Whoever told is told of the failure, and tells again; the next batch is another attempt.
+			this.#lastWritten = this.#batch.written.catch(() => undefined);
+		}
+		this.#batch.changes.push(change);
+		return this.#batch.written;
+	}
+
+	async #writeBatch(changes: Change[]): Promise<void> {
+		this.#batch = null;
+		this.ctx.storage.transactionSync(() => {
+			for (const { name, id } of changes) {
+				if (id === null) this.#sql.exec("DELETE FROM known WHERE name = ?", name);
+				else this.#sql.exec("INSERT OR REPLACE INTO known (name, id) VALUES (?, ?)", name, id);
+			}
+		});
+		await this.ctx.storage.sync();
+		for (const { name, id } of changes) if (id !== null) this.#watchers.appeared(name);
 	}
 
 	/** The name of a limit's id, or null. */
@@ -69,39 +120,49 @@ export class DirectoryObject extends DurableObject<Env> {
 		return { names, next: rows.length > count ? (names.at(-1) ?? null) : null };
 	}
 
-	/** The policy of a name: the one with the longest prefix. */
-	match(name: string): Policy | null {
-		let best: Policy | null = null;
-		for (const [prefix, policy] of this.#policies) {
-			if (name.startsWith(prefix) && prefix.length >= (best?.pattern.length ?? 0)) best = policy;
-		}
-		return best;
+	/** What the policies say of a name. */
+	match(name: string): { version: number; policy: Policy | null } {
+		return { version: this.#table.version, policy: this.#table.match(name) };
 	}
 
-	/** Sets a policy; answers whether it is a new one. */
-	setPolicy(pattern: string, settings: Settings): { created: boolean; policy: Policy } {
-		const prefix = prefixOf(pattern);
-		const created = !this.#policies.has(prefix);
-		const policy: Policy = { pattern, ...settings, updatedAt: new Date().toISOString() };
-		this.#sql.exec("INSERT OR REPLACE INTO policy (prefix, data) VALUES (?, ?)", prefix, JSON.stringify(policy));
-		this.#policies.set(prefix, policy);
-		return { created, policy };
+	/** All policies, and which version of them that is; null: whoever asks has this version. */
+	policiesAfter(version: number | null): { version: number; policies: Policy[] } | null {
+		return version === this.#table.version ? null : { version: this.#table.version, policies: this.policies() };
+	}
+
+	/** Sets a policy, and answers whether it is a new one. Null: there are as many as there may be. */
+	setPolicy(
+		pattern: string,
+		settings: PolicySettings,
+		by: string | null,
+	): { created: boolean; policy: Policy; version: number } | null {
+		const created = !this.#policies.has(pattern);
+		if (created && this.#policies.size >= BOUNDS.policies) return null;
+		const policy: Policy = { pattern, ...settings, updatedAt: new Date().toISOString(), updatedBy: by };
+		this.#sql.exec("INSERT OR REPLACE INTO policies (pattern, data) VALUES (?, ?)", pattern, JSON.stringify(policy));
+		this.#policies.set(pattern, policy);
+		return { created, policy, version: this.#changed() };
 	}
 
 	policy(pattern: string): Policy | null {
-		return this.#policies.get(prefixOf(pattern)) ?? null;
+		return this.#policies.get(pattern) ?? null;
 	}
 
-	deletePolicy(pattern: string): boolean {
-		const prefix = prefixOf(pattern);
-		this.#sql.exec("DELETE FROM policy WHERE prefix = ?", prefix);
-		return this.#policies.delete(prefix);
+	/** Deletes a policy, and answers the version without it. Null: there was none. */
+	deletePolicy(pattern: string): number | null {
+		if (!this.#policies.delete(pattern)) return null;
+		this.#sql.exec("DELETE FROM policies WHERE pattern = ?", pattern);
+		return this.#changed();
 	}
 
 	policies(): Policy[] {
 		return [...this.#policies.values()].sort((a, b) => (a.pattern < b.pattern ? -1 : 1));
 	}
-}
 
-/** A pattern without its closing `*`. */
-const prefixOf = (pattern: string): string => pattern.slice(0, -1);
+	#changed(): number {
+		const version = this.#table.version + 1;
+		this.#sql.exec("UPDATE policies_version SET version = ?", version);
+		this.#table = new PolicyTable(version, this.#policies.values());
+		return version;
+	}
+}

@@ -1,30 +1,35 @@
 /**
- * That a limit exists: how it came to be, that the directory knows, and how it ends without leaving storage. The
- * directory is told until it has heard; a dead limit answers its peers for a moment before its storage goes.
+ * That a limit exists: how it came to be, whose settings it has, that the directory knows, and how it ends without
+ * leaving storage. The directory is told until it has heard; a dead limit answers its peers for a moment before its
+ * storage goes. A key of a policy tells nobody at first: most of them are used once.
  */
 
 import { DOUBT_MS } from "../core/commands.ts";
-import type { At } from "../core/level.ts";
-import type { Limit } from "../core/limit.ts";
-import { isIdle } from "../core/limit.ts";
-import type { Origin } from "../protocol.ts";
+import type { At, Ms } from "../core/level.ts";
+import { isIdle, type Limit, wallClock } from "../core/limit.ts";
+import type { Origin, Policy } from "../protocol.ts";
 import type { Env } from "./env.ts";
 import type { Identity, LimitStore } from "./store.ts";
 
-/** An idle limit that a policy made is deleted after this: as long as its last ids are remembered. */
-export const POLICY_IDLE_MS = 300_000;
 /** An idle limit that nobody configured is deleted after this: a day in which an operator could have seen it. */
-export const DEFAULT_IDLE_MS = 86_400_000;
+export const DEFAULT_IDLE_MS: Ms = 86_400_000;
+/** A key of a policy that is used again after this is made known to the directory, and so to lists. */
+export const LIST_AFTER_MS: Ms = 10_000;
 /** How long a deleted limit still answers peers that doubt a lease: they ask twice at least. Then its storage goes. */
 const GRAVE_MS = 3 * DOUBT_MS;
 /** How often the directory is told again after it did not answer. */
 const REPORT_AGAIN_MS = 2_000;
 
-const IDLE_MS: Record<Origin, number> = {
-	configured: Number.POSITIVE_INFINITY,
-	policy: POLICY_IDLE_MS,
-	default: DEFAULT_IDLE_MS,
-};
+/** Whose settings a limit has. */
+export interface Source {
+	origin: Origin;
+	/** The policy that it follows, or overrides. */
+	policy: Policy | null;
+	/** The version of the policies that says so. */
+	version: number;
+	/** The token that configured it by hand. */
+	by: string | null;
+}
 
 interface Deps {
 	storage: DurableObjectStorage;
@@ -41,41 +46,89 @@ export class Existence {
 	usedAt: At = 0;
 	readonly #deps: Deps;
 	#reporting = false;
+	/** Something is to be told that nobody has set out to tell yet. */
+	#untold = false;
 
 	constructor(deps: Deps) {
 		this.#deps = deps;
 	}
 
-	begin(name: string, origin: Origin, limit: Limit, now: At): void {
+	begin(name: string, source: Source, limit: Limit, now: At): void {
+		const listed = source.origin !== "policy";
 		this.identity = {
-			...{ name, id: crypto.randomUUID(), origin },
-			...{ createdAt: now, updatedAt: now, alive: true, reported: false },
+			...{ name, id: crypto.randomUUID(), ...fieldsOf(source) },
+			...{ createdAt: now, updatedAt: now, alive: true, listed, reported: !listed },
 		};
 		this.usedAt = now;
+		this.#untold = listed;
 		this.#deps.store.create(this.identity, limit, now);
+	}
+
+	/** Its settings have another source from now on: by hand they are its own, and else those of a policy or nobody's. */
+	change(source: Source, now: At): void {
+		if (!this.identity) return;
+		// What blocks nobody any more, or is there to stay, is for an operator to see.
+		const listing = !this.identity.listed && source.origin !== "policy" && { listed: true, reported: false };
+		this.#change({ ...fieldsOf(source), ...listing, updatedAt: now });
+		if (listing) this.#untold = true;
+	}
+
+	/** `endedAt`: when there was last anything that somebody could miss. */
+	end(endedAt: At): void {
+		this.#change({ alive: false, reported: !this.identity?.listed, updatedAt: endedAt });
+	}
+
+	/**
+	 * After every decision: the directory is told of what is new, and of a key of a policy that is here to stay, for it
+	 * is used again or kept beyond its idle time. `used`: somebody asked, and not time alone.
+	 */
+	after(now: At, used: boolean): void {
+		const { identity } = this;
+		if (used && identity?.alive && !identity.listed && now - identity.createdAt >= LIST_AFTER_MS) this.list();
+		if (!this.#untold) return;
+		this.#untold = false;
 		void this.report();
 	}
 
-	/** Settings were given by hand: from now on they are the limit's own. */
-	own(now: At): void {
-		this.#change({ origin: "configured", updatedAt: now });
+	/** Lists are to have this key of a policy. */
+	list(): void {
+		if (!this.identity?.alive || this.identity.listed) return;
+		this.#change({ listed: true, reported: false });
+		this.#untold = true;
 	}
 
-	end(now: At): void {
-		this.#change({ alive: false, reported: false, updatedAt: now });
+	/** Time alone came to pass, and the limit is still there: it holds something. */
+	outlasted(now: At): void {
+		const idleMs = this.identity?.idleMs ?? Number.POSITIVE_INFINITY;
+		if (now >= this.usedAt + idleMs) this.list();
 	}
 
-	/** When something of this must be looked at. */
-	dueAt(now: At): At {
+	/**
+	 * When something of this must be looked at. `purgeAt`: when the next id is to be forgotten, if one is remembered. A
+	 * limit that is not empty is looked at again when it can be.
+	 */
+	dueAt(limit: Limit | null, now: At, purgeAt: At | null): At {
+		return Math.min(purgeAt ?? Number.POSITIVE_INFINITY, this.#endsAt(limit, now));
+	}
+
+	#endsAt(limit: Limit | null, now: At): At {
 		if (!this.identity) return Number.POSITIVE_INFINITY;
-		const { alive, reported, updatedAt, origin } = this.identity;
+		const { alive, reported, updatedAt, idleMs } = this.identity;
 		if (!reported) return now + REPORT_AGAIN_MS;
-		return alive ? this.usedAt + IDLE_MS[origin] : updatedAt + GRAVE_MS;
+		if (!alive || !limit) return updatedAt + GRAVE_MS;
+		if (idleMs === null) return Number.POSITIVE_INFINITY;
+		const held = limit.entries.size > 0 || limit.unleased > 0;
+		const emptyAt = held ? now + idleMs : wallClock(limit, limit.level.reaches(0n));
+		return Math.max(this.usedAt + idleMs, emptyAt);
 	}
 
-	/** Whether nobody would miss the limit: nobody configured it, nobody used it for long, and it holds nothing. */
-	isUnused(limit: Limit, now: At): boolean {
-		return this.identity !== null && isIdle(limit) && now >= this.usedAt + IDLE_MS[this.identity.origin];
+	/**
+	 * Whether nobody would miss the limit: nobody configured it, nobody used it for long, it holds nothing, and no id is
+	 * remembered.
+	 */
+	isUnused(limit: Limit, now: At, purgeAt: At | null): boolean {
+		const idleMs = this.identity?.idleMs ?? null;
+		return idleMs !== null && isIdle(limit) && purgeAt === null && now >= this.usedAt + idleMs;
 	}
 
 	/** Tells the directory whether this limit exists, until it has heard. */
@@ -115,4 +168,10 @@ export class Existence {
 		this.identity = { ...this.identity, ...change };
 		this.#deps.store.writeIdentity(this.identity);
 	}
+}
+
+function fieldsOf({ origin, policy, version, by }: Source) {
+	const idle = { configured: null, policy: (policy?.idleSeconds ?? 0) * 1_000, default: DEFAULT_IDLE_MS };
+	const updatedBy = origin === "configured" ? by : (policy?.updatedBy ?? null);
+	return { origin, policy: policy?.pattern ?? null, version, idleMs: idle[origin], updatedBy };
 }

@@ -7,6 +7,7 @@ import { problem } from "./answers.ts";
 import { authenticate, forbidden, type Grant } from "./auth.ts";
 import { unknownLimits } from "./coordinator.ts";
 import type { Env } from "./env.ts";
+import { prefixOf } from "./policies.ts";
 import * as requests from "./requests.ts";
 
 export type App = { Bindings: Env; Variables: { grant: Grant } };
@@ -73,6 +74,14 @@ export const unknown = (name: string): never => {
 export const unknownPolicy = (pattern: string): never =>
 	refuse("unknown_policy", `No policy has the pattern "${pattern}".`);
 
+export function tooManyPolicies(): never {
+	const message = `there are ${BOUNDS.policies} policies already: delete one, or choose a shorter prefix for several`;
+	return refuse("invalid", `pattern: ${message}.`, { errors: [{ field: "pattern", message }] });
+}
+
+/** Who calls, for the record. */
+export const by = (c: C): string | null => c.get("grant").name || null;
+
 export function allow(c: C, scope: Scope, names: string[]): void {
 	const refusal = forbidden(c.get("grant"), scope, names);
 	if (refusal) throw new Refused(refusal);
@@ -85,14 +94,21 @@ export function named(c: C, scope: Scope): string {
 
 /** The pattern in the path, checked. */
 export function patterned(c: C, scope: Scope): string {
-	return inPath(c, "pattern", requests.patternFault, scope);
+	// What a token may speak of begins with its prefix: so must the names of the policy, without its `*`.
+	return inPath(c, "pattern", requests.patternFault, scope, (pattern) => prefixOf(pattern) ?? pattern);
 }
 
-function inPath(c: C, field: "name" | "pattern", fault: (text: string) => string | null, scope: Scope): string {
+function inPath(
+	c: C,
+	field: "name" | "pattern",
+	fault: (text: string) => string | null,
+	scope: Scope,
+	named = (text: string): string => text,
+): string {
 	const text = c.req.param(field) ?? "";
 	const message = fault(text);
 	if (message) refuse("invalid", `${field}: ${message}.`, { errors: [{ field, message }] });
-	allow(c, scope, [text]);
+	allow(c, scope, [named(text)]);
 	return text;
 }
 

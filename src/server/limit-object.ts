@@ -8,26 +8,27 @@ import type { Command, Event } from "../core/commands.ts";
 import { decide } from "../core/decide.ts";
 import type { At } from "../core/level.ts";
 import { createLimit, type Limit, type Mode, type Request } from "../core/limit.ts";
-import type { LeasesPage, LimitHistory, LimitInfo, LimitPatch, LimitSummary, Origin, Settings } from "../protocol.ts";
+import type { LeasesPage, LimitHistory, LimitInfo, LimitPatch, LimitSummary, Settings } from "../protocol.ts";
 import type { Ask, Missing, Outcome, Peeked, Status } from "./answers.ts";
-import { Commits, type Job, type Tell } from "./commits.ts";
+import { Commits, isAsked, type Job, type Tell } from "./commits.ts";
 import { settleDoubts } from "./doubts.ts";
 import type { Env } from "./env.ts";
-import { Existence } from "./existence.ts";
+import { Existence, type Source } from "./existence.ts";
+import { type By, Following } from "./following.ts";
 import { type Hearer, Line, Waiters } from "./line.ts";
+import { type Ruling, settingsOf } from "./policies.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
 import * as views from "./views.ts";
 import { Wakeups } from "./wakeups.ts";
 import { LimitWatchers, type Watched } from "./watch.ts";
 
-/** Settings of a name that nobody configured: it shows up for an operator and blocks nobody. */
-const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: false };
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */
 const NEWER_AGAIN_MS = 60_000;
 
 export class LimitObject extends DurableObject<Env> {
 	readonly #store: LimitStore;
 	readonly #existence: Existence;
+	readonly #following: Following;
 	readonly #commits: Commits;
 	readonly #waiters: Waiters;
 	readonly #wakeups: Wakeups;
@@ -37,7 +38,6 @@ export class LimitObject extends DurableObject<Env> {
 	#limit: Limit | null = null;
 	#wakeAt: At | null = null;
 	#purgeAt: At | null = null;
-	#creating: Promise<void> | null = null;
 
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env);
@@ -53,6 +53,13 @@ export class LimitObject extends DurableObject<Env> {
 			decide: (jobs) => storage.transactionSync(() => this.#decide(jobs, Date.now())),
 			sync: () => storage.sync(),
 			abort: (reason) => ctx.abort(reason),
+		});
+		this.#following = new Following({
+			existence: this.#existence,
+			limit: () => this.#limit,
+			match: () => env.DIRECTORY.getByName("directory").match(this.#name()),
+			begin: (settings, source) => this.#begin(settings, source),
+			configure: (settings, source) => this.#commits.run({ kind: "configure", settings }, source),
 		});
 		this.#waiters = new Waiters({
 			limit: () => this.#limit,
@@ -109,9 +116,10 @@ export class LimitObject extends DurableObject<Env> {
 	 * the request out of the line. `as` says for whom: `wire` for callers, `outcomes` for the coordinator.
 	 */
 	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
-		if (!(await this.#ensure(ask.createIfMissing))) return { missing: true };
+		const first = await this.#following.ready(this.#exists(), ask, Date.now());
+		if (!first) return { missing: true };
 		const line = new Line(this.#waiters, ask.request, as, ask.call);
-		this.#commits.submit({ kind, request: ask.request }, line).catch((error) => line.fail(error));
+		this.#commits.submit({ kind, request: ask.request }, line, first).catch((error) => line.fail(error));
 		return line.readable;
 	}
 
@@ -172,20 +180,27 @@ export class LimitObject extends DurableObject<Env> {
 
 	// ------------------------------------------------------------------------------------------ settings
 
-	/** Creates the limit, or replaces its settings. */
-	async configure(settings: Settings): Promise<{ created: boolean; summary: LimitSummary }> {
-		const created = !this.#exists();
-		if (created) this.#begin("configured", settings);
-		await this.#commits.submit({ kind: "configure", settings });
-		this.#existence.own(Date.now());
+	/** Creates the limit, or replaces its settings, by hand. */
+	async configure(settings: Settings, by: By): Promise<{ created: boolean; summary: LimitSummary }> {
+		this.#exists();
+		const source = await this.#following.byHand(by);
+		let created = false;
+		await this.#commits.submit({ kind: "configure", settings }, null, () => {
+			created = this.#limit === null;
+			if (created) this.#begin(settings, source);
+			else this.#existence.change(source, Date.now());
+		});
 		return { created, summary: this.#summary() };
 	}
 
-	/** Changes some of the settings, or the slots in use. Null: this limit does not exist. */
-	async patch({ activeSlots, ...settings }: LimitPatch): Promise<LimitSummary | null> {
+	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
+	async patch({ activeSlots, ...settings }: LimitPatch, by: By): Promise<LimitSummary | null> {
 		if (!this.#exists()) return null;
-		await this.#commits.submit({ kind: "configure", settings, ...(activeSlots !== undefined && { activeSlots }) });
-		this.#existence.own(Date.now());
+		const source = Object.keys(settings).length > 0 ? await this.#following.byHand(by) : null;
+		const command = { kind: "configure" as const, settings, ...(activeSlots !== undefined && { activeSlots }) };
+		await this.#commits.submit(command, null, () => {
+			if (source) this.#existence.change(source, Date.now());
+		});
 		return this.#summary();
 	}
 
@@ -200,12 +215,12 @@ export class LimitObject extends DurableObject<Env> {
 	// ------------------------------------------------------------------------------------------- looking
 
 	/** Everything about the limit. Null: it does not exist. */
-	inspect(): Promise<LimitInfo | null> {
-		return this.#look((limit) => views.info(this.#summary(), limit));
+	inspect(ruling?: Ruling): Promise<LimitInfo | null> {
+		return this.#look((limit) => views.info(this.#summary(), limit), ruling);
 	}
 
-	summary(): Promise<LimitSummary | null> {
-		return this.#look(() => this.#summary());
+	summary(ruling?: Ruling): Promise<LimitSummary | null> {
+		return this.#look(() => this.#summary(), ruling);
 	}
 
 	leases(after: number, count: number): Promise<LeasesPage | null> {
@@ -229,19 +244,20 @@ export class LimitObject extends DurableObject<Env> {
 	}
 
 	/** Reads something off the limit as it is now. Null: it does not exist. */
-	async #look<T>(read: (limit: Limit) => T): Promise<T | null> {
+	async #look<T>(read: (limit: Limit) => T, ruling?: Ruling): Promise<T | null> {
 		if (!this.#exists()) return null;
+		await this.#following.look(ruling, Date.now());
 		await this.#commits.submit({ kind: "inspect" });
 		return this.#limit ? read(this.#limit) : null;
 	}
 
 	// --------------------------------------------------------------------------------- deciding, writing
 
-	async #ask(
-		command: Extract<Command, { request: Request }>,
-		{ createIfMissing, call }: Ask,
-	): Promise<Outcome | Missing> {
-		if (!this.#limit && !(await this.#ensure(createIfMissing))) return { missing: true };
+	async #ask(command: Extract<Command, { request: Request }>, ask: Ask): Promise<Outcome | Missing> {
+		const { call } = ask;
+		const ready = this.#following.ready(this.#exists(), ask, Date.now());
+		const first = ready instanceof Promise ? await ready : ready;
+		if (!first) return { missing: true };
 		return new Promise((resolve, reject) => {
 			const hearer: Hearer = {
 				id: command.request.id,
@@ -253,7 +269,7 @@ export class LimitObject extends DurableObject<Env> {
 				},
 			};
 			this.#waiters.add(hearer);
-			this.#commits.submit(command, hearer).catch((error) => {
+			this.#commits.submit(command, hearer, first).catch((error) => {
 				this.#waiters.remove(hearer);
 				reject(error);
 			});
@@ -271,7 +287,8 @@ export class LimitObject extends DurableObject<Env> {
 	#decide(jobs: Job[], now: At): { tell: Tell[]; written: boolean } {
 		const tell: Tell[] = [];
 		const all: Event[] = [];
-		for (const { command, hearer, answered, failed } of jobs) {
+		for (const { first, command, hearer, answered, failed } of jobs) {
+			first?.();
 			if (!this.#limit) {
 				failed(new Error("The limit was deleted."));
 				continue;
@@ -295,6 +312,8 @@ export class LimitObject extends DurableObject<Env> {
 			this.#store.writeSoon(() => this.#limit && { limit: this.#limit, usedAt: this.#existence.usedAt });
 		if (all.length > 0) this.#watchers.changed();
 		this.#follow(all);
+		this.#existence.after(now, jobs.some(isAsked));
+		this.#following.watch();
 		this.#setAlarm(now);
 		return { tell, written };
 	}
@@ -311,8 +330,7 @@ export class LimitObject extends DurableObject<Env> {
 	// --------------------------------------------------------------------------------------- waking again
 
 	#setAlarm(now: At): void {
-		const purgeAt = this.#purgeAt ?? Number.POSITIVE_INFINITY;
-		const houseworkAt = Math.min(this.#existence.dueAt(now), purgeAt);
+		const houseworkAt = this.#existence.dueAt(this.#limit, now, this.#purgeAt);
 		this.#wakeups.set(now, { wakeAt: this.#wakeAt, awaited: this.#waiters.size > 0, houseworkAt });
 	}
 
@@ -327,7 +345,8 @@ export class LimitObject extends DurableObject<Env> {
 		this.#store.purge(now);
 		this.#purgeAt = this.#store.purgeAt();
 		if (this.#limit) await this.#commits.submit({ kind: "tick" });
-		if (this.#limit && this.#existence.isUnused(this.#limit, now)) this.#end(now);
+		if (this.#limit && this.#existence.isUnused(this.#limit, now, this.#purgeAt)) this.#end(this.#existence.usedAt);
+		else this.#existence.outlasted(now);
 		await this.#existence.report();
 		if (await this.#existence.vanish(now)) {
 			this.#purgeAt = null;
@@ -343,35 +362,18 @@ export class LimitObject extends DurableObject<Env> {
 		return this.#limit !== null;
 	}
 
-	/** Makes sure that the limit exists, creating it if asked to; false: it does not. */
-	async #ensure(createIfMissing: boolean): Promise<boolean> {
-		if (this.#exists()) return true;
-		if (!createIfMissing) return false;
-		this.#creating ??= this.#createByPolicy().finally(() => {
-			this.#creating = null;
-		});
-		await this.#creating;
-		return true;
-	}
-
-	async #createByPolicy(): Promise<void> {
-		const policy = await this.env.DIRECTORY.getByName("directory").match(this.#name());
+	#begin(settings: Settings, source: Source): void {
 		if (this.#limit) return;
-		if (policy) this.#begin("policy", policy);
-		else this.#begin("default", DEFAULT_SETTINGS);
-	}
-
-	#begin(origin: Origin, { limit, slotDecayPerSecond, active }: Settings): void {
 		const now = Date.now();
-		this.#limit = createLimit({ limit, slotDecayPerSecond, active }, now, this.#store.recall);
-		this.#existence.begin(this.#name(), origin, this.#limit, now);
+		this.#limit = createLimit(settingsOf(settings), now, this.#store.recall);
+		this.#existence.begin(this.#name(), source, this.#limit, now);
 	}
 
 	/** The limit is no more; its storage follows. */
-	#end(now: At): void {
+	#end(endedAt: At): void {
 		this.#limit = null;
 		this.#wakeAt = null;
-		this.#existence.end(now);
+		this.#existence.end(endedAt);
 		this.#watchers.ended(this.#name());
 	}
 
@@ -384,8 +386,9 @@ export class LimitObject extends DurableObject<Env> {
 	// --------------------------------------------------------------------------------------------- views
 
 	#status(): Status {
-		if (!this.#limit) throw new Error("The limit was deleted.");
-		return views.status(this.#name(), this.#limit);
+		const { identity } = this.#existence;
+		if (!this.#limit || !identity) throw new Error("The limit was deleted.");
+		return views.status(identity, this.#limit);
 	}
 
 	#summary(): LimitSummary {

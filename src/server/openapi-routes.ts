@@ -52,13 +52,17 @@ const lease = { id: ID, names: { database: 1 }, expiresAt: AT, waitedSeconds: 0,
 const settings = { limit: 20, slotDecayPerSecond: 0, active: true };
 const summary = {
 	...{ name: "database", id: "0b7f1a52-7f0c-4a43-9d39-1b9c86f2c0de", ...settings, origin: "configured" },
-	...{ createdAt: AT, updatedAt: AT, activeSlots: 1, remaining: 19, leaseCount: 1, waitingCount: 0 },
+	...{ policy: null, createdAt: AT, updatedAt: AT, updatedBy: "ops" },
+	...{ activeSlots: 1, remaining: 19, leaseCount: 1, waitingCount: 0 },
 	lastMinute: { granted: 1, denied: 0 },
 	totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 },
 };
 const sample = { at: AT, limit: 20, activeSlots: 1, waiting: 0, ...summary.totals };
 const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", since: AT, expiresAt: AT };
-const policy = { pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, updatedAt: AT };
+const policy = {
+	...{ pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, idleSeconds: 300 },
+	...{ updatedAt: AT, updatedBy: "ops" },
+};
 
 const health = { status: "ok", version: VERSION, time: AT };
 const token = { name: "ci", scope: "use", prefix: "team-a:" };
@@ -89,6 +93,14 @@ const settingsBody = {
 	examples: {
 		concurrency: { limit: 20 },
 		rate: { limit: 100, slotDecayPerSecond: 5 },
+	},
+};
+
+const policyBody = {
+	schema: schemas.policySchema,
+	examples: {
+		rate: { limit: 5, slotDecayPerSecond: 0.1 },
+		concurrency: { limit: 2, idleSeconds: 3_600 },
 	},
 };
 
@@ -256,9 +268,10 @@ export const routes: RouteDescription[] = [
 	{
 		...{ method: "put", path: "/v1/policies/{pattern}", id: "configurePolicy", tag: "policies", scope: "admin" },
 		names: "path",
-		summary: "Set a policy: settings for every name that starts with a prefix",
+		summary: "Set a policy: settings for every name that starts with a prefix, or for one exact name",
+		description: "A changed policy holds within five seconds for names that are there already.",
 		params: patternParam,
-		body: settingsBody,
+		body: policyBody,
 		answers: {
 			200: { description: "Replaced.", schema: answers.policy, example: policy, links: policyLinks },
 			201: { description: "Created.", schema: answers.policy, example: policy, links: policyLinks },

@@ -1,13 +1,14 @@
 /** From bytes to typed requests: every request is checked here, once, by the schemas of `schemas.ts`. */
 
 import type * as z from "zod";
-import { BOUNDS, type LimitPatch, type Mode, type Settings } from "../protocol.ts";
+import { BOUNDS, type LimitPatch, type Mode, type PolicySettings, type Settings } from "../protocol.ts";
 import {
 	acquireSchema,
 	leasesQuery,
 	limitsQuery,
 	NOT_AN_OBJECT,
 	patchSchema,
+	policySchema,
 	releaseSchema,
 	renewSchema,
 	settingsSchema,
@@ -125,6 +126,8 @@ function leaseRef(
 }
 
 export const parseSettings = (body: unknown): Parsed<Settings> => parse(settingsSchema, body);
+
+export const parsePolicy = (body: unknown): Parsed<PolicySettings> => parse(policySchema, body);
 
 export function parsePatch(body: unknown): Parsed<LimitPatch> {
 	const parsed = parse(patchSchema, body);

@@ -28,10 +28,14 @@ export function nameFault(name: string): string | null {
 /** Why a text cannot be a policy's pattern, or null. */
 export function patternFault(pattern: string): string | null {
 	const length = [...pattern].length;
+	if (length === 0) return "a pattern has at least one character: a prefix and a `*`, like `login:*`, or an exact name";
 	if (length > BOUNDS.patternLength) return `a pattern has at most ${BOUNDS.patternLength} characters, not ${length}`;
-	if (pattern.indexOf("*") !== pattern.length - 1) return "a pattern ends with its only `*`, like `login:*`";
-	if (pattern.length < 2) return "a pattern has at least one character before its `*`";
-	return nameFault(pattern.slice(0, -1));
+	if (pattern === "*")
+		return "a pattern has at least one character before its `*`: no policy is for every name there is";
+	const star = pattern.indexOf("*");
+	if (star >= 0 && pattern.indexOf("*", star + 1) >= 0) return "a pattern has one `*` at most, at its end";
+	if (star >= 0 && star !== pattern.length - 1) return "a pattern has its `*` at its end, like `login:*`";
+	return nameFault(star < 0 ? pattern : pattern.slice(0, -1));
 }
 
 function checked(fault: (text: string) => string | null) {
@@ -79,12 +83,12 @@ const decimal = (least: number, most: number) =>
 export const name = checked(nameFault).meta({ id: "LimitName", example: "database", override: nameJson });
 export const pattern = checked(patternFault).meta({
 	id: "PolicyPattern",
-	description: "A literal prefix and one closing `*`.",
+	description: "A literal prefix and one closing `*`; or the exact name of a limit, which counts before any prefix.",
 	example: "login:*",
 	override: {
-		minLength: 2,
+		minLength: 1,
 		maxLength: BOUNDS.patternLength,
-		pattern: "^(?!\\.{1,2}\\*$)[^/%&><*\\u0000-\\u001f\\u007f-\\u009f]+\\*$",
+		pattern: "^(?!\\.{1,2}\\*?$)[^/%&><*\\u0000-\\u001f\\u007f-\\u009f]+\\*?$",
 	},
 });
 const slots = z.int().min(1).max(BOUNDS.limit);
@@ -223,6 +227,16 @@ export const settingsSchema = z
 		active: settingsShape.active.default(true),
 	})
 	.meta({ id: "Settings" });
+export const policySchema = settingsSchema
+	.extend({
+		idleSeconds: z
+			.number()
+			.min(BOUNDS.idleSeconds.min)
+			.max(BOUNDS.idleSeconds.max)
+			.default(DEFAULTS.idleSeconds)
+			.meta({ description: "How long a key of the policy is kept once it is idle and empty; then it deletes itself." }),
+	})
+	.meta({ id: "PolicySettings" });
 export const patchSchema = z
 	.strictObject({
 		limit: settingsShape.limit.optional(),

@@ -15,13 +15,29 @@ export interface Identity {
 	name: string;
 	id: string;
 	origin: Origin;
+	/** The pattern of the policy that it follows, or whose settings its own override. */
+	policy: string | null;
+	/** The version of the policies that its settings were taken from. */
+	version: number;
+	/** How long it is kept when it is idle and empty; null: for ever. */
+	idleMs: Ms | null;
 	createdAt: At;
+	/** Since when it has its settings; once deleted, when that was. */
 	updatedAt: At;
+	/** The token that set them. */
+	updatedBy: string | null;
 	/** False once it was deleted and only waits for the directory to hear of it. */
 	alive: boolean;
-	/** Whether the directory knows what `alive` says. */
+	/** Whether the directory is to know of it: keys of a policy that are used once or twice are not worth a write. */
+	listed: boolean;
+	/** Whether the directory knows what it is to know. */
 	reported: boolean;
 }
+
+/** What the identity of a limit says that was stored before these fields came. */
+const EARLIER = { policy: null, version: 0, updatedBy: null, listed: true };
+const earlierIdleMs = (origin: Origin): Ms | null =>
+	origin === "configured" ? null : origin === "policy" ? 300_000 : 86_400_000;
 
 /** Each entry brings the schema from the version of its index to the next. Never change one that was released. */
 const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
@@ -108,7 +124,8 @@ export class LimitStore {
 		const state = JSON.parse(row.state) as SavedLimit & { sample?: SavedSample };
 		this.#offsetMs = state.clock.offsetMs;
 		this.#history = new History(state.totals, state.sample ? rebuildSample(state.sample) : null, this.#savedSamples);
-		const identity = JSON.parse(row.identity) as Identity;
+		const saved = JSON.parse(row.identity) as Omit<Identity, keyof typeof EARLIER | "idleMs">;
+		const identity: Identity = { ...EARLIER, idleMs: earlierIdleMs(saved.origin), ...saved };
 		return { identity, limit: rebuild(state, entries, now, this.recall), usedAt: row.used_at };
 	}
 

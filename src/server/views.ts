@@ -29,7 +29,7 @@ import { type Status, toIso } from "./answers.ts";
 import type { Identity } from "./store.ts";
 import type { Picture } from "./watch.ts";
 
-export function status(name: string, limit: Limit): Status {
+export function status({ name, origin }: Pick<Identity, "name" | "origin">, limit: Limit): Status {
 	const { settings } = limit;
 	const active = activeSlots(limit);
 	return {
@@ -40,6 +40,7 @@ export function status(name: string, limit: Limit): Status {
 		enforced: settings.active,
 		slotDecayPerSecond: settings.slotDecayPerSecond,
 		nextSlotMs: nextSlotMs(limit, active),
+		follows: origin !== "configured",
 	};
 }
 
@@ -59,14 +60,15 @@ export const reading = ({ settings, queue }: Limit, activeSlots: number): Readin
 });
 
 export function summary(identity: Identity, limit: Limit, history: History, now: At): LimitSummary {
-	const { name, id, origin, createdAt, updatedAt } = identity;
+	const { name, id, origin, policy, createdAt, updatedAt, updatedBy } = identity;
 	const { limit: capacity, slotDecayPerSecond, active } = limit.settings;
 	const inUse = activeSlots(limit);
 	const lately = history.lastMinute(now);
 	return {
-		...{ name, id, limit: capacity, slotDecayPerSecond, active, origin },
+		...{ name, id, limit: capacity, slotDecayPerSecond, active, origin, policy },
 		createdAt: toIso(createdAt),
 		updatedAt: toIso(updatedAt),
+		updatedBy,
 		activeSlots: inUse,
 		remaining: Math.max(0, capacity - inUse),
 		leaseCount: limit.sums.leases,

@@ -530,7 +530,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		const created = await call<LimitSummary>("PUT", path(name), { limit: 3 });
 		expect(created.status).toBe(201);
 		expect(created.body).toEqual({
-			...{ name, id: expect.stringMatching(UUID), origin: "configured" },
+			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
 			...{ limit: 3, slotDecayPerSecond: 0, active: true },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 0, remaining: 3, leaseCount: 0, waitingCount: 0, lastMinute: { granted: 0, denied: 0 } },
@@ -563,7 +563,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		const { status, body } = await call<LimitInfo>("GET", path(name));
 		expect(status).toBe(200);
 		expect(body).toEqual({
-			...{ name, id: expect.stringMatching(UUID), origin: "configured" },
+			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
 			...{ limit: 2, slotDecayPerSecond: 0, active: true },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 2, remaining: 0, leaseCount: 1, waitingCount: 1, lastMinute: { granted: 1, denied: 1 } },
@@ -842,7 +842,7 @@ describe("policies", () => {
 		const created = await setPolicy(pattern, { limit: 5, slotDecayPerSecond: 0.5 });
 		expect(created.status).toBe(201);
 		expect(created.body).toEqual({
-			...{ pattern, limit: 5, slotDecayPerSecond: 0.5, active: true },
+			...{ pattern, limit: 5, slotDecayPerSecond: 0.5, active: true, idleSeconds: 300, updatedBy: null },
 			updatedAt: expect.stringMatching(MOMENT),
 		});
 		const replaced = await setPolicy(pattern, { limit: 6 });
@@ -885,14 +885,27 @@ describe("policies", () => {
 		await removePolicy(`${prefix}:*`);
 	});
 
-	test.each(["*", "login", "lo*gin", "login**", "*login", "lo/gin*", "a%b*", "a<*", "\u0007*"])(
-		"%j is no pattern",
-		async (pattern) => {
-			const answer = await setPolicy(pattern, { limit: 1 });
+	test.each([
+		["", "a pattern has at least one character"],
+		["*", "at least one character before its `*`"],
+		["lo*gin", "has its `*` at its end"],
+		["*login", "has its `*` at its end"],
+		["login**", "one `*` at most"],
+		["lo*gin*", "one `*` at most"],
+		["lo/gin*", "none of / % & > <"],
+		["a%b*", "none of / % & > <"],
+		["a<", "none of / % & > <"],
+		["\u0007*", "no control characters"],
+		["x".repeat(300), "at most 255 characters, not 300"],
+		[`${"x".repeat(299)}*`, "at most 255 characters, not 300"],
+	])("%j is no pattern, and its refusal says why", async (pattern, why) => {
+		for (const [method, body] of [["PUT", { limit: 1 }], ["GET"], ["DELETE"]] as const) {
+			const answer = await call(method, `/v1/policies/${encodeURIComponent(pattern)}`, body);
 			const problem = expectProblem(answer, 422, "invalid");
-			expect(problem.errors).toEqual([{ field: "pattern", message: expect.any(String) }]);
-		},
-	);
+			expect(problem.errors).toEqual([{ field: "pattern", message: expect.stringContaining(why) }]);
+			expect(problem.detail).toContain(why);
+		}
+	});
 
 	test("a pattern has at most 255 characters", async () => {
 		const start = newName();

@@ -248,7 +248,10 @@ describe("tokens", () => {
 	test("a token can ask what it allows, and is told nothing else", async () => {
 		const vars = await secret({ token: "t", scope: "read", prefix: "tenant-" });
 		const { status, body } = await ask(vars, "GET", "/v1/token", { token: "t" });
-		expect({ status, body }).toEqual({ status: 200, body: { name: "", scope: "read", prefix: "tenant-" } });
+		expect({ status, body }).toEqual({
+			status: 200,
+			body: { name: expect.stringMatching(/^sha256:[0-9a-f]{8}$/), scope: "read", prefix: "tenant-" },
+		});
 	});
 
 	test("a policy that would reach past the prefix is not for that token", async () => {

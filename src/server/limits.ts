@@ -1,0 +1,125 @@
+/**
+ * A limit as a Worker calls it. Every call of a Worker to a limit's object goes through here: it brings what this
+ * Worker knows of the policies, so that a name that is first seen costs one hop.
+ */
+
+import type { LimitPatch, Mode, Settings } from "../protocol.ts";
+import type { Ask, Missing, Outcome } from "./answers.ts";
+import type { Env } from "./env.ts";
+import { rulingsOf } from "./rulings.ts";
+
+export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
+
+class LimitCalls {
+	readonly #env: Env;
+	readonly #name: string;
+
+	constructor(env: Env, name: string) {
+		this.#env = env;
+		this.#name = name;
+	}
+
+	get #object() {
+		return this.#env.LIMITS.getByName(this.#name);
+	}
+
+	get #ruling() {
+		return rulingsOf(this.#env).rule(this.#name);
+	}
+
+	// ------------------------------------------------------------------------------------------ requests
+
+	acquire(ask: Ask): Promise<Outcome | Missing> {
+		return this.#follow(this.#acquireText(ask));
+	}
+
+	reserve(ask: Ask): Promise<Outcome | Missing> {
+		return this.#follow(this.#object.reserve({ ...ask, ruling: this.#ruling }));
+	}
+
+	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes") {
+		const rulings = rulingsOf(this.#env);
+		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
+		if (rulings.known) rulings.refreshSoon(this.#env);
+		return this.#object.open({ ...ask, ruling: this.#ruling }, kind, as);
+	}
+
+	hold(id: string) {
+		return this.#object.hold(id);
+	}
+
+	commit(id: string, peers: string[]) {
+		return this.#object.commit(id, peers);
+	}
+
+	cancel(id: string, keepPlace: boolean) {
+		return this.#object.cancel(id, keepPlace);
+	}
+
+	touch(id: string) {
+		return this.#object.touch(id);
+	}
+
+	renew(id: string, leaseMs: number | null) {
+		return this.#object.renew(id, leaseMs);
+	}
+
+	release(id: string, by: "caller" | "operator" | "unheard") {
+		return this.#object.release(id, by);
+	}
+
+	leave(id: string, call: string) {
+		return this.#object.leave(id, call);
+	}
+
+	stepBack(id: string, call: string) {
+		return this.#object.stepBack(id, call);
+	}
+
+	// ------------------------------------------------------------------------------------------ settings
+
+	/** `token`: who does it, for the record. */
+	configure(settings: Settings, token: string | null) {
+		return this.#object.configure(settings, { token, ruling: this.#ruling });
+	}
+
+	patch(change: LimitPatch, token: string | null) {
+		return this.#object.patch(change, { token, ruling: this.#ruling });
+	}
+
+	remove() {
+		return this.#object.remove();
+	}
+
+	// ------------------------------------------------------------------------------------------- looking
+
+	inspect() {
+		return this.#object.inspect(this.#ruling);
+	}
+
+	summary() {
+		return this.#object.summary(this.#ruling);
+	}
+
+	leases(after: number, count: number) {
+		return this.#object.leases(after, count);
+	}
+
+	peek(id: string, slots: number, mode: Mode) {
+		return this.#object.peek(id, slots, mode);
+	}
+
+	// ------------------------------------------------------------------------------------------- helpers
+
+	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
+		const answer = await this.#object.acquireText(JSON.stringify({ ...ask, ruling: this.#ruling }));
+		return JSON.parse(answer) as Outcome | Missing;
+	}
+
+	/** After an answer of a limit that follows policies: the next one is to find a fresh copy of them. */
+	async #follow(answer: Promise<Outcome | Missing>): Promise<Outcome | Missing> {
+		const given = await answer;
+		if (!("missing" in given) && given.status.follows) rulingsOf(this.#env).refreshSoon(this.#env);
+		return given;
+	}
+}

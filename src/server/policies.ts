@@ -1,0 +1,67 @@
+/**
+ * Which policy a name follows: the one with exactly its name, else the one with the longest prefix of it. Pure, and
+ * used by whoever holds the list: the directory, and each Worker that has a copy of it.
+ */
+
+import type { Ms } from "../core/level.ts";
+import type { Policy, Settings } from "../protocol.ts";
+
+/**
+ * How old what is known of the policies may be when a request is decided by it. With the second for which a denial
+ * may be remembered, a changed policy holds everywhere within five seconds.
+ */
+export const RULING_MAX_MS: Ms = 4_000;
+
+/** Settings of a name that nobody configured and no policy is for: it shows up for an operator and blocks nobody. */
+export const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: false };
+
+/** What the policies say of one name. */
+export interface Ruling {
+	/** Counts the changes of the policies, so that the newer of two rulings is known. */
+	version: number;
+	/** Null: no policy is for this name. */
+	policy: Policy | null;
+	/** How long ago it was asked of the directory. */
+	ageMs: Ms;
+}
+
+/** All policies, as of one version of them. */
+export class PolicyTable {
+	readonly version: number;
+	readonly #exact = new Map<string, Policy>();
+	readonly #byPrefix = new Map<string, Policy>();
+	/** Lengths that prefixes have, the longest first. */
+	readonly #lengths: number[];
+
+	constructor(version: number, policies: Iterable<Policy>) {
+		this.version = version;
+		for (const policy of policies) {
+			const prefix = prefixOf(policy.pattern);
+			if (prefix === null) this.#exact.set(policy.pattern, policy);
+			else this.#byPrefix.set(prefix, policy);
+		}
+		this.#lengths = [...new Set([...this.#byPrefix.keys()].map(({ length }) => length))].sort((a, b) => b - a);
+	}
+
+	match(name: string): Policy | null {
+		const exact = this.#exact.get(name);
+		if (exact) return exact;
+		for (const length of this.#lengths) {
+			// A prefix may be the whole name; a name that is shorter than it has none of it.
+			const found = length <= name.length ? this.#byPrefix.get(name.slice(0, length)) : undefined;
+			if (found) return found;
+		}
+		return null;
+	}
+}
+
+/** A pattern without its closing `*`; null: it is one exact name. */
+export const prefixOf = (pattern: string): string | null => (pattern.endsWith("*") ? pattern.slice(0, -1) : null);
+
+/** The settings alone. */
+export const settingsOf = ({ limit, slotDecayPerSecond, active }: Settings): Settings => ({
+	...{ limit, slotDecayPerSecond, active },
+});
+
+export const sameSettings = (a: Settings, b: Settings): boolean =>
+	a.limit === b.limit && a.slotDecayPerSecond === b.slotDecayPerSecond && a.active === b.active;
