@@ -56,6 +56,21 @@ const FAULTS: Fault[] = [
 		becomes: `if (busy) limit.totals.denied += 1;\n		if (busy && decays(limit)) limit.level.top -= limit.level.top % SLOT;`,
 	},
 	{
+		name: "waits are not measured",
+		is: `observe(totals.waits, entry.waitedMs);`,
+		becomes: ``,
+	},
+	{
+		name: "holds are measured from arrival",
+		is: `observe(limit.totals.holds, heldMs);`,
+		becomes: `observe(limit.totals.holds, heldMs + entry.waitedMs);`,
+	},
+	{
+		name: "who times out is counted as merely denied",
+		is: `if (gaveUp) this.limit.totals.timedOut += 1;`,
+		becomes: ``,
+	},
+	{
 		name: "looks in quick succession lose decay",
 		is: `if (now > this.at) this.#sink(this.rate * BigInt(now - this.at));`,
 		becomes: `if (now > this.at + 1) this.#sink(this.rate * BigInt(now - this.at));`,

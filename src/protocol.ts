@@ -221,7 +221,10 @@ export interface WaiterInfo {
 export interface Totals {
 	grantedAtOnce: number;
 	grantedAfterWait: number;
+	/** Refused for want of free slots, those who timed out among them. */
 	denied: number;
+	/** Gave up in line at the end of their `waitSeconds`. */
+	timedOut: number;
 	released: number;
 	expired: number;
 }

@@ -7,7 +7,6 @@
  */
 
 import type { At, Ms } from "./level.ts";
-import type { Totals } from "./limit.ts";
 
 /** The length of one sample. */
 export const SAMPLE_MS: Ms = 5_000;
@@ -55,7 +54,7 @@ export class History {
 	readonly #counted: Counts;
 
 	/** `open` is the sample that was being taken when the limit was last written. */
-	constructor(totals: Totals, open: Sample | null = null, saved: (() => Sample[]) | null = null) {
+	constructor(totals: Counts, open: Sample | null = null, saved: (() => Sample[]) | null = null) {
 		this.#counted = { ...NOTHING };
 		for (const key of COUNTED) this.#counted[key] = totals[key];
 		this.#open = open;
@@ -68,7 +67,7 @@ export class History {
 	}
 
 	/** Something happened. `reading` and `totals` are of after it. */
-	note(now: At, reading: Reading, totals: Totals): void {
+	note(now: At, reading: Reading, totals: Counts): void {
 		const startsAt = sampleAt(now);
 		const open = this.#open?.startsAt === startsAt ? this.#open : this.#turn(startsAt);
 		if (reading.activeSlots > open.activeSlots) open.activeSlots = reading.activeSlots;

@@ -12,6 +12,7 @@
 
 import { Deadlines } from "./deadlines.ts";
 import { type At, Level, type Ms, SLOT } from "./level.ts";
+import { newTotals, type Totals } from "./totals.ts";
 
 export interface Settings {
 	/** Capacity in slots. */
@@ -98,14 +99,6 @@ export interface Ended {
 	until: At;
 }
 
-export interface Totals {
-	grantedAtOnce: number;
-	grantedAfterWait: number;
-	denied: number;
-	released: number;
-	expired: number;
-}
-
 export interface Limit {
 	settings: Settings;
 	/** Logical time: runs with the caller's clock, and on from where it was when that clock jumps back. */
@@ -138,7 +131,7 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		deadlines: new Deadlines(),
 		level: new Level(settings.slotDecayPerSecond, now),
 		unleased: 0,
-		totals: { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 },
+		totals: newTotals(),
 		meanHeldMs: null,
 		nextSeq: 1,
 		sums: { leased: 0, reserved: 0, leases: 0, standing: 0, standingSlots: 0 },

@@ -29,6 +29,7 @@ import {
 	type Standing,
 	wallClock,
 } from "./limit.ts";
+import { observe } from "./totals.ts";
 
 /** Weight of the newest observation in the mean time that slots are held. */
 const MEAN_WEIGHT = 0.1;
@@ -125,6 +126,7 @@ export class Moves {
 
 	protected grant(entry: Entry, state: "leased" | "committed"): void {
 		const { totals, level, sums } = this.limit;
+		observe(totals.waits, entry.waitedMs);
 		if (entry.waitedMs > 0) totals.grantedAfterWait += 1;
 		else totals.grantedAtOnce += 1;
 		if (entry.mode === "rate_limit" && (state === "leased" || !entry.enforced)) {
@@ -169,6 +171,7 @@ export class Moves {
 			limit.meanHeldMs =
 				limit.meanHeldMs === null ? heldMs : limit.meanHeldMs + MEAN_WEIGHT * (heldMs - limit.meanHeldMs);
 		}
+		if (by !== "abort") observe(limit.totals.holds, heldMs);
 		if (by === "expiry") limit.totals.expired += 1;
 		else if (by !== "abort") limit.totals.released += 1;
 		this.end(entry, by === "abort" ? "cancelled" : "lease");
@@ -202,6 +205,7 @@ export class Moves {
 		if (entry.state === "waiting") {
 			const gaveUp = this.now >= entry.giveUpAt;
 			this.forget(entry);
+			if (gaveUp) this.limit.totals.timedOut += 1;
 			if (gaveUp) this.deny(entry.id, "denied", entry.slots);
 			else this.say({ kind: "left", id: entry.id, why: "gone" });
 		} else if (entry.state === "reserved") {

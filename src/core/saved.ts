@@ -4,6 +4,7 @@ import { RESERVATION_MS, RESUME_MS } from "./commands.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { At, Band } from "./level.ts";
 import { createLimit, decays, type Entry, inTurn, isLease, type Limit } from "./limit.ts";
+import { completed } from "./totals.ts";
 
 /** A limit without its entries. */
 export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals" | "meanHeldMs" | "nextSeq"> & {
@@ -48,7 +49,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 	const wokeAt = Math.max(now + saved.clock.offsetMs, saved.clock.lastAt);
 	const limit: Limit = {
 		...createLimit(saved.settings, now, recall),
-		...{ clock: { ...saved.clock }, unleased: saved.unleased, totals: { ...saved.totals } },
+		...{ clock: { ...saved.clock }, unleased: saved.unleased, totals: completed(saved.totals) },
 		...{ meanHeldMs: saved.meanHeldMs, nextSeq: saved.nextSeq, deadlines: new Deadlines<Entry>() },
 	};
 	const bands: Band[] = [];

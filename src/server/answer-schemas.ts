@@ -125,6 +125,7 @@ const totals = says<Totals>()(
 		grantedAtOnce: count("Requests granted without a wait."),
 		grantedAfterWait: count("Requests granted after a wait."),
 		denied: count("Requests refused for want of free slots."),
+		timedOut: count("Of the denied, those who gave up in line at the end of their time."),
 		released: count("Leases given back by their holder or an operator."),
 		expired: count("Leases that ended by themselves."),
 	}),
@@ -187,7 +188,7 @@ const historySample = says<HistorySample>()(
 		limit: count("Capacity in slots."),
 		activeSlots: count("The most slots in use at one time, rounded up."),
 		waiting: count("The most requests in line at one time."),
-		...totals.shape,
+		...totals.omit({ timedOut: true }).shape,
 	}),
 ).meta({ id: "HistorySample", description: "A few seconds of a limit's past." });
 export const history = says<LimitHistory>()(

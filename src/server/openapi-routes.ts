@@ -55,7 +55,7 @@ const summary = {
 	...{ policy: null, createdAt: AT, updatedAt: AT, updatedBy: "ops" },
 	...{ activeSlots: 1, remaining: 19, leaseCount: 1, waitingCount: 0 },
 	lastMinute: { granted: 1, denied: 0 },
-	totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 },
+	totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 },
 };
 const sample = { at: AT, limit: 20, activeSlots: 1, waiting: 0, ...summary.totals };
 const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", since: AT, expiresAt: AT };

@@ -62,6 +62,7 @@ export const reading = ({ settings, queue }: Limit, activeSlots: number): Readin
 export function summary(identity: Identity, limit: Limit, history: History, now: At): LimitSummary {
 	const { name, id, origin, policy, createdAt, updatedAt, updatedBy } = identity;
 	const { limit: capacity, slotDecayPerSecond, active } = limit.settings;
+	const { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired } = limit.totals;
 	const inUse = activeSlots(limit);
 	const lately = history.lastMinute(now);
 	return {
@@ -74,7 +75,7 @@ export function summary(identity: Identity, limit: Limit, history: History, now:
 		leaseCount: limit.sums.leases,
 		waitingCount: limit.queue.size,
 		lastMinute: { granted: lately.grantedAtOnce + lately.grantedAfterWait, denied: lately.denied },
-		totals: { ...limit.totals },
+		totals: { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired },
 	};
 }
 

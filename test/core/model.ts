@@ -20,7 +20,8 @@ import {
 	RESERVATION_MS,
 	RESUME_MS,
 } from "../../src/core/commands.ts";
-import type { Ended, Request, Settings, Totals } from "../../src/core/limit.ts";
+import type { Ended, Request, Settings } from "../../src/core/limit.ts";
+import { BUCKETS_MS, type Totals } from "../../src/core/totals.ts";
 
 /** One slot in units of the model: fine enough that every rate used here is a whole number of them a millisecond. */
 export const ONE = 10n ** 24n;
@@ -89,7 +90,9 @@ export class Model {
 	#now: number;
 
 	constructor(settings: Settings, now: number) {
-		const totals = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 };
+		const none = () => ({ counts: [...BUCKETS_MS.map(() => 0), 0], sumMs: 0 });
+		const counts = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 };
+		const totals = { ...counts, waits: none(), holds: none() };
 		this.state = { settings, lastAt: now, offsetMs: 0, asked: [], layers: [], unleased: 0, totals };
 		this.stored = copy(this.state);
 		this.#now = now;
@@ -241,6 +244,7 @@ export class Model {
 	#fallDue(asked: Asked): void {
 		if (asked.state === "waiting") {
 			this.#drop(asked);
+			if (this.#now >= asked.giveUpAt) this.state.totals.timedOut += 1;
 			if (this.#now >= asked.giveUpAt) this.#deny(asked.id, "denied");
 			else this.#say({ kind: "left", id: asked.id, why: "gone" });
 		} else if (asked.state === "reserved") {
@@ -403,6 +407,7 @@ export class Model {
 
 	#grant(asked: Asked, state: "leased" | "committed"): void {
 		asked.state = state;
+		this.#count("waits", asked.waitedMs);
 		this.state.totals[asked.waitedMs > 0 ? "grantedAfterWait" : "grantedAtOnce"] += 1;
 		const isReceipt = asked.mode === "rate_limit" && (state === "leased" || !asked.enforced);
 		if (asked.enforced && this.decays) {
@@ -478,6 +483,7 @@ export class Model {
 	#giveBack(asked: Asked, by: "caller" | "operator" | "unheard" | "expiry" | "abort"): void {
 		const holds = this.decays ? Number(this.owned(asked.id) / ONE) : asked.slots;
 		this.#drop(asked);
+		if (by !== "abort") this.#count("holds", this.#now - asked.grantedAt);
 		if (by === "expiry") this.state.totals.expired += 1;
 		else if (by !== "abort") this.state.totals.released += 1;
 		this.#remember(asked, by === "abort" ? "cancelled" : "lease");
@@ -542,6 +548,14 @@ export class Model {
 		this.#say({ kind: "granted", id, slots, enforced, expiresAt, waitedMs, repeat });
 	}
 
+	#count(what: "waits" | "holds", ms: number): void {
+		const histogram = this.state.totals[what];
+		// The bucket is as far on as there are ends before it.
+		const bucket = BUCKETS_MS.filter((end) => end < ms).length;
+		histogram.counts = histogram.counts.with(bucket, (histogram.counts[bucket] ?? 0) + 1);
+		histogram.sumMs += ms;
+	}
+
 	#deny(id: string, code: DenialCode): void {
 		if (code === "denied" || code === "queue_full") this.state.totals.denied += 1;
 		this.#say({ kind: "denied", id, code, position: this.line.length + 1, retryAfterMs: 0 });
@@ -558,5 +572,5 @@ const copy = (state: State): State => ({
 	...state,
 	asked: state.asked.map((asked) => ({ ...asked })),
 	layers: state.layers.map((layer) => ({ ...layer })),
-	totals: { ...state.totals },
+	totals: { ...state.totals, waits: { ...state.totals.waits }, holds: { ...state.totals.holds } },
 });

@@ -534,7 +534,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 			...{ limit: 3, slotDecayPerSecond: 0, active: true },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 0, remaining: 3, leaseCount: 0, waitingCount: 0, lastMinute: { granted: 0, denied: 0 } },
-			totals: { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 },
+			totals: { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 },
 		});
 		await call("PUT", path(name), { limit: 5, slotDecayPerSecond: 0.5, active: false });
 		const replaced = await call<LimitSummary>("PUT", path(name), { limit: 4 });
@@ -567,7 +567,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 			...{ limit: 2, slotDecayPerSecond: 0, active: true },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 2, remaining: 0, leaseCount: 1, waitingCount: 1, lastMinute: { granted: 1, denied: 1 } },
-			totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 1, released: 0, expired: 0 },
+			totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 1, timedOut: 0, released: 0, expired: 0 },
 			leases: [
 				{
 					id: lease.id,
@@ -585,7 +585,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		await waiter.granted();
 		await release(waiter.lease as object);
 		expect((await inspect(name)).totals).toEqual({
-			...{ grantedAtOnce: 1, grantedAfterWait: 1, denied: 1, released: 2, expired: 0 },
+			...{ grantedAtOnce: 1, grantedAfterWait: 1, denied: 1, timedOut: 0, released: 2, expired: 0 },
 		});
 	});
 
