@@ -136,7 +136,7 @@ function textBindings(options: ServerOptions, host: string): Record<string, stri
 	} else {
 		throw new StartError(
 			`Headgate does not listen on ${host} without tokens: anybody who reaches that address could take and free every slot.\n` +
-				"Make a token with: npm run token -- --name ci --scope use\n" +
+				"Make one with: headgate token new --scope use (in a checkout: npm run token -- --scope use)\n" +
 				"and put its entry into the environment variable HEADGATE_TOKENS; or leave --host out to stay on loopback.",
 			2,
 		);

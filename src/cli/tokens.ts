@@ -15,17 +15,22 @@ export interface TokenEntry {
 	prefix?: string;
 }
 
-/** A new token, shown once, and the entry that lets it in. */
-export function newToken(name: string, scope: Scope, prefix: string | undefined): { token: string; entry: TokenEntry } {
+/** A new token, shown once, and the entry that lets it in. Without a name it is called by its scope and digest. */
+export function newToken(
+	name: string | undefined,
+	scope: Scope,
+	prefix: string | undefined,
+): { token: string; entry: TokenEntry } {
 	const token = `hg_${randomBytes(32).toString("base64url")}`;
 	const sha256 = createHash("sha256").update(token).digest("hex");
-	return { token, entry: { name, sha256, scope, ...(prefix === undefined ? {} : { prefix }) } };
+	const called = name ?? `${scope}-${sha256.slice(0, 6)}`;
+	return { token, entry: { name: called, sha256, scope, ...(prefix === undefined ? {} : { prefix }) } };
 }
 
 /** Refuses a list that the Worker would refuse, before a server is started that lets nobody in. */
 export function checkTokens(json: string): TokenEntry[] {
 	const problem = (what: string) =>
-		new StartError(`HEADGATE_TOKENS ${what}. Make an entry with: npm run token -- --name ci --scope use`, 2);
+		new StartError(`HEADGATE_TOKENS ${what}. Make an entry with: headgate token new --scope use`, 2);
 	let list: unknown;
 	try {
 		list = JSON.parse(json);

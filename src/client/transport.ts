@@ -189,7 +189,7 @@ async function readProblem(response: Response): Promise<{ problem: Problem; ours
 }
 
 function parseUrl(url: string | URL | undefined): string {
-	const parsed = URL.canParse(url ?? "") ? new URL(url ?? "") : null;
+	const parsed = URL.canParse(String(url ?? "")) ? new URL(url ?? "") : null;
 	if (!parsed || !/^https?:$/.test(parsed.protocol)) {
 		throw new TypeError(`Headgate needs a url such as "https://limits.example.workers.dev", and was given "${url}".`);
 	}

@@ -14,7 +14,11 @@ const MAY_IMPORT: Record<string, string[]> = {
 	headers: ["protocol"],
 	server: ["core", "protocol", "headers", "hono", "zod", "zod-openapi", "cloudflare:workers"],
 	client: ["protocol"],
-	cli: ["client", "protocol", "node:*", "esbuild", "smol-toml"],
+	// Of the server only what checks requests, so that a file is refused as a request would be.
+	cli: [
+		...["client", "protocol", "server", "node:*", "esbuild"],
+		...["@bomb.sh/tab", "@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
+	],
 	dashboard: [],
 };
 

@@ -203,7 +203,7 @@ test.each([
 	[["--port"], "--port"],
 	[["--port", "http"], "--port takes a number from 0 to 65535"],
 	[["--port", "65536"], "--port takes a number from 0 to 65535"],
-	[["--data", ""], "--data needs a value"],
+	[["--data", ""], "It needs a value"],
 ])("%j is refused with 2", async (args, message) => {
 	await using program = run("start", args);
 	const end = await program.ended;
@@ -270,9 +270,9 @@ test.each([
 });
 
 test.each([
-	[["--scope", "use"], "--name is missing"],
-	[["--name", "ci"], "--scope is one of read, use, admin"],
-	[["--name", "ci", "--scope", "root"], "--scope is one of read, use, admin"],
+	[["--name", "ci"], "--scope"],
+	[["--name", "ci", "--scope", "root"], "Allowed choices are read, use, admin"],
+	[["--name", "", "--scope", "use"], "It needs a value"],
 	[["--nonsense"], "--nonsense"],
 ])("npm run token with %j is refused", async (args, message) => {
 	await using program = run("token", args);

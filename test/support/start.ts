@@ -21,14 +21,15 @@ export interface Program {
 	ended: Promise<Ended>;
 }
 
-/** Runs one of the programs of `src/cli`; one that still runs at the end of `await using`, or of the test, is killed. */
+/** Runs `headgate start` or `headgate token new`; one that still runs at the end of `await using`, or of the test, is killed. */
 export function run(
 	program: "start" | "token",
 	args: string[],
 	env: Record<string, string> = {},
 ): Program & AsyncDisposable {
 	const { HEADGATE_TOKENS: _, HEADGATE_CORS_ORIGINS: __, ...inherited } = process.env;
-	const child = spawn(process.execPath, [path.join(root, "src/cli", `${program}.ts`), ...args], {
+	const words = program === "token" ? ["token", "new"] : [program];
+	const child = spawn(process.execPath, [path.join(root, "src/cli/main.ts"), ...words, ...args], {
 		stdio: ["ignore", "pipe", "pipe"],
 		env: { ...inherited, ...env },
 	});

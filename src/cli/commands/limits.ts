@@ -1,0 +1,198 @@
+/** `ls`, `inspect`, `configure`, `enable`, `disable`, `delete`. */
+
+import type { LimitInfo, LimitPatch, LimitSummary } from "../../client/index.ts";
+import { isHeadgateError } from "../../client/index.ts";
+import type { Context } from "../context.ts";
+import { CliError, EXIT } from "../exit.ts";
+import { bar, type Column, counted, rate, type Screen, safe, span, table } from "../print.ts";
+import { leaseColumns } from "./leases.ts";
+
+const stateOf = ({ active, origin }: LimitSummary): string =>
+	active ? "" : origin === "default" ? "not configured" : "off";
+
+/** Green with room, yellow when nearly full, red when full or somebody waits. */
+export function colorOf(screen: Screen, limit: LimitSummary): (text: string) => string {
+	if (!limit.active) return screen.colors.dim;
+	if (limit.remaining === 0 || limit.waitingCount > 0) return screen.colors.red;
+	return limit.activeSlots / limit.limit >= 0.8 ? screen.colors.yellow : screen.colors.green;
+}
+
+export function limitColumns(screen: Screen): Column<LimitSummary>[] {
+	const barOnTerminal: Column<LimitSummary>[] = screen.terminal
+		? [
+				{
+					title: "",
+					drop: 3,
+					text: ({ activeSlots, limit }) => bar(activeSlots, limit),
+					color: (row, text) => colorOf(screen, row)(text),
+				},
+			]
+		: [];
+	return [
+		{ title: "NAME", drop: 0, text: ({ name }) => safe(name), color: (_, text) => screen.colors.bold(text) },
+		...barOnTerminal,
+		{
+			title: "USED",
+			drop: 0,
+			right: true,
+			text: ({ activeSlots, limit }) => `${activeSlots}/${limit}`,
+			color: (row, text) => colorOf(screen, row)(text),
+		},
+		{ title: "WAITING", drop: 1, right: true, text: ({ waitingCount }) => String(waitingCount) },
+		{ title: "DECAY", drop: 2, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
+		{ title: "DENIED", drop: 4, right: true, text: ({ totals }) => String(totals.denied) },
+		{ title: "STATE", drop: 2, text: stateOf, color: (_, text) => screen.colors.dim(text) },
+	];
+}
+
+export async function ls(context: Context, prefix: string | undefined): Promise<void> {
+	const limits: LimitSummary[] = [];
+	for await (const limit of context.gate.limits({ prefix })) limits.push(limit);
+	if (context.json) return context.printJson(limits);
+	if (limits.length > 0) return context.print(...table(context.out, limitColumns(context.out), limits));
+	if (!context.out.terminal) return;
+	const which = prefix === undefined ? "No limits yet." : `No limits that start with "${prefix}".`;
+	context.print(`${which} Make one: headgate configure database --limit 20`);
+}
+
+export async function inspect(context: Context, name: string): Promise<void> {
+	const info = await context.gate.inspect(name);
+	if (context.json) return context.printJson(info);
+	const { out } = context;
+	const rows: [string, string][] = facts(out, info);
+	const width = Math.max(...rows.map(([title]) => title.length));
+	const lines = rows.map(([title, text]) => `${out.colors.dim(title.padEnd(width))}  ${text}`);
+	if (info.leases.length > 0) {
+		lines.push("", more("Held by", info.leases.length, info.leaseCount));
+		lines.push(...table(out, leaseColumns(out), info.leases));
+	}
+	if (info.waiting.length > 0) {
+		lines.push("", more("In line", info.waiting.length, info.waitingCount));
+		const columns: Column<LimitInfo["waiting"][number]>[] = [
+			{ title: "PLACE", drop: 0, right: true, text: ({ position }) => String(position) },
+			{ title: "SLOTS", drop: 0, right: true, text: ({ slots }) => String(slots) },
+			{ title: "HOLDER", drop: 0, text: ({ holder }) => safe(holder ?? "-") },
+			{ title: "FOR", drop: 1, right: true, text: ({ since }) => span(Date.now() - Date.parse(since)) },
+			{ title: "ID", drop: 2, text: ({ id }) => safe(id) },
+		];
+		lines.push(...table(out, columns, info.waiting));
+	}
+	context.print(...lines);
+}
+
+const more = (title: string, shown: number, all: number): string =>
+	shown === all ? `${title}:` : `${title} (the first ${shown} of ${all}):`;
+
+function facts(screen: Screen, info: LimitInfo): [string, string][] {
+	const { totals } = info;
+	const color = colorOf(screen, info);
+	const gauge = screen.terminal ? `${bar(info.activeSlots, info.limit)} ` : "";
+	const decay = rate(info.slotDecayPerSecond);
+	return [
+		["name", safe(info.name)],
+		["state", info.active ? "on" : "off: grants at once and holds nothing"],
+		["in use", color(`${gauge}${info.activeSlots} of ${counted(info.limit, "slot")}`)],
+		[
+			"decay",
+			decay === "" ? "none: slots come back by release" : `${decay} (${info.slotDecayPerSecond} slots a second)`,
+		],
+		["held", counted(info.leaseCount, "lease")],
+		["waiting", String(info.waitingCount)],
+		["granted", `${totals.grantedAtOnce} at once, ${totals.grantedAfterWait} after a wait`],
+		["denied", String(totals.denied)],
+		["came back", `${totals.released} released, ${totals.expired} expired`],
+		["settings", SETTINGS_BY[info.origin]],
+		["id", info.id],
+	];
+}
+
+const SETTINGS_BY: Record<LimitInfo["origin"], string> = {
+	configured: "configured by hand",
+	policy: "from a policy",
+	default: "of nobody yet: `headgate configure` switches it on",
+};
+
+export interface ConfigureOptions {
+	limit?: number;
+	decay?: number;
+	active?: boolean;
+	activeSlots?: number;
+}
+
+/** Changes what is given and leaves the rest; creates the limit when there is none. */
+export async function configure(context: Context, name: string, options: ConfigureOptions): Promise<void> {
+	const { limit, decay, active, activeSlots } = options;
+	const patch: LimitPatch = {
+		...(limit !== undefined && { limit }),
+		...(decay !== undefined && { slotDecayPerSecond: decay }),
+		...(active !== undefined && { active }),
+		...(activeSlots !== undefined && { activeSlots }),
+	};
+	if (Object.keys(patch).length === 0) {
+		throw new CliError("Nothing to change.", EXIT.usage, "Give at least one of --limit, --decay, --on, --off, --used.");
+	}
+	const existed = await change(context, name, patch);
+	const summary = existed ?? (await create(context, name, patch));
+	if (context.json) return context.printJson(summary);
+	context.print(`${existed ? "Changed" : "Created"} ${describe(summary)}`);
+}
+
+/** Undefined when there is no such limit. A name that nobody has configured yet counts as none. */
+async function change(context: Context, name: string, patch: LimitPatch): Promise<LimitSummary | undefined> {
+	try {
+		return await context.gate.update(name, patch);
+	} catch (error) {
+		if (isHeadgateError(error) && error.code === "unknown_limit") return undefined;
+		throw error;
+	}
+}
+
+async function create(context: Context, name: string, patch: LimitPatch): Promise<LimitSummary> {
+	const { limit, activeSlots, ...settings } = patch;
+	if (limit === undefined) {
+		throw new CliError(
+			`There is no limit "${name}".`,
+			EXIT.refused,
+			"Give --limit to create it; `headgate ls` shows those there are.",
+		);
+	}
+	const summary = await context.gate.configure(name, { limit, ...settings });
+	return activeSlots === undefined ? summary : context.gate.update(name, { activeSlots });
+}
+
+function describe({ name, limit, slotDecayPerSecond, active }: LimitSummary): string {
+	const decay = slotDecayPerSecond === 0 ? "" : `, decay ${rate(slotDecayPerSecond)}`;
+	return `${safe(name)}: ${counted(limit, "slot")}${decay}${active ? "" : ", switched off"}`;
+}
+
+export async function setActive(context: Context, names: string[], active: boolean): Promise<void> {
+	const summaries: LimitSummary[] = [];
+	for (const name of names) {
+		const summary = await context.gate.update(name, { active });
+		summaries.push(summary);
+		if (!context.json) context.print(`${active ? "Enabled" : "Disabled"} ${describe(summary)}`);
+	}
+	if (context.json) context.printJson(summaries);
+}
+
+export async function remove(context: Context, names: string[], options: { yes?: boolean }): Promise<void> {
+	// All are looked at before the first goes, so that a name that is misspelt deletes nothing.
+	const found: LimitSummary[] = [];
+	for (const name of names) found.push(await context.gate.inspect(name));
+	const busy = found.filter(({ leaseCount, activeSlots, waitingCount }) => leaseCount + activeSlots + waitingCount > 0);
+	if (busy.length > 0 && !options.yes) {
+		for (const { name, activeSlots, limit, waitingCount } of busy) {
+			context.note(`${safe(name)} is in use: ${activeSlots} of ${counted(limit, "slot")}, ${waitingCount} waiting.`);
+		}
+		const all = names.length === 1 ? "it" : `all ${names.length}`;
+		if (!(await context.confirm(`Delete ${all}, with leases and lines?`, "Deleting a limit in use"))) {
+			throw new CliError("Nothing was deleted.");
+		}
+	}
+	const deleted: string[] = [];
+	for (const { name } of found) {
+		if (await context.gate.delete(name)) deleted.push(name);
+		if (!context.json) context.print(`Deleted ${safe(name)}`);
+	}
+	if (context.json) context.printJson({ deleted });
+}

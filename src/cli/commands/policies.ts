@@ -1,0 +1,52 @@
+/** `policies`, `policies set` and `policies delete`. */
+
+import type { Policy } from "../../client/index.ts";
+import type { Context } from "../context.ts";
+import { CliError } from "../exit.ts";
+import { type Column, counted, rate, safe, table } from "../print.ts";
+
+const COLUMNS: Column<Policy>[] = [
+	{ title: "PATTERN", drop: 0, text: ({ pattern }) => safe(pattern) },
+	{ title: "LIMIT", drop: 0, right: true, text: ({ limit }) => String(limit) },
+	{ title: "DECAY", drop: 1, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
+	{ title: "STATE", drop: 2, text: ({ active }) => (active ? "" : "off") },
+];
+
+export async function policies(context: Context): Promise<void> {
+	const all = await context.gate.policies();
+	if (context.json) return context.printJson(all);
+	if (all.length > 0) return context.print(...table(context.out, COLUMNS, all));
+	if (context.out.terminal)
+		context.print("No policies yet. Make one: headgate policies set 'login:*' --limit 5 --decay 5/min");
+}
+
+export async function setPolicy(
+	context: Context,
+	pattern: string,
+	options: { limit: number; decay?: number; active?: boolean },
+): Promise<void> {
+	const { limit, decay, active } = options;
+	const settings = {
+		limit,
+		...(decay !== undefined && { slotDecayPerSecond: decay }),
+		...(active !== undefined && { active }),
+	};
+	const policy = await context.gate.configurePolicy(pattern, settings);
+	if (context.json) return context.printJson(policy);
+	const decays = policy.slotDecayPerSecond === 0 ? "" : `, decay ${rate(policy.slotDecayPerSecond)}`;
+	context.print(
+		`Set ${safe(pattern)}: ${counted(policy.limit, "slot")}${decays}${policy.active ? "" : ", switched off"}`,
+	);
+}
+
+export async function deletePolicies(context: Context, patterns: string[]): Promise<void> {
+	const deleted: string[] = [];
+	for (const pattern of patterns) {
+		if (!(await context.gate.deletePolicy(pattern))) {
+			throw new CliError(`There is no policy "${pattern}".`, 1, "`headgate policies` shows those there are.");
+		}
+		deleted.push(pattern);
+		if (!context.json) context.print(`Deleted ${safe(pattern)}`);
+	}
+	if (context.json) context.printJson({ deleted });
+}

@@ -1,0 +1,51 @@
+/** `start`: runs a server until it is told to stop. */
+
+import path from "node:path";
+import { isLoopback, type RunningServer, startServer } from "../serve.ts";
+import { checkTokens } from "../tokens.ts";
+
+export interface StartOptions {
+	port: number;
+	host: string;
+	data: string;
+}
+
+/** Everything in the brackets of the ready line: where the data is and who may call. */
+function describe(options: StartOptions, tokens: string | undefined): string {
+	const folder = path.relative(process.cwd(), path.resolve(options.data)) || ".";
+	const data = `data in ${folder.startsWith("..") ? path.resolve(options.data) : folder}`;
+	if (!tokens) return `${data}, open: loopback only`;
+	const count = checkTokens(tokens).length;
+	return `${data}, ${count} token${count === 1 ? "" : "s"}${isLoopback(options.host) ? ", loopback only" : ""}`;
+}
+
+/** Answers with the exit code. */
+export async function start(options: StartOptions): Promise<number> {
+	let server: RunningServer | undefined;
+	let stopping = false;
+	const stop = () => {
+		// Asked twice: at once.
+		if (stopping) void server?.kill();
+		else void server?.stop();
+		stopping = true;
+		// Before there is a server to stop, its runtime ends with this process.
+		if (server === undefined) process.exit(0);
+	};
+	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
+
+	const tokens = process.env.HEADGATE_TOKENS;
+	const cors = process.env.HEADGATE_CORS_ORIGINS;
+	server = await startServer({
+		...options,
+		tokens,
+		cors: cors ? [cors] : undefined,
+		onLine: (line) => process.stderr.write(`${line}\n`),
+	});
+	process.stdout.write(`Headgate is ready on ${server.url} (${describe(options, tokens)})\n`);
+	const exit = await server.exited;
+	if (exit.expected) return 0;
+	const how = exit.signal === null ? `with code ${exit.code}` : `by ${exit.signal}`;
+	const printed = exit.lastLines === "" ? "It had printed nothing." : `Its last lines:\n${exit.lastLines}`;
+	process.stderr.write(`The runtime under Headgate (workerd) ended ${how}. ${printed}\n`);
+	return 1;
+}

@@ -1,0 +1,111 @@
+/**
+ * A file of limits and policies, as TOML or JSON: read, checked as a whole by the same schemas as the service, or
+ * refused with everything that is wrong with it.
+ */
+
+import { type AnyNode, parse as parseJson } from "@humanwhocodes/momoa";
+import { parse as parseToml, stringify, TomlError } from "smol-toml";
+import type { Settings } from "../protocol.ts";
+import { nameFault, parseSettings, patternFault } from "../server/requests.ts";
+import { CliError, EXIT } from "./exit.ts";
+import { counted } from "./print.ts";
+
+/** What a file says there should be. */
+export interface Desired {
+	limits: Map<string, Settings>;
+	policies: Map<string, Settings>;
+}
+
+export type Format = "toml" | "json";
+
+/** The kinds of entries, and what is wrong with a name of each. */
+const SECTIONS = { limits: nameFault, policies: patternFault } as const;
+type Section = keyof typeof SECTIONS;
+
+/** @throws CliError that tells every fault: of a file that is half wrong nothing is applied. */
+export function readDesired(text: string, format: Format, file: string): Desired {
+	const faults: string[] = [];
+	const content = format === "json" ? fromJson(text, file, faults) : fromToml(text, file);
+	const desired: Desired = { limits: new Map(), policies: new Map() };
+	if (!isTable(content)) throw wrong(file, ["it is not a table of limits and policies"]);
+	for (const [section, entries] of Object.entries(content)) {
+		if (!Object.hasOwn(SECTIONS, section)) {
+			faults.push(`${section}: there is no such section; there are ${Object.keys(SECTIONS).join(" and ")}`);
+		} else if (!isTable(entries)) {
+			faults.push(`${section}: not a table; write [${section}.name]`);
+		} else readSection(section as Section, entries, desired, faults);
+	}
+	if (faults.length > 0) throw wrong(file, faults);
+	return desired;
+}
+
+function readSection(section: Section, entries: Record<string, unknown>, desired: Desired, faults: string[]): void {
+	for (const [name, settings] of Object.entries(entries)) {
+		const at = `${section}.${JSON.stringify(name)}`;
+		const fault = SECTIONS[section](name);
+		if (fault !== null) faults.push(`${at}: ${fault}`);
+		const parsed = parseSettings(settings);
+		if (parsed.ok) desired[section].set(name, parsed.value);
+		else for (const { field, message } of parsed.fault.errors ?? []) faults.push(`${at}.${field}: ${message}`);
+	}
+}
+
+const isTable = (value: unknown): value is Record<string, unknown> =>
+	typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
+
+function wrong(file: string, faults: string[]): CliError {
+	const list = faults.map((fault) => `  ${fault}`).join("\n");
+	return new CliError(`${file} has ${counted(faults.length, "fault")}, so nothing was applied:\n${list}`, EXIT.usage);
+}
+
+function fromToml(text: string, file: string): unknown {
+	try {
+		return parseToml(text);
+	} catch (error) {
+		// Two entries of one name are such an error, too: the format forbids them.
+		if (error instanceof TomlError) throw wrong(file, [`line ${error.line}: ${error.message.split("\n")[0]}`]);
+		throw error;
+	}
+}
+
+/** JSON itself lets a later entry of the same name win without a word; a plan must not. */
+function fromJson(text: string, file: string, faults: string[]): unknown {
+	try {
+		const { body } = parseJson(text, { mode: "json" });
+		findTwice(body, [], faults);
+		return JSON.parse(text);
+	} catch (error) {
+		if (error instanceof SyntaxError || (error instanceof Error && "line" in error)) throw wrong(file, [error.message]);
+		throw error;
+	}
+}
+
+function findTwice(node: AnyNode, path: string[], faults: string[]): void {
+	if (node.type !== "Object") return;
+	const seen = new Map<string, number>();
+	for (const member of node.members) {
+		const name = member.name.type === "String" ? member.name.value : member.name.name;
+		const { line } = member.loc.start;
+		const before = seen.get(name);
+		if (before !== undefined)
+			faults.push(`${[...path, JSON.stringify(name)].join(".")}: twice, on lines ${before} and ${line}`);
+		seen.set(name, line);
+		findTwice(member.value, [...path, name], faults);
+	}
+}
+
+/** The text of a file that says what there is; what is as it is by default is left out. */
+export function writeDesired({ limits, policies }: Desired, format: Format): string {
+	const brief = (all: Map<string, Settings>) =>
+		Object.fromEntries(
+			[...all].map(([name, { limit, slotDecayPerSecond, active }]) => [
+				name,
+				{ limit, ...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }), ...(!active && { active }) },
+			]),
+		);
+	const content = {
+		...(limits.size > 0 && { limits: brief(limits) }),
+		...(policies.size > 0 && { policies: brief(policies) }),
+	};
+	return format === "json" ? `${JSON.stringify(content, null, "  ")}\n` : stringify(content);
+}

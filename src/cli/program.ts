@@ -1,0 +1,286 @@
+/** Every command with its options. What a command does is loaded when it is asked for, so that each starts quickly. */
+
+import { Command, Option } from "commander";
+import { SCOPES, VERSION } from "../protocol.ts";
+import { SHELLS } from "./commands/completion.ts";
+import type { RunOptions } from "./commands/run.ts";
+import type { StartOptions } from "./commands/start.ts";
+import type { TokenOptions } from "./commands/token.ts";
+import { Context, LOCAL_URL, type ServerOptions } from "./context.ts";
+import * as values from "./values.ts";
+
+const HELP = `
+Which server: --url and --token, or HEADGATE_URL and HEADGATE_TOKEN;
+without them ${LOCAL_URL}.
+Exit codes: 0 done, 1 refused, 2 called wrongly, 69 server out of reach,
+77 token not enough.
+
+Begin with:
+  headgate start                              a server on this machine
+  headgate configure database --limit 20      a limit
+  headgate run --limit database -- ./backup   hold a slot while a command runs`;
+
+const RUN_HELP = `
+The command's exit code is passed on; 128 + n when signal n ended it.
+Own exit codes: 69 server out of reach, 75 no slot in time, 77 token not enough,
+79 lease lost, 125 refused, 126 cannot be executed, 127 not found.
+The command finds its lease in the variable HEADGATE_LEASE, as JSON.`;
+
+/** What the program ends with; a command that has no say ends with 0. */
+export interface Outcome {
+	exitCode: number;
+}
+
+/** `outcome` is told the exit code of commands that have one of their own. */
+export function createProgram(outcome: Outcome): Command {
+	const program = new Command("headgate")
+		.description("Named limits for every program that shares something scarce.")
+		.version(VERSION, "-V, --version", "the version of this program")
+		.helpOption("-h, --help", "how to use it")
+		.helpCommand("help [command]", "how to use a command")
+		.enablePositionalOptions()
+		.showHelpAfterError(false)
+		.addHelpText("after", HELP);
+	for (const option of serverOptions()) program.addOption(option.hideHelp());
+
+	const add = (name: string, description: string, parent = program): Command => {
+		const command = parent.command(name).description(description).helpOption("-h, --help", "how to use it");
+		for (const option of serverOptions()) command.addOption(option);
+		return command;
+	};
+	const contextOf = (command: Command): Context => new Context(serverOptionsOf(command));
+
+	program
+		.command("start")
+		.description("run a server on this machine")
+		.option("--port <number>", "port to listen on; 0 takes any that is free", values.port, 8787)
+		.option("--host <address>", "address to listen on; any but loopback needs tokens", values.notEmpty, "127.0.0.1")
+		.option("--data <folder>", "where limits and leases are kept", values.notEmpty, ".headgate")
+		.helpOption("-h, --help", "how to use it")
+		.addHelpText("after", START_HELP)
+		.action(async (options: StartOptions) => {
+			outcome.exitCode = await (await import("./commands/start.ts")).start(options);
+		});
+
+	add("ls", "list the limits")
+		.argument("[prefix]", "only those whose names start with this")
+		.action(async (prefix: string | undefined, _, command: Command) =>
+			(await import("./commands/limits.ts")).ls(contextOf(command), prefix),
+		);
+	add("inspect", "show a limit: who holds it, who waits")
+		.argument("<name>")
+		.action(async (name: string, _, command: Command) =>
+			(await import("./commands/limits.ts")).inspect(contextOf(command), name),
+		);
+	add("watch", "show how limits stand, live")
+		.argument("[prefix]", "only those whose names start with this")
+		.action(async (prefix: string | undefined, _, command: Command) => {
+			const over = new AbortController();
+			for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => over.abort());
+			await (await import("./commands/watch.ts")).watch(contextOf(command), prefix, over.signal);
+		});
+	add("configure", "create a limit, or change what is given")
+		.argument("<name>")
+		.option("-l, --limit <slots>", "capacity in slots", values.count)
+		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option("--on", "switch it on")
+		.addOption(new Option("--off", "switch it off: it grants at once and holds nothing").conflicts("on"))
+		.option("--used <slots>", "set the slots in use by hand", values.count)
+		.action(async (name: string, given: Record<string, unknown>, command: Command) =>
+			(await import("./commands/limits.ts")).configure(contextOf(command), name, {
+				...(given as { limit?: number; decay?: number }),
+				...(given.used !== undefined && { activeSlots: given.used as number }),
+				...activeOf(given),
+			}),
+		);
+	for (const [name, active, description] of [
+		["enable", true, "switch limits on"],
+		["disable", false, "switch limits off: they grant at once and hold nothing"],
+	] as const) {
+		add(name, description)
+			.argument("<names...>")
+			.action(async (names: string[], _, command: Command) =>
+				(await import("./commands/limits.ts")).setActive(contextOf(command), names, active),
+			);
+	}
+	add("delete", "delete limits; asks when one is in use")
+		.argument("<names...>")
+		.option("-y, --yes", "do not ask")
+		.action(async (names: string[], options: { yes?: boolean }, command: Command) =>
+			(await import("./commands/limits.ts")).remove(contextOf(command), names, options),
+		);
+	add("leases", "list who holds slots of a limit")
+		.argument("<name>")
+		.action(async (name: string, _, command: Command) =>
+			(await import("./commands/leases.ts")).leases(contextOf(command), name),
+		);
+	add("release", "take slots away from leases, whoever holds them")
+		.argument("<name>", "the limit")
+		.argument("[ids...]", "the leases, as `headgate leases` shows them")
+		.option("--all", "all leases of the limit")
+		.option("-y, --yes", "do not ask")
+		.action(async (name: string, ids: string[], options: { all?: boolean; yes?: boolean }, command: Command) =>
+			(await import("./commands/leases.ts")).release(contextOf(command), name, ids, options),
+		);
+
+	addPolicies(add, contextOf);
+	addRun(add, contextOf, outcome);
+	addFiles(add, contextOf);
+
+	add("doctor", "check address, token, clock and version").action(async (_, command: Command) => {
+		outcome.exitCode = await (await import("./commands/doctor.ts")).doctor(contextOf(command));
+	});
+	addTokens(program);
+	addCompletion(program);
+	return program;
+}
+
+type Add = (name: string, description: string, parent?: Command) => Command;
+type ContextOf = (command: Command) => Context;
+
+function addPolicies(add: Add, contextOf: ContextOf): void {
+	const policies = add("policies", "list, set and delete policies: settings for every name that starts alike");
+	policies.action(async (_, command: Command) => (await import("./commands/policies.ts")).policies(contextOf(command)));
+	add("set", "create a policy, or replace its settings", policies)
+		.argument("<pattern>", "a literal prefix and a closing star: 'login:*'")
+		.requiredOption("-l, --limit <slots>", "capacity in slots of each name", values.count)
+		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option("--off", "its names grant at once and hold nothing")
+		.action(async (pattern: string, given: Record<string, unknown>, command: Command) =>
+			(await import("./commands/policies.ts")).setPolicy(contextOf(command), pattern, {
+				...(given as { limit: number; decay?: number }),
+				...activeOf(given),
+			}),
+		);
+	add("delete", "delete policies", policies)
+		.argument("<patterns...>")
+		.action(async (patterns: string[], _, command: Command) =>
+			(await import("./commands/policies.ts")).deletePolicies(contextOf(command), patterns),
+		);
+}
+
+function addRun(add: Add, contextOf: ContextOf, outcome: Outcome): void {
+	const run = add("run", "hold slots while a command runs")
+		.usage("--limit <name> [options] -- <command> [args...]")
+		.argument("<command...>", "the command with its arguments")
+		.passThroughOptions();
+	run
+		.requiredOption("-l, --limit <name>", "limit to hold; several times for several, all or none", values.several)
+		.option("-o, --occupy <slots>", "slots of each limit; name=slots for one of them (default: 1)", values.several)
+		.option(
+			"-w, --wait <time>",
+			"how long to wait in line: 30, 5min; 0: not at all (default: for ever)",
+			values.duration,
+		)
+		.option("--lease <time>", "how long slots stay taken if this program dies (default: 60)", values.leaseDuration)
+		.option("--holder <text>", "who holds, for the operator's eyes (default: host, process, command)")
+		.option("--strict", "a limit that does not exist is an error")
+		.option("--no-create", "skip limits that do not exist")
+		.addOption(choice("--on-lease-lost <what>", "when the slots are taken away meanwhile", ["end", "continue"]))
+		.addOption(
+			choice("--on-error <what>", "when the server is out of reach: fail, or run without slots", ["fail", "run"]),
+		)
+		.option("--grace <time>", "from SIGTERM to SIGKILL, when the lease is lost", values.duration, 10)
+		.option("-q, --quiet", "say nothing while waiting")
+		.addHelpText("after", RUN_HELP)
+		.action(async (words: string[], options: RunOptions, command: Command) => {
+			const { run: hold } = await import("./commands/run.ts");
+			outcome.exitCode = await hold(contextOf(command), words, options);
+		});
+}
+
+const choice = (flags: string, description: string, choices: [string, ...string[]]): Option =>
+	new Option(flags, description).choices(choices).default(choices[0]);
+
+function addFiles(add: Add, contextOf: ContextOf): void {
+	add("apply", "make limits and policies as a file says: shows a plan, asks, applies")
+		.argument("<file>", "TOML, or JSON when it ends in .json; - for standard input")
+		.option("--prune", "delete configured limits and policies that the file does not speak of")
+		.option("--dry-run", "show the plan and change nothing")
+		.option("-y, --yes", "do not ask")
+		.action(async (file: string, options: Record<string, boolean>, command: Command) =>
+			(await import("./commands/apply.ts")).apply(contextOf(command), file, options),
+		);
+	add("export", "write configured limits and policies as a file for `apply`")
+		.addOption(new Option("--format <format>", "default: toml, or as --output ends").choices(["toml", "json"]))
+		.option("-o, --output <file>", "write here, and not to standard output")
+		.action(async (options: { format?: "toml" | "json"; output?: string }, command: Command) =>
+			(await import("./commands/apply.ts")).exportAll(contextOf(command), options),
+		);
+}
+
+function addTokens(program: Command): void {
+	program
+		.command("token")
+		.description("make tokens")
+		.command("new")
+		.description("make a token; only its digest goes to the server")
+		.addOption(
+			new Option("--scope <scope>", "read: look; use: read, acquire, renew, release; admin: everything")
+				.choices(SCOPES)
+				.makeOptionMandatory(),
+		)
+		.option("--name <who>", "who it is for, shown to operators", values.notEmpty)
+		.option("--prefix <prefix>", "only names that start with this")
+		.option("--json", "print JSON")
+		.helpOption("-h, --help", "how to use it")
+		.action(async (options: TokenOptions, command: Command) => {
+			const json = command.optsWithGlobals<{ json?: boolean }>().json ?? false;
+			(await import("./commands/token.ts")).newTokenCommand({ ...options, json });
+		});
+}
+
+function addCompletion(program: Command): void {
+	program
+		.command("completion")
+		.description("print what a shell needs to complete headgate's commands and limits")
+		.argument("<shell>", SHELLS.join(", "))
+		.addHelpText("after", COMPLETION_HELP)
+		.action(async (shell: string, _, command: Command) => {
+			const known = SHELLS.find((one) => one === shell);
+			if (known === undefined)
+				return command.error(`error: There is no completion for "${shell}", only for ${SHELLS.join(", ")}.`);
+			(await import("./commands/completion.ts")).completionScript(known);
+		});
+	program
+		.command("complete", { hidden: true })
+		.argument("[words...]")
+		.passThroughOptions()
+		.allowUnknownOption()
+		.action(async (words: string[]) => (await import("./commands/completion.ts")).complete(program, words));
+}
+
+function serverOptions(): Option[] {
+	return [
+		new Option("--url <url>", "the server (HEADGATE_URL)"),
+		new Option("--token <token>", "its token (HEADGATE_TOKEN)"),
+		new Option("--json", "print JSON"),
+		new Option("--no-color", "print without colours (NO_COLOR)"),
+	].map((option) => option.helpGroup("Common options:"));
+}
+
+/** The options that say which server, wherever they stand; the last word is the command's own. */
+function serverOptionsOf(command: Command): ServerOptions {
+	const all: ServerOptions = {};
+	for (let one: Command | null = command; one !== null; one = one.parent) {
+		const { url, token, json, color } = one.opts<ServerOptions>();
+		if (all.url === undefined && url !== undefined) all.url = url;
+		if (all.token === undefined && token !== undefined) all.token = token;
+		if (json) all.json = true;
+		if (color === false) all.color = false;
+	}
+	return all;
+}
+
+const activeOf = ({ on, off }: Record<string, unknown>): { active?: boolean } =>
+	on === true ? { active: true } : off === true ? { active: false } : {};
+
+const START_HELP = `
+Environment:
+  HEADGATE_TOKENS        who may call, as JSON; see: headgate token new --help
+  HEADGATE_CORS_ORIGINS  origins whose pages may call, with commas between them`;
+
+const COMPLETION_HELP = `
+  bash:  headgate completion bash >> ~/.bashrc
+  zsh:   headgate completion zsh >> ~/.zshrc      (after compinit)
+  fish:  headgate completion fish > ~/.config/fish/completions/headgate.fish`;

@@ -1,0 +1,56 @@
+/** The values of options: durations, counts, rates. Each says what it takes when it is given something else. */
+
+import { InvalidArgumentError } from "commander";
+import { BOUNDS } from "../protocol.ts";
+
+const UNITS: Record<string, number> = { ms: 0.001, s: 1, m: 60, min: 60, h: 3_600, d: 86_400 };
+
+/** Seconds, or a number with a unit: `30`, `0.5`, `500ms`, `30s`, `5min`, `2h`. */
+export function duration(text: string): number {
+	const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim());
+	const unit = UNITS[match?.[2]?.toLowerCase() || "s"];
+	if (!match?.[1] || unit === undefined) {
+		throw new InvalidArgumentError("It takes seconds, or a number with a unit: 30, 500ms, 5min, 2h.");
+	}
+	return Number(match[1]) * unit;
+}
+
+export function leaseDuration(text: string): number {
+	const seconds = duration(text);
+	const { min, max } = BOUNDS.leaseSeconds;
+	if (seconds < min || seconds > max) throw new InvalidArgumentError(`A lease lasts ${min} s to ${max} s.`);
+	return seconds;
+}
+
+/** An integer from 0. */
+export function count(text: string): number {
+	if (!/^\d+$/.test(text) || Number(text) > BOUNDS.limit) {
+		throw new InvalidArgumentError(`It takes a whole number from 0 to ${BOUNDS.limit}.`);
+	}
+	return Number(text);
+}
+
+/** Slots a second: `0.5`, or by a unit of time: `100/min`, `10000/d`. */
+export function decay(text: string): number {
+	const match = /^(\d+(?:\.\d+)?(?:e-?\d+)?)(?:\/([a-z]+))?$/i.exec(text.trim());
+	const unit = UNITS[match?.[2]?.toLowerCase() || "s"];
+	if (!match?.[1] || unit === undefined || match[2]?.toLowerCase() === "ms") {
+		throw new InvalidArgumentError("It takes slots a second, or by s, min, h or d: 0.5, 100/min, 5000/d.");
+	}
+	return Number(match[1]) / unit;
+}
+
+export function port(text: string): number {
+	if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) {
+		throw new InvalidArgumentError("--port takes a number from 0 to 65535.");
+	}
+	return Number(text);
+}
+
+export function notEmpty(text: string): string {
+	if (text === "") throw new InvalidArgumentError("It needs a value.");
+	return text;
+}
+
+/** For options that may be given several times. */
+export const several = (text: string, before: string[] = []): string[] => [...before, notEmpty(text)];
