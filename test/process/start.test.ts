@@ -126,7 +126,7 @@ test("a port in use is named, with what to try", async () => {
 		await using program = run("start", ["--port", String(port), "--data", folder.path]);
 		const end = await program.ended;
 		expect(end).toMatchObject({ code: 1, stdout: "" });
-		expect(end.stderr).toMatch(/^Port \d+ on 127\.0\.0\.1 is in use by another process\. .*--port/m);
+		expect(end.stderr).toMatch(/^headgate: Port \d+ on 127\.0\.0\.1 is in use by another process\. .*--port/m);
 		expect(end.stderr).toContain(`Port ${port}`);
 		expect(end.stderr).not.toContain(".ts:");
 	} finally {
@@ -199,7 +199,7 @@ test.each([
 
 test.each([
 	[["--nonsense"], "--nonsense"],
-	[["extra"], "extra"],
+	[["extra"], "too many arguments"],
 	[["--port"], "--port"],
 	[["--port", "http"], "--port takes a number from 0 to 65535"],
 	[["--port", "65536"], "--port takes a number from 0 to 65535"],
@@ -273,7 +273,7 @@ test.each([
 	[["--name", "ci"], "--scope"],
 	[["--name", "ci", "--scope", "root"], "Allowed choices are read, use, admin"],
 	[["--name", "", "--scope", "use"], "It needs a value"],
-	[["--nonsense"], "--nonsense"],
+	[["--scope", "use", "--nonsense"], "--nonsense"],
 ])("npm run token with %j is refused", async (args, message) => {
 	await using program = run("token", args);
 	const end = await program.ended;
