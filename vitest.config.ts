@@ -33,6 +33,14 @@ export default defineConfig(async () => ({
 			},
 			{
 				test: {
+					name: "cli",
+					include: ["test/cli/**/*.test.ts"],
+					testTimeout: processTimeout,
+					hookTimeout: processTimeout,
+				},
+			},
+			{
+				test: {
 					name: "client-node",
 					include: ["test/client/**/*.test.ts"],
 					globalSetup: clientServer,

@@ -1,7 +1,9 @@
 /**
- * `npm run build`: the library as one file with its types (`dist/client/`), and the Worker (`dist/worker/`).
+ * `npm run build`: the library as one file with its types (`dist/client/`), the Worker (`dist/worker/`), and the
+ * command line with everything that it needs (`dist/cli/`).
  */
 
+import { rmSync } from "node:fs";
 import path from "node:path";
 import { build } from "esbuild";
 import { buildWorker } from "../src/cli/bundle.ts";
@@ -29,7 +31,33 @@ export async function buildClient(folder: string): Promise<void> {
 	if (code !== 0) throw new Error(`The declarations could not be made:\n${output}`);
 }
 
+/** Writes `cli/main.js` and what it loads when it is asked for. */
+export async function buildCli(folder: string): Promise<void> {
+	rmSync(path.join(folder, "cli"), { recursive: true, force: true });
+	await build({
+		entryPoints: [path.join(root, "src/cli/main.ts")],
+		outdir: path.join(folder, "cli"),
+		bundle: true,
+		// Each command in a file of its own, so that `ls` does not wait for what only `apply` needs.
+		splitting: true,
+		format: "esm",
+		platform: "node",
+		target: "node20",
+		minifySyntax: true,
+		minifyWhitespace: true,
+		// Only a checkout bundles the Worker anew.
+		external: ["esbuild"],
+		// Packages of the older kind ask for Node's modules by `require`.
+		banner: { js: REQUIRE },
+		logLevel: "warning",
+	});
+}
+
+const REQUIRE =
+	'import { createRequire as headgateRequire } from "node:module"; const require = headgateRequire(import.meta.url);';
+
 if (import.meta.main) {
 	await buildClient(path.join(root, "dist"));
+	await buildCli(path.join(root, "dist"));
 	await buildWorker();
 }

@@ -5,15 +5,15 @@
 
 import { type AnyNode, parse as parseJson } from "@humanwhocodes/momoa";
 import { parse as parseToml, stringify, TomlError } from "smol-toml";
-import type { Settings } from "../protocol.ts";
-import { nameFault, parseSettings, patternFault } from "../server/requests.ts";
+import { DEFAULTS, type PolicySettings, type Settings } from "../protocol.ts";
+import { nameFault, type Parsed, parsePolicy, parseSettings, patternFault } from "../server/requests.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { counted } from "./print.ts";
 
 /** What a file says there should be. */
 export interface Desired {
 	limits: Map<string, Settings>;
-	policies: Map<string, Settings>;
+	policies: Map<string, PolicySettings>;
 }
 
 export type Format = "toml" | "json";
@@ -44,10 +44,17 @@ function readSection(section: Section, entries: Record<string, unknown>, desired
 		const at = `${section}.${JSON.stringify(name)}`;
 		const fault = SECTIONS[section](name);
 		if (fault !== null) faults.push(`${at}: ${fault}`);
-		const parsed = parseSettings(settings);
-		if (parsed.ok) desired[section].set(name, parsed.value);
-		else for (const { field, message } of parsed.fault.errors ?? []) faults.push(`${at}.${field}: ${message}`);
+		const keep = (value: Settings) => desired.limits.set(name, value);
+		const keepPolicy = (value: PolicySettings) => desired.policies.set(name, value);
+		const parsed = section === "limits" ? into(parseSettings(settings), keep) : into(parsePolicy(settings), keepPolicy);
+		if (!parsed.ok)
+			for (const { field, message } of parsed.fault.errors ?? []) faults.push(`${at}.${field}: ${message}`);
 	}
+}
+
+function into<T>(parsed: Parsed<T>, keep: (value: T) => unknown): Parsed<T> {
+	if (parsed.ok) keep(parsed.value);
+	return parsed;
 }
 
 const isTable = (value: unknown): value is Record<string, unknown> =>
@@ -96,12 +103,16 @@ function findTwice(node: AnyNode, path: string[], faults: string[]): void {
 
 /** The text of a file that says what there is; what is as it is by default is left out. */
 export function writeDesired({ limits, policies }: Desired, format: Format): string {
-	const brief = (all: Map<string, Settings>) =>
+	const brief = (all: Map<string, Settings & { idleSeconds?: number }>) =>
 		Object.fromEntries(
-			[...all].map(([name, { limit, slotDecayPerSecond, active }]) => [
-				name,
-				{ limit, ...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }), ...(!active && { active }) },
-			]),
+			[...all].map(([name, { limit, slotDecayPerSecond, active, idleSeconds = DEFAULTS.idleSeconds }]) => {
+				const unusual = {
+					...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }),
+					...(!active && { active }),
+					...(idleSeconds !== DEFAULTS.idleSeconds && { idleSeconds }),
+				};
+				return [name, { limit, ...unusual }];
+			}),
 		);
 	const content = {
 		...(limits.size > 0 && { limits: brief(limits) }),

@@ -1,6 +1,6 @@
 /** What has to change so that a server is as a file says. Pure. */
 
-import type { LimitSummary, Policy, Settings } from "../protocol.ts";
+import { DEFAULTS, type LimitSummary, type Policy, type Settings } from "../protocol.ts";
 import type { Desired } from "./desired.ts";
 
 export interface Change {
@@ -70,12 +70,14 @@ function limitStep(name: string, settings: Settings, before: LimitSummary | unde
 	return { kind: "limit", name, action: "change", changes, note };
 }
 
-const FIELDS = ["limit", "slotDecayPerSecond", "active"] as const;
+const FIELDS = ["limit", "slotDecayPerSecond", "active", "idleSeconds"] as const;
+type Fields = Settings & { idleSeconds?: number };
 /** Not worth a word when something is created. */
-const USUAL: Partial<Settings> = { slotDecayPerSecond: 0, active: true };
+const USUAL: Partial<Fields> = { slotDecayPerSecond: 0, active: true, idleSeconds: DEFAULTS.idleSeconds };
 
-function compare(before: Settings | undefined, after: Settings): Change[] {
-	return FIELDS.filter((field) => after[field] !== (before ?? USUAL)[field]).map((field) => ({
-		...{ field, from: before?.[field], to: after[field] },
-	}));
+function compare(before: Fields | undefined, after: Fields): Change[] {
+	return FIELDS.flatMap((field) => {
+		const to = after[field];
+		return to === undefined || to === (before ?? USUAL)[field] ? [] : [{ field, from: before?.[field], to }];
+	});
 }

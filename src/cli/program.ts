@@ -142,13 +142,14 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 	const policies = add("policies", "list, set and delete policies: settings for every name that starts alike");
 	policies.action(async (_, command: Command) => (await import("./commands/policies.ts")).policies(contextOf(command)));
 	add("set", "create a policy, or replace its settings", policies)
-		.argument("<pattern>", "a literal prefix and a closing star: 'login:*'")
+		.argument("<pattern>", "a literal prefix and a closing star, 'login:*', or one exact name")
 		.requiredOption("-l, --limit <slots>", "capacity in slots of each name", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option("--idle <time>", "how long a name is kept that is idle and empty (default: 5min)", values.duration)
 		.option("--off", "its names grant at once and hold nothing")
 		.action(async (pattern: string, given: Record<string, unknown>, command: Command) =>
 			(await import("./commands/policies.ts")).setPolicy(contextOf(command), pattern, {
-				...(given as { limit: number; decay?: number }),
+				...(given as { limit: number; decay?: number; idle?: number }),
 				...activeOf(given),
 			}),
 		);

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import type { Readable, Writable } from "node:stream";
 import type { WorkerBundle } from "./bundle.ts";
+import { StartError, systemErrorCode } from "./errors.ts";
 
 /** How a workerd process ended. */
 export interface WorkerdExit {
@@ -118,10 +119,22 @@ function onLines(stream: Readable, onLine: (line: string) => void): void {
 	});
 }
 
-/** The binary that wrangler brings along, so that there is one version of the runtime and one place to set it. */
+/**
+ * The runtime's binary: the package `workerd` beside this one, or in a checkout the one that wrangler brings along, so
+ * that there is one version of it and one place to set it.
+ */
 function workerdPath(): string {
-	const wrangler = createRequire(import.meta.url).resolve("wrangler/package.json");
-	return createRequire(wrangler)("workerd").default;
+	for (const from of ["workerd", "wrangler"]) {
+		try {
+			const require = createRequire(import.meta.url);
+			return from === "workerd"
+				? require("workerd").default
+				: createRequire(require.resolve("wrangler"))("workerd").default;
+		} catch (error) {
+			if (systemErrorCode(error) !== "MODULE_NOT_FOUND") throw error;
+		}
+	}
+	throw new StartError("A server needs the runtime of Workers, which is not installed here: npm install workerd");
 }
 
 /**

@@ -93,8 +93,12 @@ describe("the core is pure", () => {
 
 test("the library brings no other package with it", () => {
 	const manifest = JSON.parse(read("package.json"));
-	for (const kind of ["dependencies", "peerDependencies", "optionalDependencies", "bundledDependencies"]) {
+	for (const kind of ["dependencies", "optionalDependencies", "bundledDependencies"]) {
 		expect(manifest[kind], kind).toBeUndefined();
+	}
+	// What only a server needs is its user's to install.
+	for (const name of Object.keys(manifest.peerDependencies)) {
+		expect(manifest.peerDependenciesMeta[name], name).toEqual({ optional: true });
 	}
 	const bare = files("src/client/**/*.ts").flatMap((file) => imports(read(file)));
 	expect(bare.filter(({ specifier }) => !specifier.startsWith("."))).toEqual([]);

@@ -9,7 +9,7 @@
  */
 
 import { execFile } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, globSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildClient } from "../../scripts/build.ts";
@@ -44,7 +44,7 @@ async function installPackage(into: string): Promise<void> {
 	mkdirSync(installed, { recursive: true });
 	await buildClient(path.join(into, "built/dist"));
 	const manifest: { files: string[] } = JSON.parse(read("package.json"));
-	for (const entry of manifest.files.filter((one) => one.startsWith("dist/"))) {
+	for (const entry of globSync(manifest.files, { cwd: path.join(into, "built") })) {
 		cpSync(path.join(into, "built", entry), path.join(installed, entry), { recursive: true });
 	}
 	cpSync(path.join(root, "package.json"), path.join(installed, "package.json"));

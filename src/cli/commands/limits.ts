@@ -101,16 +101,17 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 		["granted", `${totals.grantedAtOnce} at once, ${totals.grantedAfterWait} after a wait`],
 		["denied", String(totals.denied)],
 		["came back", `${totals.released} released, ${totals.expired} expired`],
-		["settings", SETTINGS_BY[info.origin]],
+		["settings", settingsBy(info)],
 		["id", info.id],
 	];
 }
 
-const SETTINGS_BY: Record<LimitInfo["origin"], string> = {
-	configured: "configured by hand",
-	policy: "from a policy",
-	default: "of nobody yet: `headgate configure` switches it on",
-};
+function settingsBy({ origin, policy, updatedBy, updatedAt }: LimitInfo): string {
+	if (origin === "default") return "of nobody yet: `headgate configure` switches it on";
+	const whose = origin === "policy" ? `from the policy ${safe(policy ?? "")}` : "configured by hand";
+	const instead = origin === "configured" && policy !== null ? `, in place of the policy ${safe(policy)}` : "";
+	return `${whose}${instead}, ${updatedAt}${updatedBy === null ? "" : `, by ${safe(updatedBy)}`}`;
+}
 
 export interface ConfigureOptions {
 	limit?: number;

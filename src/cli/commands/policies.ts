@@ -3,12 +3,13 @@
 import type { Policy } from "../../client/index.ts";
 import type { Context } from "../context.ts";
 import { CliError } from "../exit.ts";
-import { type Column, counted, rate, safe, table } from "../print.ts";
+import { type Column, counted, rate, safe, span, table } from "../print.ts";
 
 const COLUMNS: Column<Policy>[] = [
 	{ title: "PATTERN", drop: 0, text: ({ pattern }) => safe(pattern) },
 	{ title: "LIMIT", drop: 0, right: true, text: ({ limit }) => String(limit) },
 	{ title: "DECAY", drop: 1, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
+	{ title: "KEPT IDLE", drop: 3, right: true, text: ({ idleSeconds }) => span(idleSeconds * 1_000) },
 	{ title: "STATE", drop: 2, text: ({ active }) => (active ? "" : "off") },
 ];
 
@@ -23,13 +24,14 @@ export async function policies(context: Context): Promise<void> {
 export async function setPolicy(
 	context: Context,
 	pattern: string,
-	options: { limit: number; decay?: number; active?: boolean },
+	options: { limit: number; decay?: number; active?: boolean; idle?: number },
 ): Promise<void> {
-	const { limit, decay, active } = options;
+	const { limit, decay, active, idle } = options;
 	const settings = {
 		limit,
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
 		...(active !== undefined && { active }),
+		...(idle !== undefined && { idleSeconds: idle }),
 	};
 	const policy = await context.gate.configurePolicy(pattern, settings);
 	if (context.json) return context.printJson(policy);
