@@ -22,7 +22,7 @@ interface Fault {
 const FAULTS: Fault[] = [
 	{
 		name: "a lease never expires",
-		is: `const end = entry.mode === "rate_limit" ? Number.POSITIVE_INFINITY : entry.expiresAt;`,
+		is: `const end = entry.mode === "concurrency" ? entry.expiresAt : Number.POSITIVE_INFINITY;`,
 		becomes: `const end = Number.POSITIVE_INFINITY;`,
 	},
 	{

@@ -45,7 +45,9 @@ export type Command =
 	| { kind: "vouch"; id: string }
 	/** The answer of all peers to a doubt. */
 	| { kind: "settle"; id: string; committed: boolean }
-	| { kind: "configure"; settings?: Partial<Settings>; activeSlots?: number }
+	| { kind: "configure"; settings?: Partial<Settings>; activeSlots?: number; deniedSlots?: number }
+	/** Gives back slots that were taken without a lease, and none of anybody's lease. `heldMs`: how long, if known. */
+	| { kind: "takeBack"; slots: number; heldMs: Ms | null }
 	/** The limit is being deleted: everything ends. */
 	| { kind: "close" }
 	/** Only lets time run; `inspect` reads what is then true. */

@@ -23,6 +23,7 @@ import {
 	wallClock,
 } from "./limit.ts";
 import { Moves } from "./moves.ts";
+import { deniedSlots, learnHeld, setDenied } from "./polling.ts";
 
 export function decide(limit: Limit, command: Command, now: At): Decision {
 	const turn = new Turn(limit, tellTime(limit, now));
@@ -114,7 +115,9 @@ class Turn extends Moves {
 			case "settle":
 				return this.#settle(command.id, command.committed);
 			case "configure":
-				return this.#configure(command.settings ?? {}, command.activeSlots);
+				return this.#configure(command.settings ?? {}, command.activeSlots, command.deniedSlots);
+			case "takeBack":
+				return this.#takeBack(command.slots, command.heldMs);
 			case "close":
 				return this.#close();
 			case "inspect":
@@ -196,7 +199,7 @@ class Turn extends Moves {
 
 	#renew(id: string, leaseMs: Ms | null): void {
 		const entry = this.limit.entries.get(id);
-		if (!entry || entry.mode === "rate_limit" || !isGranted(entry)) {
+		if (entry?.mode !== "concurrency" || !isGranted(entry)) {
 			return this.say({ kind: "gone", id });
 		}
 		entry.expiresAt = this.now + (leaseMs ?? entry.leaseMs);
@@ -268,15 +271,17 @@ class Turn extends Moves {
 		const entry = this.limit.entries.get(id);
 		if (entry?.state !== "committed") return;
 		if (!committed) return this.giveBack(entry, "abort");
-		if (entry.mode === "rate_limit") return this.end(entry, "receipt");
+		if (entry.mode !== "concurrency") return this.end(entry, "receipt");
 		entry.state = "leased";
 		entry.peers = [];
 		this.dueNext(entry);
 		this.say({ kind: "moved", id });
 	}
 
-	#configure(change: Partial<Settings>, slots: number | undefined): void {
+	#configure(change: Partial<Settings>, slots: number | undefined, denied: number | undefined): void {
 		const limit = this.limit;
+		// What was denied until now sank at the old rate.
+		setDenied(limit, denied ?? deniedSlots(limit));
 		const didDecay = decays(limit);
 		limit.settings = { ...limit.settings, ...change };
 		if (didDecay !== decays(limit)) this.#changeKind();
@@ -291,6 +296,18 @@ class Turn extends Moves {
 			this.forget(entry);
 			this.deny(entry.id, never, entry.slots);
 		}
+		this.say({ kind: "configured" });
+	}
+
+	#takeBack(slots: number, heldMs: Ms | null): void {
+		const limit = this.limit;
+		if (heldMs !== null && limit.settings.active) learnHeld(limit, slots, heldMs);
+		// Those of several names are leases until their peers have answered; whoever gives them back knows that they are his.
+		for (const entry of limit.entries.values()) {
+			if (decays(limit) || limit.unleased >= slots) break;
+			if (entry.mode === "unleased" && isLease(entry)) this.end(entry, "receipt");
+		}
+		limit.unleased -= Math.min(limit.unleased, slots);
 		this.say({ kind: "configured" });
 	}
 

@@ -12,6 +12,7 @@
 
 import { Deadlines } from "./deadlines.ts";
 import { type At, Level, type Ms, SLOT } from "./level.ts";
+import { newPolling, type Polling } from "./polling.ts";
 import { newTotals, type Totals } from "./totals.ts";
 
 export interface Settings {
@@ -23,7 +24,11 @@ export interface Settings {
 	active: boolean;
 }
 
-export type Mode = "concurrency" | "rate_limit";
+/**
+ * How slots come back: by the end of a lease; by decay; or, of those taken without a lease, by a `takeBack` of anybody
+ * (by decay where there is one).
+ */
+export type Mode = "concurrency" | "rate_limit" | "unleased";
 
 /** What is asked of one limit. */
 export interface Request {
@@ -45,6 +50,8 @@ export interface Request {
 	print: string;
 	/** The caller chose the id and may ask again: remember it after the end. */
 	remember: boolean;
+	/** The other names of the same lease, for callers that do not send them back with it. */
+	others?: readonly string[] | undefined;
 }
 
 /**
@@ -67,6 +74,7 @@ export interface Entry {
 	readonly print: string;
 	readonly remember: boolean;
 	readonly leaseMs: Ms;
+	readonly others?: readonly string[] | undefined;
 	/** Whether the grant is final (`lease`) or one of several names (`reservation`). */
 	readonly wants: "lease" | "reservation";
 	state: "waiting" | "reserved" | "committed" | "leased";
@@ -115,6 +123,7 @@ export interface Limit {
 	totals: Totals;
 	/** Mean time that slots were held, recent ones weighing more; null until the first came back. */
 	meanHeldMs: Ms | null;
+	polling: Polling;
 	nextSeq: number;
 	/** Sums over `entries`. */
 	sums: { leased: number; reserved: number; leases: number; standing: number; standingSlots: number };
@@ -133,6 +142,7 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		unleased: 0,
 		totals: newTotals(),
 		meanHeldMs: null,
+		polling: newPolling(now),
 		nextSeq: 1,
 		sums: { leased: 0, reserved: 0, leases: 0, standing: 0, standingSlots: 0 },
 		recall,

@@ -22,6 +22,7 @@ import {
 	type Entry,
 	fits,
 	inTurn,
+	isLease,
 	type Limit,
 	positionOf,
 	type Request,
@@ -29,6 +30,7 @@ import {
 	type Standing,
 	wallClock,
 } from "./limit.ts";
+import { countDenied, learnHeld } from "./polling.ts";
 import { observe } from "./totals.ts";
 
 /** Weight of the newest observation in the mean time that slots are held. */
@@ -47,9 +49,9 @@ export class Moves {
 
 	protected enter(request: Request, wants: Entry["wants"]): Entry {
 		const limit = this.limit;
-		const { id, slots, mode, holder, held, print, remember, leaseMs } = request;
+		const { id, slots, mode, holder, held, print, remember, leaseMs, others } = request;
 		const entry: Entry = {
-			...{ id, slots, mode, holder, held, print, remember, leaseMs, wants },
+			...{ id, slots, mode, holder, held, print, remember, leaseMs, wants, others },
 			seq: limit.nextSeq++,
 			state: "waiting",
 			standing: "parked",
@@ -129,8 +131,9 @@ export class Moves {
 		observe(totals.waits, entry.waitedMs);
 		if (entry.waitedMs > 0) totals.grantedAfterWait += 1;
 		else totals.grantedAtOnce += 1;
-		if (entry.mode === "rate_limit" && (state === "leased" || !entry.enforced)) {
-			if (entry.enforced) level.pour(entry.slots);
+		if (entry.enforced) countDenied(this.limit, -entry.slots);
+		if (entry.mode !== "concurrency" && (state === "leased" || !entry.enforced)) {
+			if (entry.enforced) this.#takeUnowned(entry);
 			this.sayGranted(entry, false);
 			this.end(entry, "receipt");
 			entry.state = state; // The record is dead; whoever still looks at it must not see a waiter.
@@ -147,6 +150,12 @@ export class Moves {
 		this.sayGranted(entry, false);
 	}
 
+	/** Takes slots that no lease owns: they come back by decay, or by a `takeBack`. */
+	#takeUnowned({ mode, slots }: Entry): void {
+		if (mode === "rate_limit" || decays(this.limit)) this.limit.level.pour(slots);
+		else this.limit.unleased += slots;
+	}
+
 	/** The same lease again, for a caller that did not hear of the grant or asked twice. */
 	protected grantAgain(entry: Entry): void {
 		entry.claimed = true;
@@ -158,7 +167,7 @@ export class Moves {
 		const doubtAt = Math.ceil((this.now + DOUBT_MS) / DOUBT_STEP_MS) * DOUBT_STEP_MS;
 		const next = entry.state === "committed" ? doubtAt : Number.POSITIVE_INFINITY;
 		// A receipt has no end of its own: it stands until its peers have answered.
-		const end = entry.mode === "rate_limit" ? Number.POSITIVE_INFINITY : entry.expiresAt;
+		const end = entry.mode === "concurrency" ? entry.expiresAt : Number.POSITIVE_INFINITY;
 		this.limit.deadlines.set(entry, Math.min(next, end));
 	}
 
@@ -172,6 +181,7 @@ export class Moves {
 				limit.meanHeldMs === null ? heldMs : limit.meanHeldMs + MEAN_WEIGHT * (heldMs - limit.meanHeldMs);
 		}
 		if (by !== "abort") observe(limit.totals.holds, heldMs);
+		if (entry.enforced && by === "caller") learnHeld(limit, entry.slots, heldMs);
 		if (by === "expiry") limit.totals.expired += 1;
 		else if (by !== "abort") limit.totals.released += 1;
 		this.end(entry, by === "abort" ? "cancelled" : "lease");
@@ -211,7 +221,7 @@ export class Moves {
 		} else if (entry.state === "reserved") {
 			this.forget(entry);
 			this.say({ kind: "released", id: entry.id, slots: entry.enforced ? entry.slots : 0, by: "lapse" });
-		} else if (entry.state === "committed" && (entry.mode === "rate_limit" || this.now < entry.expiresAt)) {
+		} else if (entry.state === "committed" && (entry.mode !== "concurrency" || this.now < entry.expiresAt)) {
 			this.dueNext(entry);
 			this.say({ kind: "doubted", id: entry.id, peers: entry.peers });
 		} else {
@@ -222,7 +232,9 @@ export class Moves {
 	/** Removes an entry and remembers its id. */
 	protected end(entry: Entry, kind: Ended["kind"]): void {
 		if (kind === "receipt" && this.limit.level.owned(entry.id) > 0n) this.sayMoved(this.limit.level.disown(entry.id));
+		const stays = kind === "receipt" && entry.mode === "unleased" && isLease(entry) && !decays(this.limit);
 		this.forget(entry);
+		if (stays) this.limit.unleased += entry.slots;
 		const { id, print, slots, enforced } = entry;
 		// One of several names is remembered even so: its peers may ask whether it committed.
 		if (kind === "receipt" && !entry.remember && entry.wants === "lease") return;
@@ -254,7 +266,7 @@ export class Moves {
 
 	protected sayGranted(entry: Entry, repeat: boolean): void {
 		const { id, slots, enforced, waitedMs } = entry;
-		const expiresAt = entry.mode === "rate_limit" ? null : wallClock(this.limit, entry.expiresAt);
+		const expiresAt = entry.mode === "concurrency" ? wallClock(this.limit, entry.expiresAt) : null;
 		this.say({ kind: "granted", id, slots, enforced, expiresAt, waitedMs, repeat });
 	}
 
@@ -262,6 +274,7 @@ export class Moves {
 		const limit = this.limit;
 		const busy = code === "denied" || code === "queue_full";
 		if (busy) limit.totals.denied += 1;
+		if (code === "denied") countDenied(limit, slots);
 		const position = limit.sums.standing + 1;
 		this.say({
 			kind: "denied",

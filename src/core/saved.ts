@@ -4,10 +4,13 @@ import { RESERVATION_MS, RESUME_MS } from "./commands.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { At, Band } from "./level.ts";
 import { createLimit, decays, type Entry, inTurn, isLease, type Limit } from "./limit.ts";
+import type { Polling } from "./polling.ts";
 import { completed } from "./totals.ts";
 
 /** A limit without its entries. */
 export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals" | "meanHeldMs" | "nextSeq"> & {
+	/** Absent in what was written before callers that poll were counted. */
+	polling?: Polling;
 	/** Units of 10^-18 slot; decimal text, for they do not fit a JSON number. */
 	level: { at: At; total: string; top: string };
 };
@@ -22,9 +25,9 @@ export type SavedEntry = Omit<Entry, "heapIndex" | "giveUpAt" | "expiresAt" | "u
 };
 
 export function saveLimit(limit: Limit): SavedLimit {
-	const { settings, clock, unleased, totals, meanHeldMs, nextSeq, level } = limit;
+	const { settings, clock, unleased, totals, meanHeldMs, nextSeq, polling, level } = limit;
 	return {
-		...{ settings, clock, unleased, totals, meanHeldMs, nextSeq },
+		...{ settings, clock, unleased, totals, meanHeldMs, nextSeq, polling },
 		level: { at: level.at, total: String(level.total), top: String(level.top) },
 	};
 }
@@ -51,6 +54,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		...createLimit(saved.settings, now, recall),
 		...{ clock: { ...saved.clock }, unleased: saved.unleased, totals: completed(saved.totals) },
 		...{ meanHeldMs: saved.meanHeldMs, nextSeq: saved.nextSeq, deadlines: new Deadlines<Entry>() },
+		...(saved.polling && { polling: { ...saved.polling } }),
 	};
 	const bands: Band[] = [];
 	for (const { band, ...fields } of entries) {

@@ -16,6 +16,11 @@ import type { Ruling } from "./policies.ts";
 
 /** What a limit's object says of itself with each answer. */
 export interface Status extends LimitStatus {
+	/** The id of the limit. It stays through a change of its name. */
+	limitId: string;
+	/** Slots denied to callers that poll and are expected to be asked for again. */
+	deniedSlots: number;
+	averageHeldMs: Ms;
 	slotDecayPerSecond: number;
 	/** Until one more slot exists, with decay; null when none is missing or none comes back by itself. */
 	nextSlotMs: Ms | null;

@@ -29,6 +29,7 @@ import {
 import { limitOf } from "./limits.ts";
 import { openApiDocument } from "./openapi.ts";
 import { acrossOrigins } from "./origins.ts";
+import { prefect } from "./prefect.ts";
 import * as requests from "./requests.ts";
 import { rulingsOf } from "./rulings.ts";
 import { watchRoutes } from "./watch-routes.ts";
@@ -46,6 +47,9 @@ app.onError((error, c) => {
 	}
 	return answerProblem(problem("internal", "Something went wrong here. The server's log says what."));
 });
+
+// Prefect's wire, over the same limits.
+app.all("/api/*", (c) => prefect.fetch(c.req.raw, c.env, c.executionCtx));
 
 app.notFound(async (c) => {
 	if (/^\/v1(\/|$)/.test(c.req.path)) await authorize(c);

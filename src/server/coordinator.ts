@@ -303,7 +303,9 @@ export class Coordinator {
 
 	#request(name: string, ifBusy: Request["ifBusy"]): Request {
 		const slots = this.#acquire.names.find(([each]) => each === name)?.[1] ?? 0;
-		return { ...coreRequest(this.#acquire, name, slots), waitMs: this.#leftMs(), ifBusy };
+		const others =
+			this.#acquire.lead === name ? this.#acquire.names.flatMap(([each]) => (each === name ? [] : [each])) : undefined;
+		return { ...coreRequest(this.#acquire, name, slots), waitMs: this.#leftMs(), ifBusy, others };
 	}
 
 	#waitedMs(): number {

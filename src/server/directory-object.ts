@@ -106,6 +106,24 @@ export class DirectoryObject extends DurableObject<Env> {
 		return this.#sql.exec<{ name: string }>("SELECT name FROM known WHERE id = ?", id).toArray()[0]?.name ?? null;
 	}
 
+	/** The names of the limits whose ids start so; where many digits are given, seldom more than one. */
+	namesByIdPrefix(start: string): string[] {
+		const rows = this.#sql.exec<{ name: string }>(
+			"SELECT name FROM known WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 8",
+			start,
+		);
+		return rows.toArray().map(({ name }) => name);
+	}
+
+	/** A page of names by its place: `count` of them after the first `offset`. */
+	namesAt(prefix: string, offset: number, count: number): string[] {
+		const rows = this.#sql.exec<{ name: string }>(
+			"SELECT name FROM known WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?2 OFFSET ?3",
+			...[prefix, count, offset],
+		);
+		return rows.toArray().map(({ name }) => name);
+	}
+
 	/** Names that start with `prefix`, after `after`, in the order of their code points. */
 	names(prefix: string, after: string, count: number): { names: string[]; next: string | null } {
 		const rows = this.#sql

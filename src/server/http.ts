@@ -133,7 +133,7 @@ export async function body(c: C): Promise<unknown> {
 }
 
 /** The body as text, read no further than its bound. With a declared length nothing is read at all that is too long. */
-async function boundedText(request: Request): Promise<string> {
+export async function boundedText(request: Request): Promise<string> {
 	const declared = request.headers.get("Content-Length");
 	if (declared !== null) return Number(declared) > BOUNDS.bodyBytes ? tooLarge() : request.text();
 	const chunks: Uint8Array[] = [];

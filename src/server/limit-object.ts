@@ -3,29 +3,29 @@
  * how it commits in `commits.ts`, whether it exists in `existence.ts`, who waits in `line.ts`.
  */
 
-import { DurableObject } from "cloudflare:workers";
 import type { Command, Event } from "../core/commands.ts";
 import { decide } from "../core/decide.ts";
 import type { At } from "../core/level.ts";
-import { createLimit, type Limit, type Mode, type Request } from "../core/limit.ts";
-import type { LeasesPage, LimitHistory, LimitInfo, LimitPatch, LimitSummary, Settings } from "../protocol.ts";
-import type { Ask, Missing, Outcome, Peeked, Status } from "./answers.ts";
+import { createLimit, type Limit, type Request } from "../core/limit.ts";
+import type { LimitPatch, LimitSummary, Settings } from "../protocol.ts";
+import type { Ask, Missing, Outcome, Status } from "./answers.ts";
 import { Commits, isAsked, type Job, type Tell } from "./commits.ts";
 import { settleDoubts } from "./doubts.ts";
 import type { Env } from "./env.ts";
 import { Existence, type Source } from "./existence.ts";
 import { type By, Following } from "./following.ts";
+import { type ByHand, LimitViews, type Present } from "./limit-views.ts";
 import { type Hearer, Line, Waiters } from "./line.ts";
 import { type Ruling, settingsOf } from "./policies.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
 import * as views from "./views.ts";
 import { Wakeups } from "./wakeups.ts";
-import { LimitWatchers, type Watched } from "./watch.ts";
+import { LimitWatchers } from "./watch.ts";
 
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */
 const NEWER_AGAIN_MS = 60_000;
 
-export class LimitObject extends DurableObject<Env> {
+export class LimitObject extends LimitViews {
 	readonly #store: LimitStore;
 	readonly #existence: Existence;
 	readonly #following: Following;
@@ -40,7 +40,7 @@ export class LimitObject extends DurableObject<Env> {
 	#purgeAt: At | null = null;
 
 	constructor(ctx: DurableObjectState, env: Env) {
-		super(ctx, env);
+		super(ctx, env, (read, ruling) => this.#look(read, ruling));
 		const { storage } = ctx;
 		this.#store = new LimitStore(storage.sql);
 		this.#existence = new Existence({
@@ -193,11 +193,28 @@ export class LimitObject extends DurableObject<Env> {
 		return { created, summary: this.#summary() };
 	}
 
+	/** Creates the limit. Null: there is one of this name. */
+	async create(settings: Settings, byHand: ByHand, by: By): Promise<LimitSummary | null> {
+		if (this.#exists()) return null;
+		const source = await this.#following.byHand(by);
+		let created = false;
+		await this.#commits.submit({ kind: "inspect" }, null, () => {
+			created = this.#limit === null;
+			if (created) this.#begin(settings, source);
+		});
+		if (created) await this.#commits.submit({ kind: "configure", ...byHand });
+		return created ? this.#summary() : null;
+	}
+
 	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
-	async patch({ activeSlots, ...settings }: LimitPatch, by: By): Promise<LimitSummary | null> {
+	async patch({ activeSlots, deniedSlots, ...settings }: LimitPatch & ByHand, by: By): Promise<LimitSummary | null> {
 		if (!this.#exists()) return null;
 		const source = Object.keys(settings).length > 0 ? await this.#following.byHand(by) : null;
-		const command = { kind: "configure" as const, settings, ...(activeSlots !== undefined && { activeSlots }) };
+		const byHand = {
+			...(activeSlots !== undefined && { activeSlots }),
+			...(deniedSlots !== undefined && { deniedSlots }),
+		};
+		const command = { kind: "configure" as const, settings, ...byHand };
 		await this.#commits.submit(command, null, () => {
 			if (source) this.#existence.change(source, Date.now());
 		});
@@ -212,43 +229,24 @@ export class LimitObject extends DurableObject<Env> {
 		return true;
 	}
 
+	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */
+	async takeBack(slots: number, heldMs: number | null): Promise<Status | null> {
+		if (!this.#exists()) return null;
+		return (await this.#commits.submit({ kind: "takeBack", slots, heldMs })).status;
+	}
+
 	// ------------------------------------------------------------------------------------------- looking
 
-	/** Everything about the limit. Null: it does not exist. */
-	inspect(ruling?: Ruling): Promise<LimitInfo | null> {
-		return this.#look((limit) => views.info(this.#summary(), limit), ruling);
-	}
-
-	summary(ruling?: Ruling): Promise<LimitSummary | null> {
-		return this.#look(() => this.#summary(), ruling);
-	}
-
-	leases(after: number, count: number): Promise<LeasesPage | null> {
-		return this.#look((limit) => views.leasesPage(limit, after, count));
-	}
-
-	/** What the limit did lately. */
-	history(): Promise<LimitHistory | null> {
-		return this.#look((limit) => views.history(this.#name(), this.#store.history, limit, Date.now()));
-	}
-
-	/** How the limit stands, and from then on a line for each change, until the reader goes or the limit does. */
-	async watch(full: boolean): Promise<Watched | "full" | null> {
-		return this.#exists() ? this.#watchers.add(full) : null;
-	}
-
-	/** How the limit stands, and whether it would refuse this request now. Nothing is asked for. */
-	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
-		const refusal = (limit: Limit) => ({ status: this.#status(), denied: views.refusal(limit, id, slots, mode) });
-		return (await this.#look(refusal)) ?? { missing: true };
-	}
-
 	/** Reads something off the limit as it is now. Null: it does not exist. */
-	async #look<T>(read: (limit: Limit) => T, ruling?: Ruling): Promise<T | null> {
+	async #look<T>(read: (limit: Limit, present: Present) => T, ruling?: Ruling): Promise<Awaited<T> | null> {
 		if (!this.#exists()) return null;
 		await this.#following.look(ruling, Date.now());
 		await this.#commits.submit({ kind: "inspect" });
-		return this.#limit ? read(this.#limit) : null;
+		const { identity } = this.#existence;
+		const [existence, watchers, { history }] = [this.#existence, this.#watchers, this.#store];
+		return (
+			this.#limit && identity && (await read(this.#limit, { identity, existence, watchers, history, now: Date.now() }))
+		);
 	}
 
 	// --------------------------------------------------------------------------------- deciding, writing

@@ -3,9 +3,11 @@
  * Worker knows of the policies, so that a name that is first seen costs one hop.
  */
 
-import type { LimitPatch, Mode, Settings } from "../protocol.ts";
+import type { Mode } from "../core/limit.ts";
+import type { LimitPatch, Settings } from "../protocol.ts";
 import type { Ask, Missing, Outcome } from "./answers.ts";
 import type { Env } from "./env.ts";
+import type { ByHand } from "./limit-views.ts";
 import { rulingsOf } from "./rulings.ts";
 
 export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
@@ -83,8 +85,17 @@ class LimitCalls {
 		return this.#object.configure(settings, { token, ruling: this.#ruling });
 	}
 
-	patch(change: LimitPatch, token: string | null) {
+	patch(change: LimitPatch & ByHand, token: string | null) {
 		return this.#object.patch(change, { token, ruling: this.#ruling });
+	}
+
+	/** Null: there is one of this name. */
+	create(settings: Settings, byHand: ByHand, token: string | null) {
+		return this.#object.create(settings, byHand, { token, ruling: this.#ruling });
+	}
+
+	takeBack(slots: number, heldMs: number | null) {
+		return this.#object.takeBack(slots, heldMs);
 	}
 
 	remove() {
@@ -103,6 +114,14 @@ class LimitCalls {
 
 	leases(after: number, count: number) {
 		return this.#object.leases(after, count);
+	}
+
+	describe() {
+		return this.#object.describe(this.#ruling);
+	}
+
+	others(id: string) {
+		return this.#object.others(id);
 	}
 
 	peek(id: string, slots: number, mode: Mode) {

@@ -30,7 +30,7 @@ export type Parsed<T> = { ok: true; value: T } | { ok: false; fault: Fault };
 /** An acquire with its defaults filled in, its names de-duplicated and in the one fixed order. */
 export interface Acquire {
 	names: [name: string, slots: number][];
-	mode: Mode;
+	mode: Mode | "unleased";
 	/** Those of the names that are taken by rate in a request of mode `concurrency`. */
 	rated: string[];
 	id: string;
@@ -44,6 +44,8 @@ export interface Acquire {
 	holder: string | null;
 	hold: boolean;
 	stream: boolean;
+	/** The name whose part of the lease knows the others, for callers that send no names back. */
+	lead?: string;
 	/** A digest of everything that makes this request another one than the next under the same id. */
 	print: string;
 }
@@ -82,7 +84,8 @@ export function parseAcquire(body: unknown, stream: boolean, newId: string): Par
 }
 
 /** How the slots of one name come back. */
-export const modeOf = ({ mode, rated }: Acquire, name: string): Mode => (rated.includes(name) ? "rate_limit" : mode);
+export const modeOf = ({ mode, rated }: Acquire, name: string): Acquire["mode"] =>
+	rated.includes(name) ? "rate_limit" : mode;
 
 /** FNV-1a, twice with different seeds. It tells a mistake from a repetition; nobody gains by a collision. */
 function digest(text: string): string {

@@ -16,6 +16,7 @@ import {
 	retryAfterMs,
 	wallClock,
 } from "../core/limit.ts";
+import { deniedSlots } from "../core/polling.ts";
 import {
 	BOUNDS,
 	type HistorySample,
@@ -29,11 +30,14 @@ import { type Status, toIso } from "./answers.ts";
 import type { Identity } from "./store.ts";
 import type { Picture } from "./watch.ts";
 
-export function status({ name, origin }: Pick<Identity, "name" | "origin">, limit: Limit): Status {
+export function status({ name, id, origin }: Identity, limit: Limit): Status {
 	const { settings } = limit;
 	const active = activeSlots(limit);
 	return {
 		name,
+		limitId: id,
+		deniedSlots: deniedSlots(limit),
+		averageHeldMs: limit.polling.averageHeldMs,
 		limit: settings.limit,
 		activeSlots: active,
 		remaining: Math.max(0, settings.limit - active),

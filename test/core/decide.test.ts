@@ -993,7 +993,7 @@ function open(settings: Partial<Settings>): { subject: Subject; run: (line: stri
 
 /** All but the clock and the counters. */
 function everything(limit: Limit): string {
-	const { totals: _, clock: __, ...saved } = saveLimit(limit);
+	const { totals: _, clock: __, polling: ___, ...saved } = saveLimit(limit);
 	return JSON.stringify([
 		saved,
 		[...limit.entries.values()].map((entry) => saveEntry(limit, entry)),

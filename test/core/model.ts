@@ -250,7 +250,7 @@ export class Model {
 		} else if (asked.state === "reserved") {
 			this.#drop(asked);
 			this.#say({ kind: "released", id: asked.id, slots: asked.enforced ? asked.slots : 0, by: "lapse" });
-		} else if (asked.state === "committed" && (asked.mode === "rate_limit" || this.#now < asked.expiresAt)) {
+		} else if (asked.state === "committed" && (asked.mode !== "concurrency" || this.#now < asked.expiresAt)) {
 			this.#plan(asked);
 			this.#say({ kind: "doubted", id: asked.id, peers: asked.peers });
 		} else this.#giveBack(asked, "expiry");
@@ -286,7 +286,7 @@ export class Model {
 			}
 			case "renew": {
 				const asked = this.find(command.id);
-				if (!asked || !granted(asked) || asked.mode === "rate_limit")
+				if (!asked || !granted(asked) || asked.mode !== "concurrency")
 					return this.#say({ kind: "gone", id: command.id });
 				asked.state = "leased";
 				asked.expiresAt = this.#now + (command.leaseMs ?? asked.leaseMs);
@@ -308,13 +308,20 @@ export class Model {
 				const asked = this.find(command.id);
 				if (asked?.state !== "committed") return;
 				if (!command.committed) return this.#giveBack(asked, "abort");
-				if (asked.mode === "rate_limit") return this.#receipt(asked);
+				if (asked.mode !== "concurrency") return this.#settledReceipt(asked);
 				asked.state = "leased";
 				asked.peers = [];
 				return this.#plan(asked);
 			}
 			case "configure":
 				return this.#configure(command.settings ?? {}, command.activeSlots);
+			case "takeBack":
+				for (const asked of [...this.state.asked]) {
+					if (this.decays || this.state.unleased >= command.slots) break;
+					if (asked.mode === "unleased" && asked.enforced && granted(asked)) this.#settledReceipt(asked);
+				}
+				this.state.unleased = Math.max(0, this.state.unleased - command.slots);
+				return this.#say({ kind: "configured" });
 			case "close":
 				for (const asked of [...this.state.asked]) {
 					if (granted(asked)) this.#giveBack(asked, "operator");
@@ -409,10 +416,11 @@ export class Model {
 		asked.state = state;
 		this.#count("waits", asked.waitedMs);
 		this.state.totals[asked.waitedMs > 0 ? "grantedAfterWait" : "grantedAtOnce"] += 1;
-		const isReceipt = asked.mode === "rate_limit" && (state === "leased" || !asked.enforced);
+		const isReceipt = asked.mode !== "concurrency" && (state === "leased" || !asked.enforced);
 		if (asked.enforced && this.decays) {
 			this.state.layers.push({ owner: isReceipt ? null : asked.id, left: BigInt(asked.slots) * ONE });
 		}
+		if (isReceipt && asked.enforced && asked.mode === "unleased" && !this.decays) this.state.unleased += asked.slots;
 		asked.expiresAt = this.#now + asked.leaseMs;
 		this.#sayGranted(asked, false);
 		if (isReceipt) this.#receipt(asked);
@@ -440,7 +448,7 @@ export class Model {
 	#plan(asked: Asked): void {
 		const doubtAt =
 			asked.state === "committed" ? Math.ceil((this.#now + DOUBT_MS) / DOUBT_STEP_MS) * DOUBT_STEP_MS : NEVER;
-		asked.until = Math.min(doubtAt, asked.mode === "rate_limit" ? NEVER : asked.expiresAt);
+		asked.until = Math.min(doubtAt, asked.mode === "concurrency" ? asked.expiresAt : NEVER);
 	}
 
 	#cancel(id: string, keepPlace: boolean): void {
@@ -488,6 +496,12 @@ export class Model {
 		else if (by !== "abort") this.state.totals.released += 1;
 		this.#remember(asked, by === "abort" ? "cancelled" : "lease");
 		this.#say({ kind: "released", id: asked.id, slots: asked.enforced ? holds : 0, by });
+	}
+
+	/** Slots of a request of several names, whose peers have answered, that come back without a lease. */
+	#settledReceipt(asked: Asked): void {
+		if (asked.enforced && asked.mode === "unleased" && !this.decays) this.state.unleased += asked.slots;
+		this.#receipt(asked);
 	}
 
 	#receipt(asked: Asked): void {
@@ -544,7 +558,7 @@ export class Model {
 
 	#sayGranted(asked: Asked, repeat: boolean): void {
 		const { id, slots, enforced, waitedMs } = asked;
-		const expiresAt = asked.mode === "rate_limit" ? null : asked.expiresAt - this.state.offsetMs;
+		const expiresAt = asked.mode === "concurrency" ? asked.expiresAt - this.state.offsetMs : null;
 		this.#say({ kind: "granted", id, slots, enforced, expiresAt, waitedMs, repeat });
 	}
 

@@ -5,7 +5,7 @@
  *     10    acquire b wait=500        => queued b at 1
  *     1000  tick                      => released a x2 by expiry, granted b after 990
  *
- * Commands: `acquire`, `reserve` (with x, lease, wait, park, held, once, rate, print), `commit`, `cancel`, `park`,
+ * Commands: `acquire`, `reserve` (with x, lease, wait, park, held, once, rate, loose, print), `back` (with x), `commit`, `cancel`, `park`,
  * `touch`, `renew`, `release`, `force`, `unheard`, `detach`, `vouch`, `settle`, `configure`, `close`, `tick`; and
  * `restart`, `wake?` and `used?`, which only look. Defaults: 1 slot, a lease of 60 s, denied when busy.
  */
@@ -78,6 +78,8 @@ function commandOf(verb: string, words: string[]): Command {
 			return { kind: "settle", id, committed: options[0] === "yes" };
 		case "configure":
 			return configureOf(option);
+		case "back":
+			return { kind: "takeBack", slots: Number(id.slice(1)), heldMs: Number(option("held") ?? Number.NaN) || null };
 		case "close":
 		case "tick":
 			return { kind: verb };
@@ -92,7 +94,7 @@ function requestOf(id: string, options: string[], option: (name: string) => stri
 	return {
 		id,
 		slots: Number(slots?.slice(1) ?? 1),
-		mode: options.includes("rate") ? "rate_limit" : "concurrency",
+		mode: options.includes("rate") ? "rate_limit" : options.includes("loose") ? "unleased" : "concurrency",
 		leaseMs: Number(option("lease") ?? 60_000),
 		waitMs: wait === "ever" ? Number.POSITIVE_INFINITY : Number(wait ?? 0),
 		ifBusy: options.includes("park") ? "park" : wait === undefined ? "deny" : "wait",

@@ -21,7 +21,7 @@ const OUTCOMES = `
 	away and back at its place | parked and back at its place
 	served as time ran | served by acquire | served by reserve | served by commit | served by cancel | served by touch
 	served by renew | served by release | served by detach | served by vouch | served by settle | served by configure
-	served by inspect | clock jumped back | restart | restart with waiters | restart after something fell due
+	served by inspect | taken back | taken back before the peers answered | clock jumped back | restart | restart with waiters | restart after something fell due
 	restart with part of a band drained | released twice | retry at the announced moment
 	retry at the announced moment, after others in line | retry at the announced moment, with reservations
 

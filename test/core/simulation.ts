@@ -219,7 +219,7 @@ export class Simulation {
 		const random = this.#random;
 		const kind = random.weighted({
 			...{ acquire: 25, reserve: 19, commit: 9, cancel: 5, touch: 4, renew: 5, release: 14, detach: 6 },
-			...{ vouch: 2, settle: 6, configure: 3, inspect: 2, tick: 4 },
+			...{ vouch: 2, settle: 6, configure: 3, takeBack: 2, inspect: 2, tick: 4 },
 		});
 		switch (kind) {
 			case "acquire":
@@ -244,6 +244,8 @@ export class Simulation {
 				return { kind, id: this.#drawId((asked) => asked.state === "committed"), committed: random.chance(0.7) };
 			case "configure":
 				return this.#drawSettings();
+			case "takeBack":
+				return { kind, slots: random.int(1, 4), heldMs: random.chance(0.5) ? random.int(0, 90_000) : null };
 			default:
 				return { kind };
 		}
@@ -273,7 +275,8 @@ export class Simulation {
 		}
 		const { limit } = this.#model.state.settings;
 		const slots = random.chance(0.05) ? limit + 1 : Math.max(1, random.chance(0.6) ? 1 : random.int(1, limit));
-		const mode = this.#model.decays !== random.chance(0.1) && random.chance(0.5) ? "rate_limit" : "concurrency";
+		const isRate = this.#model.decays !== random.chance(0.1) && random.chance(0.5);
+		const mode = random.chance(0.1) ? "unleased" : isRate ? "rate_limit" : "concurrency";
 		const request: Request = {
 			...{ id, slots, mode, waitMs, ifBusy, holder: random.chance(0.5) ? "someone" : null },
 			leaseMs: random.int(1, this.#leaseMs),
@@ -521,6 +524,10 @@ export class Simulation {
 		if (head && waiting.some((entry) => entry.seq > head.seq && inTurn(entry) && this.#model.fits(entry.slots))) {
 			this.#reach("a small one waits behind a big head");
 		}
+		if (command.kind === "takeBack" && !this.#model.decays) {
+			const settled = [...before].some(([id, was]) => was.state === "committed" && !entries.has(id));
+			this.#reach(settled ? "taken back before the peers answered" : "taken back");
+		}
 		const isAbove = this.#model.used > BigInt(settings.limit) * ONE;
 		if (isAbove && settings.limit > 0) this.#reach("in use above a lowered limit");
 		for (const event of events) {
@@ -552,7 +559,7 @@ export class Simulation {
 
 	/** All that a denial must leave as it was. */
 	#everything(): string {
-		const { totals: _, clock: __, meanHeldMs: ___, ...saved } = saveLimit(this.#limit);
+		const { totals: _, clock: __, meanHeldMs: ___, polling: ____, ...saved } = saveLimit(this.#limit);
 		const { at, ...level } = saved.level;
 		return JSON.stringify({ ...saved, level, entries: look(this.#limit), queue: [...this.#limit.queue.keys()] });
 	}

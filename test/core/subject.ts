@@ -45,10 +45,10 @@ export class Subject {
 	}
 
 	/** What a restart at this moment would find. */
-	rebuilt(wall: number): Limit {
+	rebuilt(wall: number, record = this.#record): Limit {
 		const rows = [...this.#rows.values()].map((row) => JSON.parse(row) as SavedEntry);
 		rows.sort((a, b) => a.seq - b.seq);
-		return rebuild(JSON.parse(this.#record), rows, wall, this.#recall);
+		return rebuild(JSON.parse(record), rows, wall, this.#recall);
 	}
 
 	/** Another one that went through the same. */

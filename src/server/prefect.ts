@@ -1,0 +1,344 @@
+/**
+ * Prefect's wire, under `/api`: its routes, statuses, bodies and errors, over the same limits as `/v1`. It has no
+ * semantics of its own. A limit made here is there, and the other way round. See docs/prefect.md.
+ */
+
+import type { LimitSummary, Problem, Scope } from "../protocol.ts";
+import type { Status } from "./answers.ts";
+import { callerOf } from "./http.ts";
+import { limitOf } from "./limits.ts";
+import * as bodies from "./prefect-bodies.ts";
+import { acceptEvents } from "./prefect-events.ts";
+import {
+	allow,
+	type C,
+	fromProblem,
+	type Handler,
+	invalid,
+	notFound,
+	prefect,
+	read,
+	route,
+	Wrong,
+	wrong,
+} from "./prefect-http.ts";
+import { forget, locate, namesOf } from "./prefect-leases.ts";
+import { answerHeard, pausedSeconds, retryAfterSeconds, type Take, take } from "./prefect-slots.ts";
+import { nameFault } from "./requests.ts";
+
+export { prefect };
+
+/** The version of the wire that the newest clients name. */
+const API_VERSION = "0.8.4";
+/** Told to clients, which warn when theirs is newer. Those of another major version would refuse to go on. */
+const PREFECT_VERSION = "3.99.0";
+/** Entries of one page, as in Prefect. */
+const FILTER_MAX = 200;
+/** Longest wait in line that `Prefer: wait=N` gets; the client itself gives a call up after 60 s. */
+const WAIT_MAX_SECONDS = 60;
+
+// ------------------------------------------------------------------------- what its client asks on the way
+
+route("/health", { GET: async (c) => c.json(true) }, true);
+route("/ready", { GET: async (c) => c.json({ message: "OK" }) }, true);
+route("/hello", { GET: async (c) => c.json("👋") });
+route("/version", { GET: async (c) => c.json(API_VERSION) });
+route("/admin/version", { GET: async (c) => c.json(PREFECT_VERSION) });
+route("/csrf-token", {
+	GET: async (c) => {
+		if (c.req.query("client") !== undefined) return wrong(422, "CSRF protection is disabled.");
+		return invalid([{ type: "missing", loc: ["query", "client"], msg: "Field required", input: null }], undefined);
+	},
+});
+prefect.get("/api/events/in", (c) => {
+	if (c.req.header("Upgrade")?.toLowerCase() === "websocket") return acceptEvents(c.req.raw, c.env);
+	return wrong(426, "This is a WebSocket.", { Upgrade: "websocket" });
+});
+
+// ---------------------------------------------------------------------------------------------- limits
+
+const LIMITS = "/v2/concurrency_limits";
+
+route(`${LIMITS}/`, {
+	POST: async (c) => {
+		const { name, limit, active, active_slots, denied_slots, slot_decay_per_second, raw } = await read(
+			c,
+			bodies.createBody,
+		);
+		allow(c, "admin", [name]);
+		if (active_slots > limit) {
+			const msg = `Input should be less than or equal to the limit, ${limit}`;
+			invalid(
+				[{ type: "less_than_equal", loc: ["body", "active_slots"], msg, input: active_slots, ctx: { le: limit } }],
+				raw,
+			);
+		}
+		const settings = { limit, active, slotDecayPerSecond: slot_decay_per_second };
+		const byHand = { activeSlots: active_slots, deniedSlots: denied_slots };
+		const object = limitOf(c.env, name);
+		if (!(await object.create(settings, byHand, c.get("grant").name || null))) conflict();
+		const made = await object.describe();
+		return made ? c.json(full(made.summary, made.status), 201) : notFound();
+	},
+});
+route(LIMITS, { POST: async (c) => redirect(c, `${LIMITS}/`) });
+
+const conflict = (): never =>
+	wrong(
+		409,
+		"Data integrity conflict. This usually means a unique or foreign key constraint was violated. See server logs for details.",
+	);
+
+const redirect = (c: C, path: string): Response =>
+	new Response(null, { status: 307, headers: { Location: new URL(`/api${path}`, c.req.url).href } });
+
+route(`${LIMITS}/filter`, {
+	...onLimit(),
+	POST: async (c) => {
+		const { limit, offset } = await read(c, bodies.filterBody);
+		allow(c, "read", []);
+		const count = limit ?? FILTER_MAX;
+		if (count > FILTER_MAX) wrong(422, `Invalid limit: must be less than or equal to ${FILTER_MAX}.`);
+		if (count < 0) wrong(422, "Invalid limit: must be greater than or equal to 0.");
+		const names = await directory(c).namesAt(c.get("grant").prefix, offset ?? 0, count);
+		const described = await Promise.all(names.map((name) => limitOf(c.env, name).describe()));
+		return c.json(described.flatMap((each) => (each ? [shown(each.summary, each.status)] : [])));
+	},
+});
+
+/** What is done with one limit, found by its name and else by its id. */
+function onLimit(): Record<"GET" | "PATCH" | "DELETE", Handler> {
+	return {
+		GET: async (c) => {
+			const name = await find(c, "read");
+			const known = await limitOf(c.env, name).describe();
+			return known ? c.json(shown(known.summary, known.status)) : notFound();
+		},
+		PATCH: async (c) => {
+			const name = await find(c, "admin");
+			const {
+				name: newName,
+				limit,
+				active,
+				active_slots,
+				denied_slots,
+				slot_decay_per_second,
+			} = await read(c, bodies.updateBody);
+			const patch = {
+				...(limit !== undefined && { limit }),
+				...(active !== undefined && { active }),
+				...(slot_decay_per_second !== undefined && { slotDecayPerSecond: slot_decay_per_second }),
+				...(active_slots !== undefined && { activeSlots: active_slots }),
+				...(denied_slots !== undefined && { deniedSlots: denied_slots }),
+			};
+			if (newName !== undefined && newName !== name) allow(c, "admin", [newName]);
+			if (!(await limitOf(c.env, name).patch(patch, c.get("grant").name || null))) notFound();
+			return new Response(null, { status: 204 });
+		},
+		DELETE: async (c) => {
+			const name = await find(c, "admin");
+			if (!(await limitOf(c.env, name).remove())) notFound();
+			forget(name);
+			return new Response(null, { status: 204 });
+		},
+	};
+}
+
+/** The name of the limit in the path. A name first: a limit may be called like an id, of itself or of another. */
+async function find(c: C, scope: Scope): Promise<string> {
+	if (c.req.url.includes("?")) {
+		const msg = 'A query string has no meaning here. A "?" in a name is written %3F.';
+		invalid([{ type: "value_error", loc: ["path", "id_or_name"], msg, input: c.req.url }], undefined);
+	}
+	const text = decoded(new URL(c.req.url).pathname.split("/").at(-1) ?? "");
+	if (text === null || nameFault(text) !== null) return notFound();
+	const id = bodies.uuidOf(text);
+	const isName = id === null || (await limitOf(c.env, text).describe()) !== null;
+	const name = isName ? text : ((await directory(c).nameOf(id)) ?? notFound());
+	allow(c, scope, [name]);
+	return name;
+}
+
+function decoded(segment: string): string | null {
+	try {
+		return decodeURIComponent(segment);
+	} catch {
+		return null; // Not percent-encoded text: no limit is called so.
+	}
+}
+
+const directory = (c: C) => c.env.DIRECTORY.getByName("directory");
+
+/** Prefect's moments have six decimals. */
+const moment = (iso: string): string => iso.replace("Z", "000Z");
+
+function full(summary: LimitSummary, status: Status) {
+	const { id, createdAt, updatedAt, active, name, limit, activeSlots, slotDecayPerSecond } = summary;
+	return {
+		...{ id, created: moment(createdAt), updated: moment(updatedAt), active, name, limit, active_slots: activeSlots },
+		denied_slots: Math.ceil(status.deniedSlots),
+		slot_decay_per_second: slotDecayPerSecond,
+		avg_slot_occupancy_seconds: status.averageHeldMs / 1_000,
+	};
+}
+
+/** A limit as it is read; the last four fields are Headgate's own, and clients pass over them. */
+function shown(summary: LimitSummary, status: Status) {
+	const { denied_slots, avg_slot_occupancy_seconds, ...fields } = full(summary, status);
+	const { leaseCount: lease_count, waitingCount: waiting_count } = summary;
+	return { ...fields, denied_slots, avg_slot_occupancy_seconds, lease_count, waiting_count };
+}
+
+const minimal = ({ limitId: id, name, limit }: Status) => ({ id, name, limit });
+
+// ----------------------------------------------------------------------------------------------- slots
+
+route(`${LIMITS}/increment`, {
+	...onLimit(),
+	POST: async (c) => {
+		const { names, slots, mode, create_if_missing } = await read(c, bodies.incrementBody);
+		const ask: Take = {
+			...{ names, slots, mode: mode === "rate_limit" ? "rate_limit" : "unleased", leased: false, holder: null },
+			...{ leaseMs: 0, waitMs: waitMsOf(c), createIfMissing: create_if_missing ?? false },
+		};
+		return taken(c, ask, (_, statuses) => statuses.map(minimal));
+	},
+});
+
+route(`${LIMITS}/increment-with-lease`, {
+	...onLimit(),
+	POST: async (c) => {
+		const { names, slots, mode, lease_duration, holder } = await read(c, bodies.incrementWithLeaseBody);
+		const leaseMs = Math.round((lease_duration ?? 300) * 1_000);
+		const ask: Take = {
+			...{ names, slots, mode: mode ?? "concurrency", leased: true, holder, leaseMs },
+			...{ waitMs: waitMsOf(c), createIfMissing: false },
+		};
+		return taken(c, ask, (lease_id, statuses) => ({ lease_id, limits: statuses.map(minimal) }));
+	},
+});
+
+/** Takes slots, and answers with them or with why not. */
+async function taken(c: C, ask: Take, show: (leaseId: string, statuses: Status[]) => unknown): Promise<Response> {
+	allow(c, "use", ask.names);
+	const caller = callerOf(c);
+	const prefers = preferences(c);
+	if (prefers.strict) await refuseUnenforced(c, ask.names);
+	const result = await take(c.env, ask, caller);
+	if (!result.ok) throw refusal(result.problem, result.statuses, ask);
+	const headers = {
+		"Content-Type": "application/json",
+		...(prefers.applied && { "Preference-Applied": prefers.applied }),
+	};
+	const text = JSON.stringify(show(result.leaseId, result.statuses));
+	if (result.waited) return answerHeard(text, headers, caller, result.undo);
+	return new Response(text, { headers });
+}
+
+function refusal(problem: Problem, statuses: Status[], { slots }: Take): Wrong {
+	const enforced = statuses.filter((status) => status.enforced);
+	const tooSmall = enforced.filter(({ limit }) => limit < slots);
+	switch (problem.code) {
+		case "exceeds_limit":
+			// An operator who sets a limit to 0 pauses it: those who wait are to wait on.
+			if (tooSmall.length > 0 && tooSmall.every(({ limit }) => limit === 0)) return locked(pausedSeconds());
+			return new Wrong(422, { detail: "Slots requested is greater than the limit" });
+		case "no_decay": {
+			const list = enforced.filter(({ slotDecayPerSecond }) => slotDecayPerSecond === 0).map(({ name }) => name);
+			const detail =
+				"Only concurrency limits with slot decay can be used for rate limiting. " +
+				`The following limits do not have a decay configured: ${quoted(list.join(","))}`;
+			return new Wrong(422, { detail });
+		}
+		case "denied":
+		case "queue_full":
+			return locked(retryAfterSeconds(problem, statuses, slots));
+		default:
+			return fromProblem(problem);
+	}
+}
+
+const locked = (seconds: number): Wrong => new Wrong(423, { detail: "Locked" }, { "Retry-After": String(seconds) });
+
+/** A text as Python prints it. */
+const quoted = (text: string): string =>
+	text.includes("'") && !text.includes('"') ? `"${text}"` : `'${text.replaceAll("'", "\\'")}'`;
+
+/** `Prefer: wait=30, handling=strict` (RFC 7240). */
+function preferences(c: C): { waitMs: number; strict: boolean; applied: string } {
+	const prefer = c.req.header("Prefer") ?? "";
+	const asked = Number(/(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})/i.exec(prefer)?.[1] ?? 0);
+	const seconds = Math.min(WAIT_MAX_SECONDS, asked);
+	const strict = /(?:^|[,;\s])handling\s*=\s*"?strict/i.test(prefer);
+	const applied = [...(seconds > 0 ? [`wait=${seconds}`] : []), ...(strict ? ["handling=strict"] : [])].join(", ");
+	return { waitMs: seconds * 1_000, strict, applied };
+}
+
+const waitMsOf = (c: C): number => preferences(c).waitMs;
+
+/** For callers that would rather fail than run without a limit: each name must exist, and be switched on. */
+async function refuseUnenforced(c: C, names: string[]): Promise<void> {
+	const known = await Promise.all(names.map((name) => limitOf(c.env, name).describe()));
+	const list = (test: (index: number) => boolean): string =>
+		names
+			.filter((_, index) => test(index))
+			.map((name) => `"${name}"`)
+			.join(", ");
+	const missing = list((index) => !known[index]);
+	if (missing !== "") wrong(404, `No concurrency limit has the name ${missing}.`);
+	const off = list((index) => known[index]?.summary.active === false);
+	if (off !== "") wrong(422, `Switched off, so it would limit nothing: ${off}.`);
+}
+
+route(`${LIMITS}/decrement`, {
+	...onLimit(),
+	POST: async (c) => {
+		const { names, slots, occupancy_seconds } = await read(c, bodies.decrementBody);
+		allow(c, "use", names);
+		const heldMs = occupancy_seconds === null ? null : occupancy_seconds * 1_000;
+		const answers = await Promise.all(names.map((name) => limitOf(c.env, name).takeBack(slots, heldMs)));
+		return c.json(answers.flatMap((status) => (status ? [minimal(status)] : [])));
+	},
+});
+
+route(`${LIMITS}/decrement-with-lease`, {
+	...onLimit(),
+	POST: async (c) => {
+		const { lease_id } = await read(c, bodies.decrementWithLeaseBody);
+		const found = await locate(c.env, lease_id);
+		allow(c, "use", found.leads);
+		const release = (name: string) => limitOf(c.env, name).release(lease_id, "caller");
+		// The lead last: it knows the others for as long as it has the lease.
+		await Promise.all((await namesOf(c.env, lease_id, found)).slice(found.leads.length).map(release));
+		await Promise.all(found.leads.map(release));
+		return new Response(null, { status: 204 });
+	},
+});
+
+route(`${LIMITS}/leases/:lease_id/renew`, {
+	POST: async (c) => {
+		const input = c.req.param("lease_id") ?? "";
+		const leaseId = bodies.uuid(input);
+		const errors =
+			"faults" in leaseId ? leaseId.faults.map((fault) => ({ loc: ["path", "lease_id"], input, ...fault })) : [];
+		const { lease_duration } = await read(c, bodies.renewBody, errors);
+		const id = "value" in leaseId ? leaseId.value : "";
+		const found = await locate(c.env, id);
+		allow(c, "use", found.leads);
+		const names = await namesOf(c.env, id, found);
+		const leaseMs = Math.round((lease_duration ?? 300) * 1_000);
+		const answers = await Promise.all(names.map((name) => limitOf(c.env, name).renew(id, leaseMs)));
+		const renewed = names.filter((_, index) => answers[index]?.event.kind === "renewed");
+		// Of limits whose ids start alike, one has the lease.
+		const isWhole = renewed.length >= names.length - Math.max(0, found.leads.length - 1);
+		if (renewed.length === 0 || !isWhole) wrong(410, "Lease not found - it may have expired or been revoked");
+		return new Response(null, { status: 204 });
+	},
+});
+
+route(`${LIMITS}/:id_or_name`, onLimit());
+route(`${LIMITS}/:id_or_name/`, {
+	GET: async (c) => redirect(c, `${LIMITS}/${encodeURIComponent(c.req.param("id_or_name") ?? "")}`),
+	PATCH: async (c) => redirect(c, `${LIMITS}/${encodeURIComponent(c.req.param("id_or_name") ?? "")}`),
+	DELETE: async (c) => redirect(c, `${LIMITS}/${encodeURIComponent(c.req.param("id_or_name") ?? "")}`),
+});
