@@ -179,6 +179,3 @@ export function rebuildSample(saved: SavedSample): Sample {
 	for (const [index, key] of COUNTED.entries()) sample[key] = counts[index] ?? 0;
 	return sample;
 }
-
-/** Where a sample is stored: each takes the place of the one that fell out of the ring. */
-export const placeOf = ({ startsAt }: Sample): number => (startsAt / SAMPLE_MS) % SAMPLES;

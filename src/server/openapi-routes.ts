@@ -57,7 +57,8 @@ const summary = {
 	lastMinute: { granted: 1, denied: 0 },
 	totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 },
 };
-const sample = { at: AT, limit: 20, activeSlots: 1, waiting: 0, ...summary.totals };
+const counted = { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 };
+const sample = { at: AT, limit: 20, activeSlots: 1, waiting: 0, ...counted };
 const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", since: AT, expiresAt: AT };
 const policy = {
 	...{ pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, idleSeconds: 300 },

@@ -4,7 +4,7 @@
  */
 
 import type { Event } from "../core/commands.ts";
-import { History, placeOf, rebuildSample, type SavedSample, saveSample } from "../core/history.ts";
+import { History, rebuildSample, SAMPLES, type SavedSample, saveSample } from "../core/history.ts";
 import type { At, Ms } from "../core/level.ts";
 import type { Ended, Entry, Limit } from "../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../core/saved.ts";
@@ -50,7 +50,7 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 		`);
 	},
 	(sql) => {
-		sql.exec("CREATE TABLE history (place INTEGER PRIMARY KEY, sample TEXT NOT NULL)");
+		sql.exec("CREATE TABLE history (starts_at INTEGER PRIMARY KEY, sample TEXT NOT NULL)");
 	},
 ];
 
@@ -179,10 +179,14 @@ export class LimitStore {
 		const { open } = this.history;
 		const state = { ...saveLimit(limit), ...(open && { sample: saveSample(open) }) };
 		this.#sql.exec("UPDATE itself SET state = ?, used_at = ?", JSON.stringify(state), usedAt);
-		for (const sample of this.history.takeUnsaved()) {
+		const ended = this.history.takeUnsaved();
+		for (const sample of ended) {
 			const saved = JSON.stringify(saveSample(sample));
-			this.#sql.exec("INSERT OR REPLACE INTO history (place, sample) VALUES (?, ?)", placeOf(sample), saved);
+			this.#sql.exec("INSERT OR REPLACE INTO history (starts_at, sample) VALUES (?, ?)", sample.startsAt, saved);
 		}
+		if (ended.length === 0) return;
+		const newest = "SELECT starts_at FROM history ORDER BY starts_at DESC LIMIT ?";
+		this.#sql.exec(`DELETE FROM history WHERE starts_at NOT IN (${newest})`, SAMPLES);
 	}
 
 	/** What the limit did lately; there is one for as long as there is a limit. */

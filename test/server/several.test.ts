@@ -38,11 +38,11 @@ afterEach(() => {
 	vi.restoreAllMocks();
 });
 
-/** What a denial must leave as it was: everything but the count of denials, and the clock. */
+/** What a denial must leave as it was: everything but the counts of denials, and the clock. */
 async function standing(name: string) {
 	const { tables } = await stored(name);
 	const { totals, waiting, waitingCount, activeSlots, leases } = await inspect(name);
-	const { denied: _, ...counted } = totals;
+	const { denied: _, timedOut: __, ...counted } = totals;
 	return { rows: tables.entry, remembered: tables.ended, counted, waiting, waitingCount, activeSlots, leases };
 }
 
