@@ -63,6 +63,10 @@ export function combine(a: Totals, b: Totals, sign: 1 | -1): Totals {
 	};
 }
 
+/** Whether nothing at all was counted. A denial and a lapse of time are counts too. */
+export const isNothing = ({ waits, holds, ...counts }: Totals): boolean =>
+	[...Object.values(counts), ...waits.counts, ...holds.counts].every((count) => count === 0);
+
 /** Totals that can be changed apart from these. */
 export const copyTotals = (totals: Totals): Totals => combine(totals, newTotals(), 1);
 

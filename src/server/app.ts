@@ -27,6 +27,7 @@ import {
 	wantsStream,
 } from "./http.ts";
 import { limitOf } from "./limits.ts";
+import { metrics, OPENMETRICS } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { acrossOrigins } from "./origins.ts";
 import { prefect } from "./prefect.ts";
@@ -65,6 +66,13 @@ route(app, "/health", { GET: async (c) => c.json(health()) }, "anyone");
 const welcome = "Headgate: named limits. Acquire with POST /v1/acquire; health at /health.\n";
 route(app, "/", { GET: async (c) => c.text(welcome) }, "anyone");
 route(app, "/openapi.json", { GET: async (c) => c.json(openApiDocument()) }, "anyone");
+
+route(app, "/metrics", {
+	GET: async (c) => {
+		allow(c, "read", []);
+		return c.body(await metrics(c.env, c.get("grant").prefix), 200, { "Content-Type": OPENMETRICS });
+	},
+});
 
 // -------------------------------------------------------------------------------- acquire, renew, release
 

@@ -6,6 +6,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { BOUNDS, type Policy, type PolicySettings } from "../protocol.ts";
 import type { Env } from "./env.ts";
+import { type PolicySum, PolicyTotals, type Told } from "./metrics-totals.ts";
 import { PolicyTable } from "./policies.ts";
 import { migrate } from "./store.ts";
 import { NamesWatchers } from "./watch.ts";
@@ -29,6 +30,14 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 			INSERT INTO policies_version VALUES ((SELECT count(*) FROM policies));
 		`);
 	},
+	// Which limits are their own and no keys of a policy; and the sums of policies, where this object keeps them.
+	(sql) => {
+		sql.exec(`
+			ALTER TABLE known ADD COLUMN own INTEGER NOT NULL DEFAULT 1;
+			CREATE INDEX known_own ON known (name) WHERE own = 1;
+			CREATE TABLE totals (pattern TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+		`);
+	},
 ];
 
 /** What a policy says that was stored before these fields came. */
@@ -38,6 +47,7 @@ const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy"> = { idleSeconds: 300, u
 interface Change {
 	name: string;
 	id: string | null;
+	own?: boolean;
 }
 
 export class DirectoryObject extends DurableObject<Env> {
@@ -45,6 +55,7 @@ export class DirectoryObject extends DurableObject<Env> {
 	/** By pattern. There are few of them. */
 	readonly #policies = new Map<string, Policy>();
 	readonly #watchers = new NamesWatchers();
+	readonly #totals: PolicyTotals;
 	#table: PolicyTable;
 	/** What limits tell of themselves while a commit is being written: it is written with the next. */
 	#batch: { changes: Change[]; written: Promise<void> } | null = null;
@@ -54,6 +65,7 @@ export class DirectoryObject extends DurableObject<Env> {
 		super(ctx, env);
 		this.#sql = ctx.storage.sql;
 		migrate(this.#sql, MIGRATIONS, true);
+		this.#totals = new PolicyTotals(this.#sql);
 		for (const { data } of this.#sql.exec<{ data: string }>("SELECT data FROM policies")) {
 			// One that was set before a field came has its default.
 			const saved = JSON.parse(data) as Omit<Policy, keyof typeof EARLIER>;
@@ -64,8 +76,9 @@ export class DirectoryObject extends DurableObject<Env> {
 		this.#table = new PolicyTable(version, this.#policies.values());
 	}
 
-	register({ name, id }: { name: string; id: string }): Promise<void> {
-		return this.#write({ name, id });
+	/** `own`: it has settings of its own, and is no key of a policy. */
+	register({ name, id, own }: { name: string; id: string; own: boolean }): Promise<void> {
+		return this.#write({ name, id, own });
 	}
 
 	/** Lines that list names that are new and start with `prefix`. Null: too many watch already. */
@@ -92,9 +105,9 @@ export class DirectoryObject extends DurableObject<Env> {
 	async #writeBatch(changes: Change[]): Promise<void> {
 		this.#batch = null;
 		this.ctx.storage.transactionSync(() => {
-			for (const { name, id } of changes) {
+			for (const { name, id, own = true } of changes) {
 				if (id === null) this.#sql.exec("DELETE FROM known WHERE name = ?", name);
-				else this.#sql.exec("INSERT OR REPLACE INTO known (name, id) VALUES (?, ?)", name, id);
+				else this.#sql.exec("INSERT OR REPLACE INTO known (name, id, own) VALUES (?, ?, ?)", name, id, own ? 1 : 0);
 			}
 		});
 		await this.ctx.storage.sync();
@@ -136,6 +149,25 @@ export class DirectoryObject extends DurableObject<Env> {
 			.toArray();
 		const names = rows.slice(0, count).map(({ name }) => name);
 		return { names, next: rows.length > count ? (names.at(-1) ?? null) : null };
+	}
+
+	/** Names of limits that are no keys of a policy, as many as `count`, and how many there are. */
+	ownNames(prefix: string, count: number): { names: string[]; total: number } {
+		const where = "FROM known WHERE own = 1 AND name >= ?1 AND substr(name, 1, length(?1)) = ?1";
+		const rows = this.#sql.exec<{ name: string }>(`SELECT name ${where} ORDER BY name LIMIT ?2`, prefix, count);
+		const names = rows.toArray().map(({ name }) => name);
+		const { total } = this.#sql.exec<{ total: number }>(`SELECT count(*) AS total ${where}`, prefix).one();
+		return { names, total };
+	}
+
+	/** A key of this policy tells what it counted. Kept by other objects of this class than the directory itself. */
+	addTotals(pattern: string, told: Told): void {
+		this.#totals.add(pattern, told, Date.now());
+	}
+
+	/** What keys told this object, by policy. */
+	totals(): PolicySum[] {
+		return this.#totals.all(Date.now());
 	}
 
 	/** What the policies say of a name. */

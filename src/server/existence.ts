@@ -68,7 +68,10 @@ export class Existence {
 	change(source: Source, now: At): void {
 		if (!this.identity) return;
 		// What blocks nobody any more, or is there to stay, is for an operator to see.
-		const listing = !this.identity.listed && source.origin !== "policy" && { listed: true, reported: false };
+		// The directory also knows which names follow a policy: there may be too many of them to be asked one by one.
+		const { listed } = this.identity;
+		const crosses = (this.identity.origin === "policy") !== (source.origin === "policy");
+		const listing = (listed ? crosses : source.origin !== "policy") && { listed: true, reported: false };
 		this.#change({ ...fieldsOf(source), ...listing, updatedAt: now });
 		if (listing) this.#untold = true;
 	}
@@ -88,6 +91,11 @@ export class Existence {
 		if (!this.#untold) return;
 		this.#untold = false;
 		void this.report();
+	}
+
+	/** Of its totals, this much was told to those who add them up. */
+	told(told: NonNullable<Identity["told"]>): void {
+		this.#change({ told });
 	}
 
 	/** Lists are to have this key of a policy. */
@@ -138,8 +146,8 @@ export class Existence {
 		try {
 			while (this.identity && !this.identity.reported) {
 				const told = this.identity;
-				const { name, id, alive } = told;
-				if (alive) await this.#deps.directory().register({ name, id });
+				const { name, id, alive, origin } = told;
+				if (alive) await this.#deps.directory().register({ name, id, own: origin !== "policy" });
 				else await this.#deps.directory().unregister(name);
 				// It may have changed while the directory was being told; then it is told again.
 				if (this.identity === told) this.#change({ reported: true });

@@ -15,7 +15,8 @@ import type { Env } from "./env.ts";
 import { Existence, type Source } from "./existence.ts";
 import { type By, Following } from "./following.ts";
 import { type ByHand, LimitViews, type Present } from "./limit-views.ts";
-import { type Hearer, Line, Waiters } from "./line.ts";
+import { Line, Waiters } from "./line.ts";
+import { Ledger } from "./metrics-ledger.ts";
 import { type Ruling, settingsOf } from "./policies.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
 import * as views from "./views.ts";
@@ -29,6 +30,7 @@ export class LimitObject extends LimitViews {
 	readonly #store: LimitStore;
 	readonly #existence: Existence;
 	readonly #following: Following;
+	readonly #ledger: Ledger;
 	readonly #commits: Commits;
 	readonly #waiters: Waiters;
 	readonly #wakeups: Wakeups;
@@ -60,6 +62,10 @@ export class LimitObject extends LimitViews {
 			match: () => env.DIRECTORY.getByName("directory").match(this.#name()),
 			begin: (settings, source) => this.#begin(settings, source),
 			configure: (settings, source) => this.#commits.run({ kind: "configure", settings }, source),
+		});
+		this.#ledger = new Ledger({
+			...{ env, existence: this.#existence, limit: () => this.#limit },
+			background: (work) => ctx.waitUntil(work),
 		});
 		this.#waiters = new Waiters({
 			limit: () => this.#limit,
@@ -256,22 +262,8 @@ export class LimitObject extends LimitViews {
 		const ready = this.#following.ready(this.#exists(), ask, Date.now());
 		const first = ready instanceof Promise ? await ready : ready;
 		if (!first) return { missing: true };
-		return new Promise((resolve, reject) => {
-			const hearer: Hearer = {
-				id: command.request.id,
-				call,
-				hear: (event, status) => {
-					if (event.kind === "queued") return;
-					this.#waiters.remove(hearer);
-					resolve({ event, status });
-				},
-			};
-			this.#waiters.add(hearer);
-			this.#commits.submit(command, hearer, first).catch((error) => {
-				this.#waiters.remove(hearer);
-				reject(error);
-			});
-		});
+		const { id } = command.request;
+		return this.#waiters.outcome(id, call, (hearer) => this.#commits.submit(command, hearer, first));
 	}
 
 	async #answer(command: Command, id: string): Promise<Outcome> {
@@ -311,6 +303,7 @@ export class LimitObject extends LimitViews {
 		if (all.length > 0) this.#watchers.changed();
 		this.#follow(all);
 		this.#existence.after(now, jobs.some(isAsked));
+		this.#ledger.after(now);
 		this.#following.watch();
 		this.#setAlarm(now);
 		return { tell, written };
@@ -328,7 +321,7 @@ export class LimitObject extends LimitViews {
 	// --------------------------------------------------------------------------------------- waking again
 
 	#setAlarm(now: At): void {
-		const houseworkAt = this.#existence.dueAt(this.#limit, now, this.#purgeAt);
+		const houseworkAt = Math.min(this.#existence.dueAt(this.#limit, now, this.#purgeAt), this.#ledger.dueAt());
 		this.#wakeups.set(now, { wakeAt: this.#wakeAt, awaited: this.#waiters.size > 0, houseworkAt });
 	}
 
@@ -343,8 +336,10 @@ export class LimitObject extends LimitViews {
 		this.#store.purge(now);
 		this.#purgeAt = this.#store.purgeAt();
 		if (this.#limit) await this.#commits.submit({ kind: "tick" });
-		if (this.#limit && this.#existence.isUnused(this.#limit, now, this.#purgeAt)) this.#end(this.#existence.usedAt);
-		else this.#existence.outlasted(now);
+		const unused = () => this.#limit !== null && this.#existence.isUnused(this.#limit, now, this.#purgeAt);
+		if (!unused()) this.#existence.outlasted(now);
+		// What it did is told before it goes; whoever uses it meanwhile keeps it.
+		if ((await this.#ledger.tellIfDue(now, unused())) && unused()) this.#end(this.#existence.usedAt);
 		await this.#existence.report();
 		if (await this.#existence.vanish(now)) {
 			this.#purgeAt = null;
@@ -369,6 +364,7 @@ export class LimitObject extends LimitViews {
 
 	/** The limit is no more; its storage follows. */
 	#end(endedAt: At): void {
+		this.#ledger.end(endedAt);
 		this.#limit = null;
 		this.#wakeAt = null;
 		this.#existence.end(endedAt);

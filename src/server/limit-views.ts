@@ -8,6 +8,7 @@ import type { LeasesPage, LimitHistory, LimitInfo, LimitSummary } from "../proto
 import type { Missing, Peeked, Status } from "./answers.ts";
 import type { Env } from "./env.ts";
 import type { Existence } from "./existence.ts";
+import { type Measured, measure } from "./metrics-ledger.ts";
 import type { Ruling } from "./policies.ts";
 import type { Identity } from "./store.ts";
 import * as views from "./views.ts";
@@ -80,6 +81,11 @@ export abstract class LimitViews extends DurableObject<Env> {
 	/** What the limit did lately. */
 	history(): Promise<LimitHistory | null> {
 		return this.#look((limit, { identity, history, now }) => views.history(identity.name, history, limit, now));
+	}
+
+	/** How the limit stands and what it has done, for metrics. */
+	measure(): Promise<Measured | null> {
+		return this.#look((limit, { identity }) => measure(limit, identity));
 	}
 
 	/** How the limit stands, and whether it would refuse this request now. Nothing is asked for. */

@@ -112,6 +112,10 @@ class LimitCalls {
 		return this.#object.summary(this.#ruling);
 	}
 
+	measure() {
+		return this.#object.measure();
+	}
+
 	leases(after: number, count: number) {
 		return this.#object.leases(after, count);
 	}

@@ -6,7 +6,7 @@
 import type { Event } from "../core/commands.ts";
 import { type Entry, type Limit, positions, type Request } from "../core/limit.ts";
 import type { StreamEvent } from "../protocol.ts";
-import { denial, leaseOf, problem, type Status } from "./answers.ts";
+import { denial, leaseOf, type Outcome, problem, type Status } from "./answers.ts";
 import { answerTo } from "./views.ts";
 
 /** How often a held lease and the first in line get a line. A caller that has gone is noticed at the second one. */
@@ -70,6 +70,25 @@ export class Waiters {
 		if (!hearer.beat) return;
 		this.#streams += 1;
 		this.#timer ??= setInterval(() => this.#beat(), BEAT_MS);
+	}
+
+	/** Asks, and answers with the first outcome that is no place in line. */
+	outcome(id: string, call: string | undefined, ask: (hearer: Hearer) => Promise<unknown>): Promise<Outcome> {
+		return new Promise((resolve, reject) => {
+			const hearer: Hearer = {
+				...{ id, call },
+				hear: (event, status) => {
+					if (event.kind === "queued") return;
+					this.remove(hearer);
+					resolve({ event, status });
+				},
+			};
+			this.add(hearer);
+			ask(hearer).catch((error) => {
+				this.remove(hearer);
+				reject(error);
+			});
+		});
 	}
 
 	/** Answers whether nobody is left who waits for the same request. */

@@ -298,6 +298,20 @@ export const routes: RouteDescription[] = [
 		answers: { 200: { description: "Its scope and its prefix.", schema: answers.token, example: token } },
 	},
 	{
+		...{ method: "get", path: "/metrics", id: "metrics", tag: "server", scope: "read" },
+		summary: "Every limit, and the sum of each policy, as OpenMetrics text",
+		description:
+			"A token with a prefix sees the names and patterns that start with it. At most 500 limits are shown one by one.",
+		answers: {
+			200: {
+				description: "OpenMetrics 1.0.",
+				contentType: "application/openmetrics-text",
+				schema: z.string(),
+				example: 'headgate_in_use_slots{limit="database",origin="configured"} 1',
+			},
+		},
+	},
+	{
 		...{ method: "get", path: "/openapi.json", id: "openapi", tag: "server", scope: null },
 		summary: "This document",
 		answers: { 200: { description: "OpenAPI 3.1.", schema: z.record(z.string(), z.unknown()) } },

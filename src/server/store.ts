@@ -8,6 +8,7 @@ import { History, rebuildSample, SAMPLES, type SavedSample, saveSample } from ".
 import type { At, Ms } from "../core/level.ts";
 import type { Ended, Entry, Limit } from "../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../core/saved.ts";
+import type { Totals } from "../core/totals.ts";
 import type { Origin } from "../protocol.ts";
 
 /** What a limit is, apart from its state. */
@@ -32,6 +33,8 @@ export interface Identity {
 	listed: boolean;
 	/** Whether the directory knows what it is to know. */
 	reported: boolean;
+	/** Of its totals, what others were told to add up, and when. */
+	told?: { at: At; totals: Totals };
 }
 
 /** What the identity of a limit says that was stored before these fields came. */
