@@ -2,6 +2,7 @@ import { createServer } from "node:net";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
+import { buildDashboard } from "./scripts/build-dashboard.ts";
 import { findChromium } from "./test/support/chromium.ts";
 import "./test/support/provided.ts";
 
@@ -15,7 +16,13 @@ const processTimeout = 60_000;
 /** Enough for a wait of seconds in a queue. */
 const clientTimeout = 20_000;
 
-export default defineConfig(async () => ({
+export default defineConfig(async () => {
+	// `wrangler.toml` names the folder, so it has to be there.
+	await buildDashboard();
+	return config();
+});
+
+const config = async () => ({
 	test: {
 		projects: [
 			{ test: { name: "core", include: ["test/core/**/*.test.ts"], testTimeout: 60_000 } },
@@ -70,7 +77,7 @@ export default defineConfig(async () => ({
 			},
 		] satisfies TestProjectInlineConfiguration[],
 	},
-}));
+});
 
 async function browserProjects(): Promise<TestProjectInlineConfiguration[]> {
 	const executablePath = findChromium();
@@ -78,6 +85,14 @@ async function browserProjects(): Promise<TestProjectInlineConfiguration[]> {
 	// Chosen here rather than by vitest, so that the server can be told which origin will call it.
 	const port = await freePort();
 	return [
+		{
+			test: {
+				name: "dashboard",
+				include: ["test/dashboard/**/*.test.ts"],
+				testTimeout: processTimeout,
+				hookTimeout: processTimeout,
+			},
+		},
 		{
 			test: {
 				// The project that runs is the one instance below.

@@ -10,6 +10,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { StartError } from "./errors.ts";
+import { bundlePage } from "./page.ts";
 
 /** Everything workerd has to know about a Worker. */
 export interface WorkerBundle {
@@ -19,6 +20,8 @@ export interface WorkerBundle {
 	compatibilityFlags: string[];
 	/** The Durable Object classes, each with the name of its binding. */
 	objects: { binding: string; className: string }[];
+	/** The dashboard's files, by path; a Worker of another `wrangler.toml` has none. */
+	page: Record<string, string>;
 }
 
 /** The part of `wrangler.toml` that is read here; wrangler itself checks the rest. */
@@ -72,6 +75,7 @@ async function bundleWorker(configPath: string): Promise<WorkerBundle> {
 	if (file === undefined) throw new Error(`Bundling ${configPath} made no file`);
 	return {
 		code: file.text,
+		page: configPath === ownConfig ? await bundlePage() : {},
 		compatibilityDate: config.compatibility_date,
 		compatibilityFlags: config.compatibility_flags ?? [],
 		objects: (config.durable_objects?.bindings ?? []).map((one) => ({

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { loadWorker } from "./bundle.ts";
 import { StartError, systemErrorCode } from "./errors.ts";
 import { lockFolder } from "./lock.ts";
+import { writePage } from "./page.ts";
 import { checkTokens, type TokenEntry } from "./tokens.ts";
 import { spawnWorkerd, type Workerd, type WorkerdExit, workerdConfig } from "./workerd.ts";
 
@@ -75,8 +76,10 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
 		const objectsFolder = path.join(folder, "objects");
 		mkdirSync(objectsFolder, { recursive: true });
 		writeFileSync(codeFile, worker.code);
+		const page = path.join(folder, "page");
+		writePage(page, worker.page);
 		// Only digests of tokens are in it; still nobody else's business.
-		writeFileSync(configFile, workerdConfig(worker, "worker.js", bindings), { mode: 0o600 });
+		writeFileSync(configFile, workerdConfig(worker, { codeFile: "worker.js", page }, bindings), { mode: 0o600 });
 		workerd = spawnWorkerd({ configFile, objectsFolder, address: `${inUrl(host)}:${port}`, onLine: options.onLine });
 		lock.setRuntime(workerd.pid);
 	} catch (error) {

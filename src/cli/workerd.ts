@@ -141,7 +141,11 @@ function workerdPath(): string {
  * A configuration in Cap'n Proto's text form. The objects' `uniqueKey`s name the folders of their data and go
  * into their ids, so changing them loses all data.
  */
-export function workerdConfig(worker: WorkerBundle, codeFile: string, bindings: Record<string, string>): string {
+export function workerdConfig(
+	worker: WorkerBundle,
+	{ codeFile, page }: { codeFile: string; page: string },
+	bindings: Record<string, string>,
+): string {
 	const namespaces = worker.objects.map(
 		({ className }) =>
 			`(className = ${text(className)}, uniqueKey = ${text(`headgate-${className}`)}, enableSql = true)`,
@@ -150,6 +154,8 @@ export function workerdConfig(worker: WorkerBundle, codeFile: string, bindings: 
 		...worker.objects.map(
 			({ binding, className }) => `(name = ${text(binding)}, durableObjectNamespace = ${text(className)})`,
 		),
+		// What `[assets]` in wrangler.toml is to the deployed Worker.
+		...(Object.keys(worker.page).length > 0 ? [`(name = "ASSETS", service = "page")`] : []),
 		...Object.entries(bindings).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`),
 	];
 	return `using Workerd = import "/workerd/workerd.capnp";
@@ -158,6 +164,7 @@ const config :Workerd.Config = (
   services = [
     (name = "worker", worker = .worker),
     (name = "objects", disk = (writable = true)),
+    (name = "page", disk = (path = ${text(page)})),
   ],
   sockets = [(name = "http", service = "worker", http = ())],
 );

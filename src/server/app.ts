@@ -30,6 +30,7 @@ import { limitOf } from "./limits.ts";
 import { metrics, OPENMETRICS } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { acrossOrigins } from "./origins.ts";
+import { pageRoutes } from "./page.ts";
 import { prefect } from "./prefect.ts";
 import * as requests from "./requests.ts";
 import { rulingsOf } from "./rulings.ts";
@@ -63,8 +64,7 @@ app.notFound(async (c) => {
 
 const health = (): ServerHealth => ({ status: "ok", version: VERSION, time: new Date().toISOString() });
 route(app, "/health", { GET: async (c) => c.json(health()) }, "anyone");
-const welcome = "Headgate: named limits. Acquire with POST /v1/acquire; health at /health.\n";
-route(app, "/", { GET: async (c) => c.text(welcome) }, "anyone");
+pageRoutes(app);
 route(app, "/openapi.json", { GET: async (c) => c.json(openApiDocument()) }, "anyone");
 
 route(app, "/metrics", {

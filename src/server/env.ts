@@ -5,6 +5,8 @@ import type { LimitObject } from "./limit-object.ts";
 export interface Env {
 	LIMITS: DurableObjectNamespace<LimitObject>;
 	DIRECTORY: DurableObjectNamespace<DirectoryObject>;
+	/** The files of the dashboard. Without it there is no page at `/`. */
+	ASSETS?: Fetcher;
 	/** Secret: who may do what; a JSON list, see `auth.ts`. Without it every call but `/health` is refused. */
 	HEADGATE_TOKENS?: string;
 	/** "true": no tokens are needed. Only the local server, bound to loopback, sets it. */

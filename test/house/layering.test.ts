@@ -19,7 +19,7 @@ const MAY_IMPORT: Record<string, string[]> = {
 		...["client", "protocol", "server", "node:*", "esbuild"],
 		...["@bomb.sh/tab", "@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
 	],
-	dashboard: [],
+	dashboard: ["protocol", "watching", "preact", "@preact/signals", "uplot"],
 };
 
 /** The folder of `src` that a file is in; a file of `src` itself counts as a folder of its own. */
@@ -35,7 +35,7 @@ function target(file: string, specifier: string): string {
 	return specifier.startsWith("@") ? specifier.split("/").slice(0, 2).join("/") : (specifier.split("/")[0] ?? "");
 }
 
-const sources = files("src/**/*.ts");
+const sources = files("src/**/*.{ts,tsx}");
 
 test("there are sources to look at", () => {
 	expect(sources.length).toBeGreaterThan(10);
@@ -116,7 +116,7 @@ test("every TypeScript file is checked by some tsconfig", { timeout: 60_000 }, a
 			checked.add(path.relative(root, line.trim()));
 		}
 	}
-	const all = files("*.ts", "{src,test,scripts,bench,examples}/**/*.ts");
+	const all = files("*.ts", "{src,test,scripts,bench,examples}/**/*.{ts,tsx}");
 	expect(all.filter((file) => !checked.has(file))).toEqual([]);
 });
 

@@ -6,7 +6,7 @@ import { openApiDocument } from "../../src/server/openapi.ts";
 import { call, newLimit, newName } from "./support.ts";
 
 /** Pages for people, and a wire that has its own document. */
-const ELSEWHERE = /^\/$|^\/docs$|^\/api(\/|$)/;
+const ELSEWHERE = /^\/$|^\/assets\/|^\/docs$|^\/api(\/|$)/;
 
 /** A path of the router as the document writes it, and as a caller could. */
 const paths = [...new Set(app.routes.map(({ path }) => path))].filter(

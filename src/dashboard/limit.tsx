@@ -1,0 +1,357 @@
+/** One limit: how it stands, who holds, who waits, and its last quarter of an hour. */
+
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import type { LeaseInfo, LimitInfo } from "../protocol.ts";
+import * as api from "./api.ts";
+import { Dialog } from "./dialog.tsx";
+import { dateAndTime, duration, number, plural, rate } from "./format.ts";
+import { LimitForm } from "./forms.tsx";
+import { LoadBadge, Meter, Notice } from "./parts.tsx";
+import { Plot } from "./plot.tsx";
+import { type Shown, say, watchLimit } from "./state.ts";
+import { now } from "./stream.ts";
+
+export function LimitPage({ name }: { name: string }) {
+	const shown = useSignal<Shown | null>(null);
+	useSignalEffect(() => {
+		void api.attempt.value;
+		const watching = watchLimit(name);
+		shown.value = watching;
+		return () => watching.stop();
+	});
+	useEffect(() => {
+		document.title = `${name} · Headgate`;
+	}, [name]);
+	const info = shown.value?.info.value;
+	const gone = shown.value?.gone.value;
+	return (
+		<>
+			<p class="path">
+				<a href="#/">Limits</a> <span aria-hidden="true">/</span>
+			</p>
+			{gone && (
+				<>
+					<h1 class="name">{name}</h1>
+					<Notice bad>{gone}</Notice>
+				</>
+			)}
+			{!gone && !info && (
+				<>
+					<h1 class="name">{name}</h1>
+					<p class="quiet" aria-busy="true">
+						Asking…
+					</p>
+				</>
+			)}
+			{!gone && info && shown.value && <Details info={info} shown={shown.value} />}
+		</>
+	);
+}
+
+const ORIGINS: Record<LimitInfo["origin"], string> = {
+	configured: "set by hand",
+	policy: "by a policy",
+	default: "nobody configured it",
+};
+
+function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
+	return (
+		<>
+			<div class="toolbar">
+				<h1 class="name">
+					{info.name} <LoadBadge limit={info} />
+				</h1>
+				<Actions info={info} />
+			</div>
+			<section class="hero" aria-label="How it stands">
+				<p class="big">
+					<b>{number(info.activeSlots)}</b> of {plural(info.limit, "slot")} in use
+					{!info.active && <span class="quiet"> · switched off: it grants at once and holds nothing</span>}
+				</p>
+				<Meter limit={info} large />
+				<dl class="facts">
+					<Fact label="waiting" value={number(info.waitingCount)} tone={info.waitingCount > 0 ? "waiting" : ""} />
+					<Fact
+						label="denied / min"
+						value={number(info.lastMinute.denied)}
+						tone={info.lastMinute.denied > 0 ? "denied" : ""}
+					/>
+					<Fact label="granted / min" value={number(info.lastMinute.granted)} />
+					<Fact label="leases" value={number(info.leaseCount)} />
+					<Fact
+						label="slots come back"
+						value={info.slotDecayPerSecond > 0 ? rate(info.slotDecayPerSecond) : "on release"}
+					/>
+				</dl>
+			</section>
+			<Plot name={info.name} samples={shown.samples} seconds={shown.sampleSeconds} />
+			<Holders info={info} />
+			<Waiters info={info} />
+			<section aria-labelledby="totals-title">
+				<h2 id="totals-title">Since it was made</h2>
+				<dl class="totals">
+					<Fact label="granted at once" value={number(info.totals.grantedAtOnce)} />
+					<Fact label="granted after a wait" value={number(info.totals.grantedAfterWait)} />
+					<Fact label="denied" value={number(info.totals.denied)} />
+					<Fact label="released" value={number(info.totals.released)} />
+					<Fact label="expired" value={number(info.totals.expired)} />
+					<Fact label="settings" value={ORIGINS[info.origin]} />
+					<Fact label="made" value={dateAndTime(info.createdAt)} />
+					<Fact label="settings changed" value={dateAndTime(info.updatedAt)} />
+				</dl>
+			</section>
+		</>
+	);
+}
+
+function Fact({ label, value, tone = "" }: { label: string; value: string; tone?: string }) {
+	return (
+		<div class={tone}>
+			<dt>{label}</dt>
+			<dd>{value}</dd>
+		</div>
+	);
+}
+
+function Actions({ info }: { info: LimitInfo }) {
+	const open = useSignal<"edit" | "delete" | null>(null);
+	const admin = api.granted.value?.scope === "admin";
+	const close = (): void => {
+		open.value = null;
+	};
+	const toggle = async (): Promise<void> => {
+		try {
+			await api.patch(info.name, { active: !info.active });
+			say(`"${info.name}" was switched ${info.active ? "off" : "on"}.`);
+		} catch (error) {
+			say(api.inWords(error), true);
+		}
+	};
+	return (
+		<div class="actions">
+			<button
+				type="button"
+				disabled={!admin}
+				onClick={() => {
+					open.value = "edit";
+				}}
+			>
+				Change
+			</button>
+			<button type="button" disabled={!admin} onClick={() => void toggle()}>
+				Switch {info.active ? "off" : "on"}
+			</button>
+			<button
+				type="button"
+				class="danger"
+				disabled={!admin}
+				onClick={() => {
+					open.value = "delete";
+				}}
+			>
+				Delete
+			</button>
+			{!admin && api.granted.value && <span class="quiet">This token may look, and change nothing.</span>}
+			{open.value === "edit" && <LimitForm limit={info} onClose={close} />}
+			{open.value === "delete" && (
+				<Dialog
+					title={`Delete ${info.name}?`}
+					action="Delete"
+					danger
+					onSubmit={async () => {
+						await api.remove(info.name);
+						say(`The limit "${info.name}" was deleted.`);
+						location.hash = "#/";
+					}}
+					onClose={close}
+				>
+					<p>
+						{info.leaseCount > 0 || info.waitingCount > 0
+							? `It ends ${plural(info.leaseCount, "lease")} and sends away ${plural(info.waitingCount, "waiter")}.`
+							: "Nobody holds a slot of it, and nobody waits."}
+					</p>
+				</Dialog>
+			)}
+		</div>
+	);
+}
+
+// ---------------------------------------------------------------------------------------------- holders
+
+function Holders({ info }: { info: LimitInfo }) {
+	const releasing = useSignal<LeaseInfo | null>(null);
+	/** Leases beyond those that the stream shows, as they were when they were asked for. */
+	const more = useSignal<{ leases: LeaseInfo[]; next: string | null } | null>(null);
+	const admin = api.granted.value?.scope === "admin";
+	const shown = new Set(info.leases.map(({ id }) => id));
+	const others = more.value?.leases.filter(({ id }) => !shown.has(id)) ?? [];
+	const hidden = info.leaseCount - info.leases.length - others.length;
+	const load = async (): Promise<void> => {
+		try {
+			// From the beginning, for leases may have ended since; then page by page.
+			const page = await api.leases(info.name, more.value?.next ?? "");
+			more.value = { leases: [...(more.value?.leases ?? []), ...page.leases], next: page.next };
+		} catch (error) {
+			say(api.inWords(error), true);
+		}
+	};
+	return (
+		<section aria-labelledby="holders-title">
+			<h2 id="holders-title">
+				Who holds <span class="count">{number(info.leaseCount)}</span>
+			</h2>
+			{info.leaseCount === 0 && <p class="quiet">Nobody.</p>}
+			{info.leaseCount > 0 && (
+				<div class="frame">
+					<table class="holders">
+						<thead>
+							<tr>
+								<th scope="col">Holder</th>
+								<th scope="col" class="right">
+									Slots
+								</th>
+								<th scope="col" class="right">
+									Held for
+								</th>
+								<th scope="col" class="right">
+									Ends in
+								</th>
+								<th scope="col">
+									<span class="hidden">Actions</span>
+								</th>
+							</tr>
+						</thead>
+						<tbody>
+							{[...info.leases, ...others].map((lease) => (
+								<tr key={lease.id}>
+									<th scope="row">
+										<Who {...lease} />
+									</th>
+									<td class="right" data-before="slots">
+										{number(lease.slots)}
+									</td>
+									<td class="right" data-before="held for" title={`since ${dateAndTime(lease.since)}`}>
+										{duration(now.value - Date.parse(lease.since))}
+									</td>
+									<td class="right" data-before="ends in" title={`at ${dateAndTime(lease.expiresAt)}`}>
+										<Countdown at={lease.expiresAt} />
+									</td>
+									<td class="actions">
+										<button
+											type="button"
+											class="danger"
+											disabled={!admin}
+											aria-label={`Release ${lease.holder ?? lease.id}`}
+											onClick={() => {
+												releasing.value = lease;
+											}}
+										>
+											Release
+										</button>
+									</td>
+								</tr>
+							))}
+						</tbody>
+					</table>
+				</div>
+			)}
+			{hidden > 0 && (
+				<p class="pages">
+					<span>{number(hidden)} more.</span>{" "}
+					<button type="button" onClick={() => void load()}>
+						Show a hundred more
+					</button>
+				</p>
+			)}
+			{releasing.value && (
+				<Dialog
+					title="Take these slots back?"
+					action="Release"
+					danger
+					onSubmit={async () => {
+						const lease = releasing.value as LeaseInfo;
+						const { released } = await api.forceRelease(info.name, lease.id);
+						say(`${plural(released, "slot")} of "${info.name}" came back from ${lease.holder ?? lease.id}.`);
+					}}
+					onClose={() => {
+						releasing.value = null;
+					}}
+				>
+					<p>
+						<b class="name">{releasing.value.holder ?? releasing.value.id}</b> holds{" "}
+						{plural(releasing.value.slots, "slot")} and may still be at work: it learns of this when it renews.
+					</p>
+				</Dialog>
+			)}
+		</section>
+	);
+}
+
+/** Who it is, in its own words; and its id, for the logs. */
+function Who({ id, holder }: { id: string; holder: string | null }) {
+	return (
+		<>
+			<span class={holder === null ? "name quiet" : "name"}>{holder ?? "without a name"}</span>
+			<span class="id">{id}</span>
+		</>
+	);
+}
+
+const SOON_MS = 10_000;
+
+function Countdown({ at }: { at: string }) {
+	const left = Date.parse(at) - now.value;
+	return <span class={left < SOON_MS ? "soon" : ""}>{left > 0 ? duration(left) : "now"}</span>;
+}
+
+// ---------------------------------------------------------------------------------------------- waiters
+
+function Waiters({ info }: { info: LimitInfo }) {
+	const hidden = info.waitingCount - info.waiting.length;
+	return (
+		<section aria-labelledby="waiters-title">
+			<h2 id="waiters-title">
+				Who waits <span class="count">{number(info.waitingCount)}</span>
+			</h2>
+			{info.waitingCount === 0 && <p class="quiet">Nobody.</p>}
+			{info.waitingCount > 0 && (
+				<div class="frame">
+					<table class="waiters">
+						<thead>
+							<tr>
+								<th scope="col" class="right">
+									Place
+								</th>
+								<th scope="col">Holder</th>
+								<th scope="col" class="right">
+									Slots
+								</th>
+								<th scope="col" class="right">
+									Waits for
+								</th>
+							</tr>
+						</thead>
+						<tbody>
+							{info.waiting.map((waiter) => (
+								<tr key={waiter.id}>
+									<td class="right place">{number(waiter.position)}</td>
+									<th scope="row">
+										<Who {...waiter} />
+									</th>
+									<td class="right" data-before="slots">
+										{number(waiter.slots)}
+									</td>
+									<td class="right" data-before="waits for" title={`since ${dateAndTime(waiter.since)}`}>
+										{duration(now.value - Date.parse(waiter.since))}
+									</td>
+								</tr>
+							))}
+						</tbody>
+					</table>
+				</div>
+			)}
+			{hidden > 0 && <p class="quiet">and {number(hidden)} behind them.</p>}
+		</section>
+	);
+}

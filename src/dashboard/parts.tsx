@@ -1,0 +1,49 @@
+/** Small things that every view is made of. */
+
+import type { ComponentChildren } from "preact";
+import type { LimitSummary } from "../protocol.ts";
+import { number, plural, rate } from "./format.ts";
+import { type Load, loadOf } from "./state.ts";
+
+export const linkTo = (name: string): string => `#/limits/${encodeURIComponent(name)}`;
+
+const WORDS: Record<Load, string> = { off: "off", free: "free", busy: "nearly full", full: "full" };
+
+/** What a colour says, as a word too. */
+export function LoadBadge({ limit }: { limit: LimitSummary }) {
+	const load = loadOf(limit);
+	return load === "free" ? null : <span class={`badge ${load}`}>{WORDS[load]}</span>;
+}
+
+/** How much of a limit is in use. */
+export function Meter({ limit, large = false }: { limit: LimitSummary; large?: boolean }) {
+	const { activeSlots, limit: capacity } = limit;
+	const share = capacity === 0 ? (activeSlots > 0 ? 1 : 0) : Math.min(1, activeSlots / capacity);
+	return (
+		// biome-ignore lint/a11y/useSemanticElements: a <meter> cannot be drawn as this is.
+		<div
+			class={`meter ${loadOf(limit)}${large ? " large" : ""}`}
+			role="meter"
+			aria-label={`Slots in use of ${limit.name}`}
+			aria-valuemin={0}
+			aria-valuemax={Math.max(capacity, activeSlots)}
+			aria-valuenow={activeSlots}
+			aria-valuetext={`${number(activeSlots)} of ${plural(capacity, "slot")}`}
+		>
+			<div class="fill" style={{ width: `${(100 * share).toFixed(2)}%` }} />
+		</div>
+	);
+}
+
+/** How slots come back. */
+export const returns = ({ slotDecayPerSecond }: { slotDecayPerSecond: number }): string =>
+	slotDecayPerSecond > 0 ? rate(slotDecayPerSecond) : "on release";
+
+/** A figure that is worth a glance only when it is not nothing. */
+export function Count({ value, tone }: { value: number; tone?: "waiting" | "denied" }) {
+	return <span class={value === 0 ? "nothing" : (tone ?? "")}>{number(value)}</span>;
+}
+
+export function Notice({ children, bad = false }: { children: ComponentChildren; bad?: boolean }) {
+	return <p class={`notice${bad ? " bad" : ""}`}>{children}</p>;
+}

@@ -1,0 +1,160 @@
+/** Policies: settings for every name that begins in some way. */
+
+import { signal, useSignalEffect } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import type { Policy } from "../protocol.ts";
+import * as api from "./api.ts";
+import { Dialog } from "./dialog.tsx";
+import { dateAndTime, number } from "./format.ts";
+import { PolicyForm } from "./forms.tsx";
+import { Notice, returns } from "./parts.tsx";
+import { say } from "./state.ts";
+
+const policies = signal<Policy[] | null>(null);
+const problem = signal<string | null>(null);
+const editing = signal<Policy | "new" | null>(null);
+const deleting = signal<Policy | null>(null);
+
+async function load(): Promise<void> {
+	try {
+		policies.value = (await api.policies()).policies;
+		if (api.granted.value === null) api.granted.value = await api.inspectToken();
+		problem.value = null;
+	} catch (error) {
+		problem.value = api.asking.value === null ? api.inWords(error) : null;
+	}
+}
+
+export function Policies() {
+	useEffect(() => {
+		document.title = "Policies · Headgate";
+	}, []);
+	useSignalEffect(() => {
+		void api.attempt.value;
+		void load();
+	});
+	const admin = api.granted.value?.scope === "admin";
+	const close = (): void => {
+		editing.value = null;
+	};
+	return (
+		<section aria-labelledby="policies-title">
+			<div class="toolbar">
+				<h1 id="policies-title">Policies</h1>
+				<button
+					type="button"
+					class="primary"
+					disabled={!admin}
+					onClick={() => {
+						editing.value = "new";
+					}}
+				>
+					New policy
+				</button>
+			</div>
+			<p class="quiet">
+				A name that nobody configured takes the settings of the policy whose pattern fits it best. With a policy for{" "}
+				<code>login:*</code>, every user has a limit without any set-up.
+			</p>
+			{problem.value && <Notice bad>{problem.value}</Notice>}
+			{policies.value?.length === 0 && <Notice>There are no policies yet.</Notice>}
+			{policies.value !== null && policies.value.length > 0 && (
+				<div class="frame">
+					<table class="policies">
+						<thead>
+							<tr>
+								<th scope="col">Pattern</th>
+								<th scope="col" class="right">
+									Limit
+								</th>
+								<th scope="col" class="right">
+									Slots come back
+								</th>
+								<th scope="col">Changed</th>
+								<th scope="col">
+									<span class="hidden">Actions</span>
+								</th>
+							</tr>
+						</thead>
+						<tbody>
+							{policies.value.map((policy) => (
+								<tr key={policy.pattern} class={policy.active ? "" : "off"}>
+									<th scope="row">
+										<a
+											class="name"
+											href={`#/?filter=${encodeURIComponent(policy.pattern.slice(0, -1))}`}
+											title="Limits of this policy"
+										>
+											{policy.pattern}
+										</a>
+										{!policy.active && <span class="badge off">off</span>}
+									</th>
+									<td class="right" data-before="limit">
+										{number(policy.limit)}
+									</td>
+									<td class="right" data-before="slots come back">
+										{returns(policy)}
+									</td>
+									<td class="quiet" data-before="changed">
+										{dateAndTime(policy.updatedAt)}
+									</td>
+									<td class="actions">
+										<button
+											type="button"
+											disabled={!admin}
+											aria-label={`Change ${policy.pattern}`}
+											onClick={() => {
+												editing.value = policy;
+											}}
+										>
+											Change
+										</button>
+										<button
+											type="button"
+											class="danger"
+											disabled={!admin}
+											aria-label={`Delete ${policy.pattern}`}
+											onClick={() => {
+												deleting.value = policy;
+											}}
+										>
+											Delete
+										</button>
+									</td>
+								</tr>
+							))}
+						</tbody>
+					</table>
+				</div>
+			)}
+			{editing.value !== null && (
+				<PolicyForm
+					{...(editing.value !== "new" && { policy: editing.value })}
+					onClose={close}
+					onDone={() => void load()}
+				/>
+			)}
+			{deleting.value !== null && <DeletePolicy policy={deleting.value} />}
+		</section>
+	);
+}
+
+function DeletePolicy({ policy: { pattern } }: { policy: Policy }) {
+	return (
+		<Dialog
+			title={`Delete the policy ${pattern}?`}
+			action="Delete"
+			danger
+			onSubmit={async () => {
+				await api.deletePolicy(pattern);
+				say(`The policy "${pattern}" was deleted.`);
+				void load();
+			}}
+			onClose={() => {
+				deleting.value = null;
+			}}
+		>
+			<p>Names that come after this take no settings from it.</p>
+		</Dialog>
+	);
+}
