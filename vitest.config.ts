@@ -32,6 +32,15 @@ const config = async () => ({
 			},
 			{
 				test: {
+					// Real Workers beside each other, in wrangler's test harness and on workerd itself.
+					name: "edge",
+					include: ["test/edge/**/*.test.ts"],
+					testTimeout: 30_000,
+					hookTimeout: processTimeout,
+				},
+			},
+			{
+				test: {
 					name: "house",
 					include: ["test/house/**/*.test.ts"],
 					testTimeout: processTimeout,

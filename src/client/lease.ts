@@ -1,6 +1,7 @@
 /** Slots that are held: renewed while they are needed, and given back once. */
 
 import type { Lease as LeaseRecord, LimitStatus, Released, Renewed, Slots } from "../protocol.ts";
+import type { Asking } from "./binding.ts";
 import { HeadgateError, LeaseLostError } from "./errors.ts";
 import { pause, within } from "./timers.ts";
 import { ANSWER_MS, backoffMs, Interruption, silence, type Transport } from "./transport.ts";
@@ -60,6 +61,8 @@ export class Lease {
 	readonly #control = new AbortController();
 	readonly #options: AcquireOptions;
 	readonly #leaseMs: number;
+	/** By RPC: the lease ends with this stub. */
+	readonly #tether: Asking | null;
 	/** Ends the renewing. */
 	readonly #stop = new AbortController();
 	#expiresAt: string | null = null;
@@ -82,6 +85,7 @@ export class Lease {
 		this.signal = this.#control.signal;
 		this.#transport = transport;
 		this.#options = options;
+		this.#tether = grant?.tether ?? null;
 		this.#leaseMs = (options.leaseSeconds ?? LEASE_SECONDS) * 1_000;
 		this.#enforced = isEnforced(this.limits);
 		options.signal?.addEventListener("abort", this.#onCallerAbort);
@@ -140,13 +144,17 @@ export class Lease {
 		const { id, names } = this;
 		const over = new AbortController();
 		const options = { signal: over.signal, attempts: RELEASE_ATTEMPTS };
-		const call = this.#transport.call<Released>("POST", "/v1/release", { id, names }, options);
+		const plainly = () => this.#transport.call<Released>("POST", "/v1/release", { id, names }, options);
+		// A stub that is torn gives nothing back; the lease is still known by its id.
+		const call = this.#tether ? this.#tether.release().catch(plainly) : plainly();
 		try {
 			await within(call, RELEASE_MS, undefined, silence(RELEASE_MS));
 		} catch (error) {
 			over.abort();
 			this.#releasing = undefined; // It may be tried again.
 			throw error instanceof Interruption ? this.#transport.unreachable(1, error) : error;
+		} finally {
+			this.#tether?.[Symbol.dispose]?.();
 		}
 	}
 

@@ -3,8 +3,12 @@
  */
 
 import type { Code, Problem } from "../protocol.ts";
+import { Binding, type HeadgateBinding, HOW_TO_BIND } from "./binding.ts";
 import { HeadgateError, HeadgateUnreachableError } from "./errors.ts";
+import { Interruption } from "./interruption.ts";
 import { pause, within } from "./timers.ts";
+
+export { Interruption } from "./interruption.ts";
 
 /** How to reach the service. */
 export interface HeadgateOptions {
@@ -13,10 +17,13 @@ export interface HeadgateOptions {
 	 * matter. With `binding` it is only a name, and may be left out.
 	 */
 	url?: string | URL | undefined;
-	/** Sent as a bearer token. */
+	/** Sent as a bearer token. A binding of the entrypoint `HeadgateService` needs none: it is a permission itself. */
 	token?: string | undefined;
-	/** A Workers service binding to the service, used instead of the network. */
-	binding?: { fetch(request: Request): Promise<Response> } | undefined;
+	/**
+	 * A Workers service binding to the service, used instead of the network. With `entrypoint = "HeadgateService"` every
+	 * call is RPC, and a lease ends with the request that took it, however that ends. Any other is called by `fetch`.
+	 */
+	binding?: HeadgateBinding | undefined;
 	/** Used instead of the global `fetch`. */
 	fetch?: ((url: string, init: RequestInit) => Promise<Response>) | undefined;
 	/** Sent with every request. */
@@ -36,20 +43,6 @@ export const ATTEMPTS = 3;
 /** Longest pause made because the service asked for it, unless it knows us; the caller can make a longer one better. */
 export const PAUSE_MAX_MS = 5_000;
 
-/** No answer, or none in earnest: worth another try. */
-export class Interruption extends Error {
-	/** Of the service's own making, if it answered at all. */
-	readonly problem: Problem | undefined;
-	/** When to try again, if it said so. */
-	readonly retryAfterMs: number;
-
-	constructor(message: string, cause?: unknown, problem?: Problem, retryAfterMs = 0) {
-		super(message, { cause });
-		this.problem = problem;
-		this.retryAfterMs = retryAfterMs;
-	}
-}
-
 /** The pause before another try: 100 ms, doubling to 1 s, less a random part; at least what the service asked for. */
 export function backoffMs(failures: number, interruption: Interruption | undefined): number {
 	const ms = Math.min(1_000, 100 * 2 ** (failures - 1)) * (1 - Math.random() / 2);
@@ -68,13 +61,18 @@ export interface CallOptions {
 export class Transport {
 	readonly url: string;
 	readonly warn: (message: string, cause: unknown) => void;
+	readonly binding: Binding | null;
 	readonly #send: (url: string, init: RequestInit) => Promise<Response>;
 	readonly #headers: Record<string, string>;
 
 	constructor(options: HeadgateOptions) {
-		const { binding, fetch: send, token } = options;
+		const { fetch: send, token } = options;
+		// A binding that is not there is told as such, and not as a missing url.
+		const bound = options.binding !== undefined || ("binding" in options && options.url === undefined);
+		const binding = bound ? new Binding(options.binding as HeadgateBinding) : null;
+		this.binding = binding;
 		this.url = parseUrl(options.url ?? (binding ? "https://headgate" : undefined));
-		if (binding) this.#send = (url, init) => binding.fetch(new Request(url, init));
+		if (binding) this.#send = (url, init) => binding.fetch(url, init);
 		else this.#send = send ?? ((url, init) => fetch(url, init));
 		this.#headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
 		this.warn = options.onWarning ?? ((message, cause) => console.warn(`headgate: ${message}`, cause));
@@ -96,6 +94,8 @@ export class Transport {
 		}
 		if (response.ok) return response;
 		const { problem, ours } = await readProblem(response);
+		// The wrong Worker, or the right one by its public door.
+		if (this.binding && (!ours || problem.status === 401)) problem.detail += ` Of a service binding: ${HOW_TO_BIND}.`;
 		throw failure(problem, ours, Number(response.headers.get("Retry-After") ?? 0));
 	}
 
@@ -104,6 +104,9 @@ export class Transport {
 		const { signal, answerMs = ANSWER_MS } = options;
 		const attempt = new AbortController();
 		const read = async (): Promise<T> => {
+			const reply = await this.binding?.invoke(method, path, body);
+			if (reply && reply.status >= 400) throw failure(reply.body as Problem);
+			if (reply) return reply.body as T;
 			const response = await this.open(method, path, body, "application/json", attempt.signal);
 			// What was deleted is answered without a body.
 			return (response.status === 204 ? undefined : parseAnswer(await readText(response))) as T;
@@ -133,7 +136,8 @@ export class Transport {
 	}
 
 	unreachable(attempts: number, last: Interruption): HeadgateUnreachableError {
-		return new HeadgateUnreachableError(this.url, attempts, last.cause ?? last);
+		const where = this.binding ? `a service binding (if it is not of Headgate, ${HOW_TO_BIND})` : this.url;
+		return new HeadgateUnreachableError(where, attempts, last.cause ?? last);
 	}
 }
 

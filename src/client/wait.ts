@@ -6,6 +6,7 @@
  */
 
 import type { AcquireRequest, Lease, Mode, Problem, Receipt, Slots, StreamEvent } from "../protocol.ts";
+import type { Asking, Binding, Rpc } from "./binding.ts";
 import {
 	AcquireConcurrencySlotTimeoutError,
 	ConcurrencySlotAcquisitionError,
@@ -71,6 +72,8 @@ export interface Grant {
 	 * ask, or undone already, because its connection broke so soon that the service took its caller for gone.
 	 */
 	sound: Promise<boolean>;
+	/** The lease lives as long as this stub; null: until it expires. */
+	tether?: Asking | null;
 }
 
 type Verdict = Grant | { problem: Problem };
@@ -167,7 +170,7 @@ class Ask {
 			const startedAt = performance.now();
 			asks++;
 			try {
-				const verdict = await (waitSeconds > 0 ? this.#wait(waitUntil - startedAt) : this.#askPlainly());
+				const verdict = await this.#ask(waitSeconds > 0 ? Math.max(0, waitUntil - startedAt) : null);
 				return "record" in verdict && asks > 1 ? { ...verdict, sound: Promise.resolve(false) } : verdict;
 			} catch (error) {
 				if (this.#signal.aborted) throw this.#signal.reason;
@@ -208,6 +211,41 @@ class Ask {
 		}
 	}
 
+	/** Asks once, in the way that this transport has. Null: without waiting in line. */
+	async #ask(waitMs: number | null): Promise<Verdict> {
+		const { binding } = this.#transport;
+		// Places in line are told by a stream alone.
+		const byRpc = binding?.rpc && !this.#onQueued ? await this.#askByRpc(binding, binding.rpc, waitMs ?? 0) : null;
+		return byRpc ?? (waitMs === null ? this.#askPlainly() : this.#wait(waitMs));
+	}
+
+	/** Asks once by RPC, under a stub whose end takes the request back. Null: the binding has no RPC. */
+	async #askByRpc(binding: Binding, rpc: Rpc, waitMs: number): Promise<Verdict | null> {
+		const opening = rpc.ask(this.#waiting(waitMs));
+		const over = (): void => opening[Symbol.dispose]?.();
+		const answerMs = waitMs + ANSWER_MS;
+		try {
+			const both = Promise.all([opening, opening.verdict()]);
+			const [tether, { lease, problem }] = await within(both, answerMs, this.#signal, silence(answerMs));
+			this.heard = true;
+			this.#heardAt = performance.now();
+			if (problem) throw failure(problem);
+			const record = lease as Lease | Receipt;
+			if (this.#request.mode === "concurrency") return { record, sound: Promise.resolve(true), tether };
+			over();
+			return { record, sound: Promise.resolve(true) };
+		} catch (error) {
+			over();
+			if (this.#signal.aborted || error instanceof HeadgateError || error instanceof Interruption) throw error;
+			return binding.withoutRpc(error);
+		}
+	}
+
+	#waiting(waitMs: number): AcquireRequest {
+		const waitSeconds = Math.ceil(waitMs) / 1_000;
+		return waitSeconds <= WAIT_MAX_SECONDS ? { ...this.#request, waitSeconds } : this.#request;
+	}
+
 	/** Asks once for an answer here and now. */
 	async #askPlainly(): Promise<Verdict> {
 		const options = { signal: this.#signal };
@@ -218,8 +256,7 @@ class Ask {
 
 	/** Asks once for a stream, and follows it to the verdict. */
 	async #wait(waitMs: number): Promise<Verdict> {
-		const waitSeconds = Math.max(0, Math.ceil(waitMs)) / 1_000;
-		const request = waitSeconds <= WAIT_MAX_SECONDS ? { ...this.#request, waitSeconds } : this.#request;
+		const request = this.#waiting(waitMs);
 		const attempt = new AbortController();
 		try {
 			const opening = this.#transport.open("POST", "/v1/acquire", request, "application/x-ndjson", attempt.signal);

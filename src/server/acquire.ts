@@ -22,10 +22,15 @@ export interface Caller {
 	waitUntil(work: Promise<unknown>): void;
 }
 
+/** A limit's object, as a caller of it sees it. */
+export type Limit = ReturnType<Env["LIMITS"]["getByName"]>;
+/** Asks the object of the only name in another way than by a plain call. */
+export type AskOne = (limit: Limit, ask: Ask) => Promise<Outcome | Missing>;
+
 /** Asks, waits if it is to, and answers once. */
-export async function acquire(env: Env, request: Acquire, caller: Caller): Promise<Verdict> {
+export async function acquire(env: Env, request: Acquire, caller: Caller, askOne?: AskOne): Promise<Verdict> {
 	const [only, ...others] = request.names;
-	if (only && others.length === 0) return acquireOne(env, request, only, caller);
+	if (only && others.length === 0) return acquireOne(env, request, only, caller, askOne);
 	const verdict = new Coordinator(env, request, caller.signal()).run();
 	if (request.waitMs > 0)
 		caller.waitUntil(
@@ -47,16 +52,17 @@ async function acquireOne(
 	request: Acquire,
 	[name, slots]: [string, number],
 	caller: Caller,
+	askOne?: AskOne,
 ): Promise<Verdict> {
 	const limit = limitOf(env, name);
 	const ask: Ask = { request: coreRequest(request, name, slots), createIfMissing: creates(request) };
-	if (request.waitMs > 0) {
+	if (request.waitMs > 0 && !askOne) {
 		// A signal is dear, and only a caller that waits has the time to go.
 		const call = crypto.randomUUID();
 		ask.call = call;
 		caller.signal().addEventListener("abort", () => caller.waitUntil(limit.leave(request.id, call)));
 	}
-	const answer = await limit.acquire(ask);
+	const answer = await (askOne ? askOne(limit, ask) : limit.acquire(ask));
 	return "missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
 }
 

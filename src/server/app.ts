@@ -4,7 +4,7 @@ import { Hono } from "hono";
 import { rateLimitHeaders } from "../headers.ts";
 import { type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../protocol.ts";
 import { acquire, acquireStream } from "./acquire.ts";
-import { outOfReach, problem, publicStatus, toIso } from "./answers.ts";
+import { problem, publicStatus, toIso } from "./answers.ts";
 import {
 	type App,
 	accept,
@@ -18,6 +18,7 @@ import {
 	directory,
 	named,
 	patterned,
+	problemOf,
 	Refused,
 	refuse,
 	route,
@@ -40,14 +41,8 @@ export const app = new Hono<App>({ strict: true });
 
 app.onError((error, c) => {
 	if (error instanceof Refused) return answerProblem(error.problem);
-	// An object's errors come over RPC, where a class does not survive but a name does.
-	if (error.name === "NewerDataError") return answerProblem(problem("newer_data", error.message));
 	// Whoever has gone reads no answer, and is no news.
-	if (!c.req.raw.signal.aborted) console.error(error);
-	if ("durableObjectReset" in error || "overloaded" in error || "retryable" in error || "remote" in error) {
-		return answerProblem(outOfReach());
-	}
-	return answerProblem(problem("internal", "Something went wrong here. The server's log says what."));
+	return answerProblem(problemOf(error, !c.req.raw.signal.aborted));
 });
 
 // Prefect's wire, over the same limits.

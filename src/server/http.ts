@@ -3,7 +3,7 @@
 import type { Context, Hono } from "hono";
 import { BOUNDS, type Problem, type Scope } from "../protocol.ts";
 import type { Caller } from "./acquire.ts";
-import { problem } from "./answers.ts";
+import { outOfReach, problem } from "./answers.ts";
 import { authenticate, forbidden, type Grant } from "./auth.ts";
 import { unknownLimits } from "./coordinator.ts";
 import type { Env } from "./env.ts";
@@ -26,6 +26,15 @@ export class Refused extends Error {
 export const refuse = (...given: Parameters<typeof problem>): never => {
 	throw new Refused(problem(...given));
 };
+
+/** What an exception is to the caller. The log is told of it, unless it was foreseen. */
+export function problemOf(error: Error, log = true): Problem {
+	// An object's errors come over RPC, where a class does not survive but a name does.
+	if (error.name === "NewerDataError") return problem("newer_data", error.message);
+	if (log) console.error(error);
+	const ofAnObject = ["durableObjectReset", "overloaded", "retryable", "remote"].some((mark) => mark in error);
+	return ofAnObject ? outOfReach() : problem("internal", "Something went wrong here. The server's log says what.");
+}
 
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
 

@@ -1,8 +1,9 @@
-/** The entry of the Worker: its routes, and the classes of its Durable Objects. */
+/** The entry of the Worker: its routes, the door for other Workers, and the classes of its Durable Objects. */
 
 import { service } from "./app.ts";
 
 export { DirectoryObject } from "./directory-object.ts";
+export { HeadgateService } from "./entrypoint.ts";
 export { LimitObject } from "./limit-object.ts";
 
 export default service;
