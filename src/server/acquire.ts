@@ -4,7 +4,7 @@ import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
 import { type Ask, type Asked, denial, lease, leaseOf, type Outcome, outOfReach } from "./answers.ts";
 import { Coordinator, coreRequest, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
 import type { Env } from "./env.ts";
-import { limitOf } from "./limits.ts";
+import { type LimitCalls, limitOf } from "./limits.ts";
 import { BEAT_MS, withdrawn } from "./line.ts";
 import type { Acquire } from "./requests.ts";
 
@@ -22,10 +22,8 @@ export interface Caller {
 	waitUntil(work: Promise<unknown>): void;
 }
 
-/** A limit's object, as a caller of it sees it. */
-export type Limit = ReturnType<Env["LIMITS"]["getByName"]>;
 /** Asks the object of the only name in another way than by a plain call. */
-export type AskOne = (limit: Limit, ask: Ask) => Promise<Outcome | Missing>;
+export type AskOne = (limit: LimitCalls, ask: Ask) => Promise<Outcome | Missing>;
 
 /** Asks, waits if it is to, and answers once. */
 export async function acquire(env: Env, request: Acquire, caller: Caller, askOne?: AskOne): Promise<Verdict> {

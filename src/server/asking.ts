@@ -5,10 +5,11 @@
 
 import { RpcTarget } from "cloudflare:workers";
 import type { Lease, LimitStatus, Problem, Receipt, Released, Renewed, Slots } from "../protocol.ts";
-import { acquire, type Limit } from "./acquire.ts";
+import { acquire } from "./acquire.ts";
 import { type Ask, type Missing, type Outcome, problem, toIso } from "./answers.ts";
 import type { Env } from "./env.ts";
 import { problemOf } from "./http.ts";
+import { type LimitCalls, limitOf } from "./limits.ts";
 import type { Acquire } from "./requests.ts";
 import type { Tether } from "./tether.ts";
 
@@ -19,7 +20,7 @@ export type Decided = { lease: Lease | Receipt; problem: null } | { lease: null;
 const RENEW_AT = 1 / 3;
 
 /** A tether, as its object's caller sees it. */
-type Tied = Pick<Tether, "renew" | "release" | "forget"> & Disposable;
+type Tied = Pick<Tether, "renew" | "release"> & Disposable;
 
 export class Asking extends RpcTarget {
 	readonly #env: Env;
@@ -87,8 +88,12 @@ export class Asking extends RpcTarget {
 		return "id" in this.#request ? this.#request.id : "";
 	}
 
-	/** Asks one limit under a tether, in one round trip. */
-	async #tie(limit: Limit, ask: Ask): Promise<Outcome | Missing> {
+	get #names(): string[] {
+		return "id" in this.#request ? this.#request.names.map(([name]) => name) : [];
+	}
+
+	/** Asks the only limit under a tether, in one round trip. */
+	async #tie(limit: LimitCalls, ask: Ask): Promise<Outcome | Missing> {
 		const called = { ...ask, call: crypto.randomUUID() };
 		// Sent one after the other, and answered in that order: the tether is there before anybody waits.
 		const tying = limit.tether(called);
@@ -96,7 +101,7 @@ export class Asking extends RpcTarget {
 		// Whichever fails, the other's failure is heard too.
 		const [tied, answer] = await Promise.all([tying, waiting]);
 		const { tether } = tied as unknown as { tether: Tied | null };
-		if (tether) this.#ties.set(limit.name as string, tether);
+		if (tether) this.#ties.set(this.#names[0] as string, tether);
 		return (answer ?? tied.answer) as Outcome | Missing;
 	}
 
@@ -105,7 +110,7 @@ export class Asking extends RpcTarget {
 		const untied = Object.keys(names).filter((name) => !this.#ties.has(name));
 		await Promise.all(
 			untied.map(async (name) => {
-				this.#ties.set(name, await tieTo(this.#env.LIMITS.getByName(name), id));
+				this.#ties.set(name, await tieTo(limitOf(this.#env, name), id));
 			}),
 		);
 	}
@@ -115,7 +120,7 @@ export class Asking extends RpcTarget {
 			return await tether.release();
 		} catch {
 			// The object was restarted and the tether is torn: the lease is still known by its id.
-			const answer = await this.#env.LIMITS.getByName(name).release(this.#id, "caller");
+			const answer = await limitOf(this.#env, name).release(this.#id, "caller");
 			return answer?.event.kind === "released" ? answer.event.slots : 0;
 		}
 	}
@@ -124,7 +129,7 @@ export class Asking extends RpcTarget {
 		try {
 			return await tether.renew();
 		} catch {
-			const limit = this.#env.LIMITS.getByName(name);
+			const limit = limitOf(this.#env, name);
 			const answer = await limit.renew(this.#id, null);
 			if (answer?.event.kind === "renewed") this.#ties.set(name, await tieTo(limit, this.#id));
 			return answer;
@@ -132,7 +137,7 @@ export class Asking extends RpcTarget {
 	}
 }
 
-async function tieTo(limit: Limit, id: string): Promise<Tied> {
+async function tieTo(limit: LimitCalls, id: string): Promise<Tied> {
 	const { tether } = (await limit.tether(id)) as unknown as { tether: Tied };
 	return tether;
 }

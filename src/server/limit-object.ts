@@ -19,7 +19,6 @@ import { Line, Waiters } from "./line.ts";
 import { Ledger } from "./metrics-ledger.ts";
 import { type Ruling, settingsOf } from "./policies.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
-import { tie } from "./tether.ts";
 import * as views from "./views.ts";
 import { Wakeups } from "./wakeups.ts";
 import { LimitWatchers } from "./watch.ts";
@@ -135,12 +134,6 @@ export class LimitObject extends LimitViews {
 		const entry = this.#limit?.entries.get(id);
 		if (!entry?.held) return null;
 		return Line.holding(this.#waiters, entry).readable;
-	}
-
-	/** A request, or by its id a lease, that ends with the stub of its caller. */
-	async tether(asked: Ask | string): ReturnType<typeof tie> {
-		if (typeof asked !== "string") await this.#ensure(asked.createIfMissing);
-		return tie(this, asked);
 	}
 
 	async commit(id: string, peers: string[]): Promise<Outcome> {

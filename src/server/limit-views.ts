@@ -1,6 +1,5 @@
 /** What can be asked of a limit without changing it. Time is let run first, so that nothing shown is out of date. */
 
-import { DurableObject } from "cloudflare:workers";
 import type { History } from "../core/history.ts";
 import type { At } from "../core/level.ts";
 import type { Limit, Mode } from "../core/limit.ts";
@@ -11,6 +10,7 @@ import type { Existence } from "./existence.ts";
 import { type Measured, measure } from "./metrics-ledger.ts";
 import type { Ruling } from "./policies.ts";
 import type { Identity } from "./store.ts";
+import { TetheredObject } from "./tether.ts";
 import * as views from "./views.ts";
 import type { LimitWatchers, Watched } from "./watch.ts";
 
@@ -33,7 +33,7 @@ export interface ByHand {
 	deniedSlots?: number;
 }
 
-export abstract class LimitViews extends DurableObject<Env> {
+export abstract class LimitViews extends TetheredObject {
 	readonly #look: Look;
 
 	constructor(ctx: DurableObjectState, env: Env, look: Look) {

@@ -12,7 +12,7 @@ import { rulingsOf } from "./rulings.ts";
 
 export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
 
-class LimitCalls {
+export class LimitCalls {
 	readonly #env: Env;
 	readonly #name: string;
 
@@ -44,6 +44,11 @@ class LimitCalls {
 		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
 		if (rulings.known) rulings.refreshSoon(this.#env);
 		return this.#object.open({ ...ask, ruling: this.#ruling }, kind, as);
+	}
+
+	/** A request, or by its id a lease, that ends with the stub of its caller. */
+	tether(asked: Ask | string) {
+		return this.#object.tether(typeof asked === "string" ? asked : { ...asked, ruling: this.#ruling });
 	}
 
 	hold(id: string) {

@@ -86,15 +86,22 @@ describe("a lease in the hands of another Worker", () => {
 		expect((await edge.inspect(name)).totals.expired).toBe(0);
 	});
 
-	test("a restart of the object loses nothing: the lease is renewed, and given back at its end", async () => {
+	test("outlives a restart of the object, which tears its stub, and is still given back at its end", async () => {
 		const name = await newLimit();
-		const held = use("holds", name);
+		const held = use("holds-through-a-restart", name);
 		await expect.poll(async () => (await edge.inspect(name)).activeSlots).toBe(1);
-		// Resets it as a deployment does: every stub is torn.
+		// A write that fails throws the object away.
 		const storage = await edge.harness.getWorker("headgate").getDurableObjectStorage("LimitObject", { name });
-		expect(await storage.exec("SELECT 1 AS one")).toBeDefined();
+		await storage.exec("CREATE TRIGGER fails BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'out of order'); END");
+		const [lease] = (await edge.inspect(name)).leases;
+		const ask = { id: "unlucky", slots: 1, mode: "concurrency", leaseMs: 1_000, waitMs: 0, ifBusy: "deny" };
+		const request = { ...ask, holder: null, held: false, print: "", remember: false };
+		await expect((await edge.limit(name)).acquire({ request, createIfMissing: false })).rejects.toThrow();
+		await storage.exec("DROP TRIGGER fails");
+		expect((await edge.inspect(name)).leases).toMatchObject([{ id: lease?.id }]);
 		expect(await held).toMatchObject({ enforced: true });
 		await isFree(name);
+		expect((await edge.inspect(name)).totals).toMatchObject({ released: 1, expired: 0 });
 	});
 
 	test("lives on in the background as long as its caller uses it", async () => {

@@ -70,6 +70,12 @@ const uses: Record<string, Use> = {
 		await seconds(4);
 		return { enforced: await lease.enforced, still: await lease.renew() };
 	},
+	async "holds-through-a-restart"({ LIMITS }, name) {
+		using lease = await LIMITS.concurrency(name, { leaseSeconds: 3 });
+		await lease.id;
+		await seconds(5);
+		return { enforced: await lease.enforced };
+	},
 	async "holds-several"({ LIMITS }, name) {
 		using lease = await LIMITS.concurrency([name, `${name}-b`], { leaseSeconds: 86_400 });
 		await lease.id;
