@@ -1,7 +1,7 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
-import { type Ask, type Asked, denial, lease, leaseOf, type Outcome, outOfReach } from "./answers.ts";
+import { type Ask, type Asked, denial, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
 import { Coordinator, coreRequest, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
 import type { Env } from "./env.ts";
 import { type LimitCalls, limitOf } from "./limits.ts";

@@ -140,6 +140,8 @@ export class LimitCalls {
 	// ------------------------------------------------------------------------------------------- helpers
 
 	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
+		// JSON has no word for a wait without an end.
+		if (ask.request.waitMs === Number.POSITIVE_INFINITY) return this.#object.acquire({ ...ask, ruling: this.#ruling });
 		const answer = await this.#object.acquireText(JSON.stringify({ ...ask, ruling: this.#ruling }));
 		return JSON.parse(answer) as Outcome | Missing;
 	}

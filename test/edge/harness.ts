@@ -8,25 +8,16 @@ export const root = path.resolve(import.meta.dirname, "../..");
 
 /** A digest of "test-token". */
 const TOKENS = JSON.stringify([
-	{ name: "test", sha256: "4c5dc9b7708905f77f5e5d16316b5dfb425e68cb326dcd55a860e90a7707031e", scope: "use" },
+	{ name: "test", sha256: "4c5dc9b7708905f77f5e5d16316b5dfb425e68cb326dcd55a860e90a7707031e", scope: "admin" },
 ]);
-
-/** What is called of a limit's object from outside. */
-interface LimitStub {
-	configure(settings: Settings): Promise<unknown>;
-	inspect(): Promise<LimitInfo | null>;
-	acquire(ask: object): Promise<unknown>;
-	release(id: string, by: "operator"): Promise<unknown>;
-	remove(): Promise<boolean>;
-}
 
 export interface Edge extends AsyncDisposable {
 	url: URL;
 	harness: TestHarness;
 	/** A path of the first Worker. */
 	get<T>(path: string): Promise<{ status: number; body: T }>;
-	/** The object of a limit, reached without the Worker under test. */
-	limit(name: string): Promise<LimitStub>;
+	/** A call of Headgate's own HTTP interface, which the Worker under test has no part in. */
+	call<T>(method: string, path: string, body?: unknown): Promise<{ status: number; body: T }>;
 	configure(name: string, settings: Pick<Settings, "limit"> & Partial<Settings>): Promise<void>;
 	inspect(name: string): Promise<LimitInfo>;
 }
@@ -39,28 +30,38 @@ export async function startEdge(configs: string[], limitsOf = "headgate"): Promi
 	}));
 	const harness = createTestHarness({ workers });
 	const { url } = await harness.listen();
-	const env = await harness.getWorker<{ LIMITS: { getByName(name: string): LimitStub } }>(limitsOf).getEnv();
-	const limit = async (name: string): Promise<LimitStub> => env.LIMITS.getByName(name);
+	const headgate = harness.getWorker(limitsOf);
+	const call = async <T>(method: string, at: string, body?: unknown): Promise<{ status: number; body: T }> => {
+		const headers = { Authorization: "Bearer test-token", "Content-Type": "application/json" };
+		const init = { method, headers, ...(body !== undefined && { body: JSON.stringify(body) }) };
+		return read(await headgate.fetch(`http://headgate${at}`, init));
+	};
 	return {
 		url,
 		harness,
-		limit,
-		async get<T>(at: string) {
-			const response = await harness.fetch(at);
-			const text = await response.text();
-			return {
-				status: response.status,
-				body: (response.headers.get("Content-Type")?.includes("json") ? JSON.parse(text) : text) as T,
-			};
-		},
+		call,
+		get: async (at) => read(await harness.fetch(at)),
 		async configure(name, settings) {
-			await (await limit(name)).configure({ slotDecayPerSecond: 0, active: true, ...settings });
+			const { status, body } = await call("PUT", `/v1/limits/${encodeURIComponent(name)}`, settings);
+			if (status >= 300) throw new Error(JSON.stringify(body));
 		},
 		async inspect(name) {
-			const info = await (await limit(name)).inspect();
-			if (!info) throw new Error(`There is no limit "${name}".`);
-			return info;
+			const { status, body } = await call<LimitInfo>("GET", `/v1/limits/${encodeURIComponent(name)}`);
+			if (status !== 200) throw new Error(JSON.stringify(body));
+			return body;
 		},
 		[Symbol.asyncDispose]: () => harness.close(),
 	};
+}
+
+interface Answer {
+	status: number;
+	headers: { get(name: string): string | null };
+	text(): Promise<string>;
+}
+
+async function read<T>(response: Answer): Promise<{ status: number; body: T }> {
+	const text = await response.text();
+	const isJson = response.headers.get("Content-Type")?.includes("json") ?? false;
+	return { status: response.status, body: (isJson ? JSON.parse(text) : text) as T };
 }

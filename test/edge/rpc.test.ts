@@ -94,9 +94,7 @@ describe("a lease in the hands of another Worker", () => {
 		const storage = await edge.harness.getWorker("headgate").getDurableObjectStorage("LimitObject", { name });
 		await storage.exec("CREATE TRIGGER fails BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'out of order'); END");
 		const [lease] = (await edge.inspect(name)).leases;
-		const ask = { id: "unlucky", slots: 1, mode: "concurrency", leaseMs: 1_000, waitMs: 0, ifBusy: "deny" };
-		const request = { ...ask, holder: null, held: false, print: "", remember: false };
-		await expect((await edge.limit(name)).acquire({ request, createIfMissing: false })).rejects.toThrow();
+		expect((await edge.call("POST", "/v1/acquire", { names: name })).status).toBe(503);
 		await storage.exec("DROP TRIGGER fails");
 		expect((await edge.inspect(name)).leases).toMatchObject([{ id: lease?.id }]);
 		expect(await held).toMatchObject({ enforced: true });
@@ -119,7 +117,7 @@ describe("a lease in the hands of another Worker", () => {
 		asked.catch(() => undefined);
 		await expect.poll(async () => (await edge.inspect(`${name}-b`)).activeSlots).toBe(1);
 		const [lease] = (await edge.inspect(name)).leases;
-		await (await edge.limit(name)).release(lease?.id ?? "", "operator");
+		await edge.call("DELETE", `/v1/limits/${name}/leases/${lease?.id}`);
 		expect((await edge.inspect(name)).activeSlots).toBe(0);
 		going.abort();
 	});
