@@ -33,6 +33,7 @@ import { openApiDocument } from "./openapi.ts";
 import { acrossOrigins } from "./origins.ts";
 import { pageRoutes } from "./page.ts";
 import { prefect } from "./prefect.ts";
+import { referencePage } from "./reference.ts";
 import * as requests from "./requests.ts";
 import { rulingsOf } from "./rulings.ts";
 import { watchRoutes } from "./watch-routes.ts";
@@ -62,6 +63,17 @@ route(app, "/health", { GET: async (c) => c.json(health()) }, "anyone");
 pageRoutes(app);
 route(app, "/openapi.json", { GET: async (c) => c.json(openApiDocument()) }, "anyone");
 
+route(
+	app,
+	"/docs",
+	{
+		GET: async (c) => {
+			const { body: page, policy } = await referencePage(openApiDocument());
+			return c.html(page, 200, { "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff" });
+		},
+	},
+	"anyone",
+);
 route(app, "/metrics", {
 	GET: async (c) => {
 		allow(c, "read", []);
