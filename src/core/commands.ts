@@ -48,6 +48,8 @@ export type Command =
 	| { kind: "configure"; settings?: Partial<Settings>; activeSlots?: number; deniedSlots?: number }
 	/** Gives back slots that were taken without a lease, and none of anybody's lease. `heldMs`: how long, if known. */
 	| { kind: "takeBack"; slots: number; heldMs: Ms | null }
+	/** So many requests were denied from the memory of a Worker, as this limit would have denied them. */
+	| { kind: "absorbed"; denials: number }
 	/** The limit is being deleted: everything ends. */
 	| { kind: "close" }
 	/** Only lets time run; `inspect` reads what is then true. */

@@ -118,6 +118,9 @@ class Turn extends Moves {
 				return this.#configure(command.settings ?? {}, command.activeSlots, command.deniedSlots);
 			case "takeBack":
 				return this.#takeBack(command.slots, command.heldMs);
+			case "absorbed":
+				this.limit.totals.denied += command.denials;
+				return;
 			case "close":
 				return this.#close();
 			case "inspect":

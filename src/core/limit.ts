@@ -126,7 +126,15 @@ export interface Limit {
 	polling: Polling;
 	nextSeq: number;
 	/** Sums over `entries`. */
-	sums: { leased: number; reserved: number; leases: number; standing: number; standingSlots: number };
+	sums: {
+		leased: number;
+		reserved: number;
+		leases: number;
+		/** Of the leases, those that are held and can be given back; the others were taken by rate. */
+		held: number;
+		standing: number;
+		standingSlots: number;
+	};
 	/** Finds what is remembered of an ended id. */
 	readonly recall: (id: string) => Ended | undefined;
 }
@@ -144,7 +152,7 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		meanHeldMs: null,
 		polling: newPolling(now),
 		nextSeq: 1,
-		sums: { leased: 0, reserved: 0, leases: 0, standing: 0, standingSlots: 0 },
+		sums: { leased: 0, reserved: 0, leases: 0, held: 0, standing: 0, standingSlots: 0 },
 		recall,
 	};
 }
@@ -181,6 +189,17 @@ export function fits(limit: Limit, slots: number): boolean {
 /** The first moment when decay alone makes room for `slots` more; never earlier than the last moment decided. */
 export function fitsAt(limit: Limit, slots: number): At {
 	return limit.level.reaches(BigInt(limit.settings.limit - limit.sums.reserved - slots) * SLOT);
+}
+
+/**
+ * How long nothing but decay gives slots back, if nobody asks for anything but slots; at most `mostMs`. 0: not at all,
+ * for somebody in line may go, and whoever holds a lease may give it back or lose it with its connection.
+ */
+export function steadyMs(limit: Limit, mostMs: Ms): Ms {
+	const { settings, sums, queue, deadlines, clock } = limit;
+	if (!settings.active || !decays(limit) || queue.size > 0 || sums.held > 0) return 0;
+	const first = deadlines.first;
+	return first ? Math.max(0, Math.min(mostMs, first.until - clock.lastAt)) : mostMs;
 }
 
 /** Longest estimate given without decay, after which asking again beats believing. */

@@ -144,6 +144,7 @@ export class Moves {
 		if (entry.enforced) {
 			sums.leased += entry.slots;
 			sums.leases += 1;
+			if (entry.mode !== "rate_limit") sums.held += 1;
 			if (decays(this.limit)) level.lay(entry.id, entry.slots);
 		}
 		this.dueNext(entry);
@@ -250,6 +251,7 @@ export class Moves {
 		else if (entry.enforced) {
 			sums.leased -= entry.slots;
 			sums.leases -= 1;
+			if (entry.mode !== "rate_limit") sums.held -= 1;
 			this.sayMoved(level.take(entry.id));
 		}
 		entries.delete(entry.id);

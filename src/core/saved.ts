@@ -72,6 +72,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		else if (isLease(entry)) {
 			limit.sums.leased += entry.slots;
 			limit.sums.leases += 1;
+			if (entry.mode !== "rate_limit") limit.sums.held += 1;
 		}
 		limit.deadlines.set(entry, entry.until);
 	}

@@ -1,11 +1,12 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
-import { type Ask, type Asked, denial, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
-import { Coordinator, coreRequest, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
+import { type Ask, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
+import { Coordinator, coreRequest, deniedVerdict, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
 import type { Env } from "./env.ts";
 import { type LimitCalls, limitOf } from "./limits.ts";
 import { BEAT_MS, withdrawn } from "./line.ts";
+import { remembering } from "./remembering.ts";
 import type { Acquire } from "./requests.ts";
 
 /** After a grant a stream ends this much later; if it breaks before, the grant is undone. */
@@ -25,8 +26,12 @@ export interface Caller {
 /** Asks the object of the only name in another way than by a plain call. */
 export type AskOne = (limit: LimitCalls, ask: Ask) => Promise<Outcome | Missing>;
 
-/** Asks, waits if it is to, and answers once. */
-export async function acquire(env: Env, request: Acquire, caller: Caller, askOne?: AskOne): Promise<Verdict> {
+/** Asks, waits if it is to, and answers once. A denial that stands is given again without asking. */
+export function acquire(env: Env, request: Acquire, caller: Caller, askOne?: AskOne): Promise<Verdict> {
+	return remembering(env, request, () => ask(env, request, caller, askOne));
+}
+
+async function ask(env: Env, request: Acquire, caller: Caller, askOne?: AskOne): Promise<Verdict> {
 	const [only, ...others] = request.names;
 	if (only && others.length === 0) return acquireOne(env, request, only, caller, askOne);
 	const verdict = new Coordinator(env, request, caller.signal()).run();
@@ -71,10 +76,8 @@ function verdictOf(id: string, slots: number, { event, status }: Outcome): Verdi
 	switch (event.kind) {
 		case "granted":
 			return { ok: true, lease: leaseOf(event, status), statuses };
-		case "denied": {
-			const asked: Asked[] = [{ slots, status, denied: event }];
-			return { ok: false, problem: denial(id, asked), statuses };
-		}
+		case "denied":
+			return deniedVerdict(id, [{ slots, status, denied: event }]);
 		case "left":
 			return { ok: false, problem: withdrawn(id), statuses };
 		default:

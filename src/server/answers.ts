@@ -24,6 +24,8 @@ export interface Status extends LimitStatus {
 	slotDecayPerSecond: number;
 	/** Until one more slot exists, with decay; null when none is missing or none comes back by itself. */
 	nextSlotMs: Ms | null;
+	/** How long nothing but decay gives slots back, up to a second: so long a denial may be given again unasked. */
+	steadyMs: Ms;
 	/** Whether its settings are those of the policies, so that it has to be told of them. */
 	follows: boolean;
 }

@@ -18,6 +18,7 @@ import {
 	directory,
 	named,
 	patterned,
+	policiesChanged,
 	problemOf,
 	Refused,
 	refuse,
@@ -35,7 +36,6 @@ import { pageRoutes } from "./page.ts";
 import { prefect } from "./prefect.ts";
 import { referencePage } from "./reference.ts";
 import * as requests from "./requests.ts";
-import { rulingsOf } from "./rulings.ts";
 import { watchRoutes } from "./watch-routes.ts";
 
 export const app = new Hono<App>({ strict: true });
@@ -225,13 +225,13 @@ route(app, "/v1/policies/:pattern", {
 		const pattern = patterned(c, "admin");
 		const set = await directory(c).setPolicy(pattern, accept(requests.parsePolicy(await body(c))), by(c));
 		if (!set) return tooManyPolicies();
-		await rulingsOf(c.env).changed(c.env, set.version);
+		await policiesChanged(c, set.version);
 		return c.json(set.policy, set.created ? 201 : 200);
 	},
 	DELETE: async (c) => {
 		const pattern = patterned(c, "admin");
 		const version = (await directory(c).deletePolicy(pattern)) ?? unknownPolicy(pattern);
-		await rulingsOf(c.env).changed(c.env, version);
+		await policiesChanged(c, version);
 		return c.body(null, 204);
 	},
 });

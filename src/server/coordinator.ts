@@ -28,7 +28,8 @@ const BREAKS_MAX = 5;
 
 export type Verdict =
 	| { ok: true; lease: Lease | Receipt; statuses: Status[] }
-	| { ok: false; problem: Problem; statuses: Status[] };
+	/** `asked`: how each name was answered, of a request that was denied. */
+	| { ok: false; problem: Problem; statuses: Status[]; asked?: Asked[] };
 
 /** What a waiting request is told on its way. */
 export type Progress = (position: number) => void;
@@ -261,7 +262,7 @@ export class Coordinator {
 			}),
 		);
 		const known = asked.filter((each) => each !== null);
-		return { ok: false, problem: denial(this.#acquire.id, known), statuses: known.map(({ status }) => status) };
+		return deniedVerdict(this.#acquire.id, known);
 	}
 
 	async #refuseMissing(): Promise<Verdict | null> {
@@ -316,6 +317,10 @@ export class Coordinator {
 		return Math.max(0, this.#acquire.waitMs - this.#waitedMs());
 	}
 }
+
+export const deniedVerdict = (id: string, asked: Asked[]): Verdict & { ok: false } => ({
+	...{ ok: false, problem: denial(id, asked), statuses: asked.map(({ status }) => status), asked },
+});
 
 /** What one limit is asked of a request. */
 export function coreRequest(acquire: Acquire, name: string, slots: number): Request {

@@ -7,8 +7,10 @@ import { outOfReach, problem } from "./answers.ts";
 import { authenticate, forbidden, type Grant } from "./auth.ts";
 import { unknownLimits } from "./coordinator.ts";
 import type { Env } from "./env.ts";
+import { denialsOf } from "./memory.ts";
 import { prefixOf } from "./policies.ts";
 import * as requests from "./requests.ts";
+import { rulingsOf } from "./rulings.ts";
 
 export type App = { Bindings: Env; Variables: { grant: Grant } };
 export type C = Context<App>;
@@ -86,6 +88,14 @@ export const unknownPolicy = (pattern: string): never =>
 export function tooManyPolicies(): never {
 	const message = `there are ${BOUNDS.policies} policies already: delete one, or choose a shorter prefix for several`;
 	return refuse("invalid", `pattern: ${message}.`, { errors: [{ field: "pattern", message }] });
+}
+
+/** What this Worker knew of the policies, and every denial that it remembers, is of no use any more. */
+export async function policiesChanged(c: C, version: number): Promise<void> {
+	const denials = denialsOf(c.env);
+	denials.changedAll();
+	await rulingsOf(c.env).changed(c.env, version);
+	denials.changedAll();
 }
 
 /** Who calls, for the record. */

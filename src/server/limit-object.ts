@@ -176,6 +176,11 @@ export class LimitObject extends LimitViews {
 		await this.#commits.submit({ kind: "cancel", id, keepPlace: true });
 	}
 
+	/** So many denials were given in its name from the memory of a Worker. */
+	async absorbed(denials: number): Promise<void> {
+		if (this.#exists()) await this.#commits.submit({ kind: "absorbed", denials });
+	}
+
 	/** Whether each of these requests committed here. Those that did not never will. */
 	async vouch(ids: string[]): Promise<boolean[]> {
 		// A limit that was deleted still knows whom it had granted.
@@ -298,7 +303,7 @@ export class LimitObject extends LimitViews {
 		}
 		const written = !this.#limit || this.#store.write(this.#limit, all, now);
 		if (written) this.#existence.usedAt = now;
-		else if (all.length > 0)
+		else if (all.length > 0 || jobs.some(({ command }) => command.kind === "absorbed"))
 			this.#store.writeSoon(() => this.#limit && { limit: this.#limit, usedAt: this.#existence.usedAt });
 		if (all.length > 0) this.#watchers.changed();
 		this.#follow(all);
@@ -380,14 +385,10 @@ export class LimitObject extends LimitViews {
 	// --------------------------------------------------------------------------------------------- views
 
 	#status(): Status {
-		const { identity } = this.#existence;
-		if (!this.#limit || !identity) throw new Error("The limit was deleted.");
-		return views.status(identity, this.#limit);
+		return views.status(this.#existence.identity, this.#limit);
 	}
 
 	#summary(): LimitSummary {
-		const { identity } = this.#existence;
-		if (!this.#limit || !identity) throw new Error("The limit was deleted.");
-		return views.summary(identity, this.#limit, this.#store.history, Date.now());
+		return views.summary(this.#existence.identity, this.#limit, this.#store.history, Date.now());
 	}
 }

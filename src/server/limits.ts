@@ -1,6 +1,7 @@
 /**
  * A limit as a Worker calls it. Every call of a Worker to a limit's object goes through here: it brings what this
- * Worker knows of the policies, so that a name that is first seen costs one hop.
+ * Worker knows of the policies, so that a name that is first seen costs one hop; and what may free slots makes the
+ * Worker forget the denials that it remembers.
  */
 
 import type { Mode } from "../core/limit.ts";
@@ -8,6 +9,7 @@ import type { LimitPatch, Settings } from "../protocol.ts";
 import type { Ask, Missing, Outcome } from "./answers.ts";
 import type { Env } from "./env.ts";
 import type { ByHand } from "./limit-views.ts";
+import { denialsOf } from "./memory.ts";
 import { rulingsOf } from "./rulings.ts";
 
 export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
@@ -60,7 +62,7 @@ export class LimitCalls {
 	}
 
 	cancel(id: string, keepPlace: boolean) {
-		return this.#object.cancel(id, keepPlace);
+		return this.#change<Outcome | Missing>(this.#object.cancel(id, keepPlace) as Promise<Outcome | Missing>);
 	}
 
 	touch(id: string) {
@@ -72,39 +74,39 @@ export class LimitCalls {
 	}
 
 	release(id: string, by: "caller" | "operator" | "unheard") {
-		return this.#object.release(id, by);
+		return this.#change(this.#object.release(id, by));
 	}
 
 	leave(id: string, call: string) {
-		return this.#object.leave(id, call);
+		return this.#change(this.#object.leave(id, call));
 	}
 
 	stepBack(id: string, call: string) {
-		return this.#object.stepBack(id, call);
+		return this.#change(this.#object.stepBack(id, call));
 	}
 
 	// ------------------------------------------------------------------------------------------ settings
 
 	/** `token`: who does it, for the record. */
 	configure(settings: Settings, token: string | null) {
-		return this.#object.configure(settings, { token, ruling: this.#ruling });
+		return this.#change(this.#object.configure(settings, { token, ruling: this.#ruling }));
 	}
 
 	patch(change: LimitPatch & ByHand, token: string | null) {
-		return this.#object.patch(change, { token, ruling: this.#ruling });
+		return this.#change(this.#object.patch(change, { token, ruling: this.#ruling }));
 	}
 
 	/** Null: there is one of this name. */
 	create(settings: Settings, byHand: ByHand, token: string | null) {
-		return this.#object.create(settings, byHand, { token, ruling: this.#ruling });
+		return this.#change(this.#object.create(settings, byHand, { token, ruling: this.#ruling }));
 	}
 
 	takeBack(slots: number, heldMs: number | null) {
-		return this.#object.takeBack(slots, heldMs);
+		return this.#change(this.#object.takeBack(slots, heldMs));
 	}
 
 	remove() {
-		return this.#object.remove();
+		return this.#change(this.#object.remove());
 	}
 
 	// ------------------------------------------------------------------------------------------- looking
@@ -121,8 +123,21 @@ export class LimitCalls {
 		return this.#object.measure();
 	}
 
+	/** Denials that were given in the limit's name. */
+	absorbed(denials: number) {
+		return this.#object.absorbed(denials);
+	}
+
 	leases(after: number, count: number) {
 		return this.#object.leases(after, count);
+	}
+
+	history() {
+		return this.#object.history();
+	}
+
+	watch(full: boolean) {
+		return this.#object.watch(full);
 	}
 
 	describe() {
@@ -138,6 +153,17 @@ export class LimitCalls {
 	}
 
 	// ------------------------------------------------------------------------------------------- helpers
+
+	/** What may free slots: from before it is sent until after it is answered, no denial is remembered across it. */
+	async #change<T>(answer: Promise<T>): Promise<T> {
+		const denials = denialsOf(this.#env);
+		denials.changed(this.#name);
+		try {
+			return await answer;
+		} finally {
+			denials.changed(this.#name);
+		}
+	}
 
 	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
 		// JSON has no word for a wait without an end.

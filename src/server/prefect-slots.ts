@@ -64,7 +64,7 @@ function requestOf(ask: Take, id: string, names: string[], lead: string | undefi
 	return {
 		names: names.map((name): [string, number] => [name, slots]),
 		...{ id, idChosen: false, print: "", mode, leaseMs, waitMs, holder, createIfMissing },
-		...{ strict: false, hold: false, stream: false, rated: [] },
+		...{ strict: false, hold: false, stream: false, rated: [], polled: true },
 		...(lead !== undefined && { lead }),
 	};
 }

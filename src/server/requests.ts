@@ -46,6 +46,8 @@ export interface Acquire {
 	stream: boolean;
 	/** The name whose part of the lease knows the others, for callers that send no names back. */
 	lead?: string;
+	/** Its caller is told to come back after those that were denied before, so each denial must come from the limit. */
+	polled?: true;
 	/** A digest of everything that makes this request another one than the next under the same id. */
 	print: string;
 }

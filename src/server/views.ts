@@ -14,6 +14,7 @@ import {
 	neverFits,
 	positions,
 	retryAfterMs,
+	steadyMs,
 	wallClock,
 } from "../core/limit.ts";
 import { deniedSlots } from "../core/polling.ts";
@@ -27,10 +28,13 @@ import {
 	type WaiterInfo,
 } from "../protocol.ts";
 import { type Status, toIso } from "./answers.ts";
+import { DENIAL_MAX_MS } from "./denials.ts";
 import type { Identity } from "./store.ts";
 import type { Picture } from "./watch.ts";
 
-export function status({ name, id, origin }: Identity, limit: Limit): Status {
+export function status(identity: Identity | null, limit: Limit | null): Status {
+	if (!identity || !limit) throw new Error("The limit was deleted.");
+	const { name, id, origin } = identity;
 	const { settings } = limit;
 	const active = activeSlots(limit);
 	return {
@@ -44,6 +48,7 @@ export function status({ name, id, origin }: Identity, limit: Limit): Status {
 		enforced: settings.active,
 		slotDecayPerSecond: settings.slotDecayPerSecond,
 		nextSlotMs: nextSlotMs(limit, active),
+		steadyMs: steadyMs(limit, DENIAL_MAX_MS),
 		follows: origin !== "configured",
 	};
 }
@@ -63,7 +68,8 @@ export const reading = ({ settings, queue }: Limit, activeSlots: number): Readin
 	slotDecayPerSecond: settings.slotDecayPerSecond,
 });
 
-export function summary(identity: Identity, limit: Limit, history: History, now: At): LimitSummary {
+export function summary(identity: Identity | null, limit: Limit | null, history: History, now: At): LimitSummary {
+	if (!identity || !limit) throw new Error("The limit was deleted.");
 	const { name, id, origin, policy, createdAt, updatedAt, updatedBy } = identity;
 	const { limit: capacity, slotDecayPerSecond, active } = limit.settings;
 	const { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired } = limit.totals;

@@ -2,6 +2,7 @@
 
 import type { Hono } from "hono";
 import { type App, accept, allow, callerOf, named, Refused, route, unknown } from "./http.ts";
+import { limitOf } from "./limits.ts";
 import { parseWatchQuery } from "./requests.ts";
 import { watchMany, watchOne } from "./watch-stream.ts";
 
@@ -25,7 +26,7 @@ export function watchRoutes(app: Hono<App>): void {
 	route(app, "/v1/limits/:name/history", {
 		GET: async (c) => {
 			const name = named(c, "read");
-			return c.json((await c.env.LIMITS.getByName(name).history()) ?? unknown(name));
+			return c.json((await limitOf(c.env, name).history()) ?? unknown(name));
 		},
 	});
 }

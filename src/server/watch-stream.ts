@@ -8,6 +8,7 @@ import type { Caller } from "./acquire.ts";
 import { problem, toIso } from "./answers.ts";
 import { unknownLimits } from "./coordinator.ts";
 import type { Env } from "./env.ts";
+import { limitOf } from "./limits.ts";
 import { textLines } from "./lines.ts";
 import type { Watched } from "./watch.ts";
 
@@ -25,7 +26,7 @@ export interface Page {
 
 /** Watches one limit in full. */
 export async function watchOne(env: Env, name: string, caller: Caller): Promise<ReadableStream | Problem> {
-	const watched = await env.LIMITS.getByName(name).watch(true);
+	const watched = await limitOf(env, name).watch(true);
 	if (watched === null) return unknownLimits([name]);
 	if (watched === "full") return tooMany(`the limit "${name}"`);
 	const out = new Outbox();
@@ -151,7 +152,7 @@ class Crowd {
 			return "full";
 		}
 		this.#followed.set(name, false);
-		const watched = await this.#env.LIMITS.getByName(name).watch(false);
+		const watched = await limitOf(this.#env, name).watch(false);
 		if (watched === null) this.#followed.delete(name);
 		return watched;
 	}

@@ -7,6 +7,7 @@ import type { Ruling } from "../../src/server/policies.ts";
 import {
 	acquire,
 	call,
+	callsOf,
 	configure,
 	directory,
 	dump,
@@ -429,24 +430,4 @@ describe("keys of a policy", () => {
 });
 
 /** How often the directory is asked what the policies say, while `work` runs. */
-async function callsOfDirectory(work: () => Promise<unknown>): Promise<number> {
-	let calls = 0;
-	await runInDurableObject(directory(), (instance) => {
-		const match = instance.match.bind(instance);
-		Object.defineProperty(instance, "match", {
-			configurable: true,
-			value: (name: string) => {
-				calls += 1;
-				return match(name);
-			},
-		});
-	});
-	try {
-		await work();
-	} finally {
-		await runInDurableObject(directory(), (instance) => {
-			Reflect.deleteProperty(instance, "match");
-		});
-	}
-	return calls;
-}
+const callsOfDirectory = (work: () => Promise<unknown>): Promise<number> => callsOf(directory(), ["match"], work);

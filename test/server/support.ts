@@ -283,6 +283,33 @@ export async function openQueued(request: Record<string, unknown>): Promise<Stre
 
 export const limitObject = (name: string): DurableObjectStub<LimitObject> => env.LIMITS.getByName(name);
 
+/** How often some methods of an object are called, while `work` runs. */
+export async function callsOf<T extends LimitObject | DirectoryObject>(
+	stub: DurableObjectStub<T>,
+	methods: (keyof T & string)[],
+	work: () => Promise<unknown>,
+): Promise<number> {
+	let calls = 0;
+	// A property of an object itself is out of reach of callers: it is its class that counts, for this object alone.
+	const restore = await runInDurableObject(stub, (counted: T) => {
+		const methodsOf = Object.getPrototypeOf(counted) as Record<string, (...args: unknown[]) => unknown>;
+		const plain = methods.map((method) => [method, methodsOf[method] as (...args: unknown[]) => unknown] as const);
+		for (const [method, run] of plain) {
+			methodsOf[method] = function (this: T, ...args: unknown[]) {
+				if (this === counted) calls += 1;
+				return run.apply(this, args);
+			};
+		}
+		return () => Object.assign(methodsOf, Object.fromEntries(plain));
+	});
+	try {
+		await work();
+	} finally {
+		restore();
+	}
+	return calls;
+}
+
 export const directory = (): DurableObjectStub<DirectoryObject> => env.DIRECTORY.getByName("directory");
 
 /** Stops an object in the middle of whatever it does, as a crash would; its storage stays. */

@@ -1,0 +1,266 @@
+/** Denials by decay that a Worker gives again without asking: what they say, what ends them, and what they cost. */
+
+import { env } from "cloudflare:workers";
+import { describe, expect, test } from "vitest";
+import type { Lease, Problem } from "../../src/protocol.ts";
+import { service } from "../../src/server/app.ts";
+import {
+	type Answer,
+	acquire,
+	call,
+	callsOf,
+	configure,
+	expectProblem,
+	granted,
+	inspect,
+	limitObject,
+	newId,
+	newLimit,
+	newName,
+	newNames,
+	open,
+	patch,
+	path,
+	read,
+	release,
+	remove,
+	removePolicy,
+	setPolicy,
+	timed,
+	until,
+} from "./support.ts";
+
+const rateLimited = (names: unknown, more = {}) => acquire({ names, mode: "rate_limit", ...more });
+
+/** A limit whose slots are all taken, and take long to come back. */
+async function emptied(settings: Record<string, unknown> = {}): Promise<string> {
+	const name = await newLimit({ limit: 3, slotDecayPerSecond: 0.01, ...settings });
+	await granted({ names: name, occupy: 3, mode: "rate_limit" });
+	return name;
+}
+
+/** How often a limit's object is asked for slots, while `work` runs. */
+const asks = (name: string, work: () => Promise<unknown>): Promise<number> =>
+	callsOf(limitObject(name), ["acquireText", "reserve"], work);
+
+/** Denied, by its object or from memory. */
+async function denied(names: unknown, more = {}): Promise<Answer<Lease & Problem>> {
+	const answer = await rateLimited(names, more);
+	expectProblem(answer, 429, "denied");
+	return answer;
+}
+
+describe("a denial by decay", () => {
+	test("is given again without a hop, and says the same", async () => {
+		const name = await emptied();
+		const first = await denied(name);
+		const calls = await asks(name, async () => {
+			for (let n = 0; n < 50; n += 1) {
+				const again = await denied(name);
+				const { retryAfterSeconds } = again.body;
+				const limits = [{ ...first.body.limits?.[0], retryAfterSeconds, nextSlotSeconds: expect.any(Number) }];
+				expect(again.body).toEqual({ ...first.body, retryAfterSeconds, limits });
+				expect(again.body.retryAfterSeconds).toBeLessThanOrEqual(first.body.retryAfterSeconds as number);
+				for (const header of ["RateLimit-Policy", "Retry-After"]) {
+					expect(again.headers.get(header)).toBe(first.headers.get(header));
+				}
+				expect(again.headers.get("RateLimit")).toMatch(/;r=0;t=(99|100)$/);
+			}
+		});
+		// The second may end in the middle.
+		expect(calls).toBeLessThanOrEqual(2);
+	});
+
+	test("is asked for anew after a second, and counted by the limit all the same", async () => {
+		const name = await emptied();
+		let count = 0;
+		const calls = await asks(name, () =>
+			timed(async () => {
+				const endsAt = Date.now() + 2_500;
+				while (Date.now() < endsAt) {
+					await denied(name);
+					count += 1;
+				}
+			}),
+		);
+		expect(calls).toBeGreaterThanOrEqual(3);
+		expect(calls).toBeLessThanOrEqual(4);
+		expect(count).toBeGreaterThan(20);
+		await until(async () => (await inspect(name)).totals.denied === count, 4_000, "all denials in the total");
+	});
+
+	test("promise 8: is granted at exactly the announced moment", async () => {
+		const name = await newLimit({ limit: 1, slotDecayPerSecond: 2 });
+		await granted({ names: name, mode: "rate_limit" });
+		await denied(name);
+		for (let times = 0; times < 3; times += 1) {
+			const { retryAfterSeconds } = (await denied(name)).body;
+			await scheduler.wait((retryAfterSeconds as number) * 1_000);
+			await granted({ names: name, mode: "rate_limit" });
+		}
+	});
+
+	test("is never for a smaller request, and not for one that can never fit", async () => {
+		const name = await newLimit({ limit: 3, slotDecayPerSecond: 0.01 });
+		await granted({ names: name, occupy: 2, mode: "rate_limit" });
+		await denied(name, { occupy: 2 });
+		expectProblem(await rateLimited(name, { occupy: 4 }), 422, "exceeds_limit");
+		const larger = await denied(name, { occupy: 3 });
+		expect(larger.body.retryAfterSeconds).toBeGreaterThan(190);
+		await granted({ names: name, mode: "rate_limit" });
+	});
+
+	test.each<[string, (name: string) => Promise<unknown>]>([
+		["PUT", (name) => configure(name, { limit: 9, slotDecayPerSecond: 0.01 })],
+		["PATCH", (name) => patch(name, { limit: 9 })],
+		["slots set by hand", (name) => patch(name, { activeSlots: 0 })],
+		["switching off", (name) => patch(name, { active: false })],
+		["DELETE", (name) => remove(name)],
+	])("ends with a change through the same Worker: %s", async (_, change) => {
+		const name = await emptied();
+		for (let times = 0; times < 3; times += 1) await denied(name);
+		await change(name);
+		await granted({ names: name, mode: "rate_limit" });
+	});
+
+	test("ends with a release through the same Worker, by its holder or by force", async () => {
+		for (const by of ["holder", "force"]) {
+			const name = await newLimit({ limit: 2, slotDecayPerSecond: 0.001 });
+			const lease = await granted({ names: name, occupy: 2 });
+			for (let times = 0; times < 3; times += 1) await denied(name);
+			if (by === "holder") await release(lease);
+			else await call("DELETE", `${path(name)}/leases/${lease.id}`);
+			await granted({ names: name, mode: "rate_limit" });
+		}
+	});
+
+	test("ends with a lease's own end", async () => {
+		const name = await newLimit({ limit: 1, slotDecayPerSecond: 0.001 });
+		await granted({ names: name, leaseSeconds: 1 });
+		const took = await timed(() => until(async () => (await rateLimited(name)).status === 200, 3_000));
+		expect(took).toBeLessThan(1_900);
+	});
+
+	test("is not remembered while somebody holds a lease, which may go with its connection", async () => {
+		const name = await newLimit({ limit: 1, slotDecayPerSecond: 0.001 });
+		const stream = await open({ names: name, hold: true });
+		await stream.granted();
+		for (let times = 0; times < 3; times += 1) await denied(name);
+		await stream.leave();
+		await until(async () => (await rateLimited(name)).status === 200, 5_000);
+	});
+
+	test("ends with a change of the policies through the same Worker", async () => {
+		const start = newName();
+		const name = `${start}:a`;
+		await setPolicy(`${start}:*`, { limit: 1, slotDecayPerSecond: 0.01 });
+		await granted({ names: name, mode: "rate_limit" });
+		for (let times = 0; times < 3; times += 1) await denied(name);
+		await setPolicy(`${start}:*`, { limit: 2, slotDecayPerSecond: 0.01 });
+		await granted({ names: name, mode: "rate_limit" });
+		await removePolicy(`${start}:*`);
+	});
+
+	test("outlives a change through another Worker by no more than a second", async () => {
+		const name = await emptied();
+		await denied(name);
+		await limitObject(name).patch({ activeSlots: 0 }, { token: null, ruling: undefined });
+		const took = await timed(() => until(async () => (await rateLimited(name)).status === 200, 3_000));
+		expect(took).toBeLessThanOrEqual(1_000 + 500);
+	});
+
+	test("promise 11: is not for an id that its caller chose, which may have been granted before", async () => {
+		const name = await newLimit({ limit: 1, slotDecayPerSecond: 0.01 });
+		const id = newId();
+		const first = await granted({ names: name, mode: "rate_limit", id });
+		await denied(name);
+		expect(await granted({ names: name, mode: "rate_limit", id })).toMatchObject({ id: first.id, names: first.names });
+	});
+
+	test("is not for one who waits, who is served in turn", async () => {
+		const name = await newLimit({ limit: 1, slotDecayPerSecond: 4 });
+		await granted({ names: name, mode: "rate_limit" });
+		await denied(name);
+		expect((await granted({ names: name, mode: "rate_limit", waitSeconds: 5 })).waitedSeconds).toBeGreaterThan(0);
+	});
+
+	test("is not for slots that are held, nor for limits without decay", async () => {
+		const plain = await newLimit({ limit: 1 });
+		await granted({ names: plain });
+		const decaying = await emptied();
+		for (const name of [plain, decaying]) {
+			const calls = await asks(name, async () => {
+				for (let times = 0; times < 3; times += 1) expectProblem(await acquire({ names: name }), 429, "denied");
+			});
+			expect(calls).toBe(3);
+		}
+	});
+});
+
+describe("a denial of several names", () => {
+	test("is given again without asking any of them, and leaves the others alone", async () => {
+		const [free, empty] = newNames(2) as [string, string];
+		await configure(free, { limit: 5, slotDecayPerSecond: 0.01 });
+		await configure(empty, { limit: 1, slotDecayPerSecond: 0.01 });
+		await granted({ names: empty, mode: "rate_limit" });
+		const first = await denied([free, empty]);
+		expect(first.body["violated-policies"]).toEqual([empty]);
+		const calls = await asks(free, async () => {
+			for (let n = 0; n < 20; n += 1) {
+				const again = await denied([free, empty]);
+				expect(again.body.limits).toHaveLength(2);
+				expect(again.body["violated-policies"]).toEqual([empty]);
+			}
+		});
+		expect(calls).toBeLessThanOrEqual(1);
+		expect(await inspect(free)).toMatchObject({ activeSlots: 0 });
+		await patch(empty, { activeSlots: 0 });
+		await granted({ names: [free, empty], mode: "rate_limit" });
+	});
+
+	test("is one of the request alone: fewer names, or other slots, are asked for", async () => {
+		const [free, empty] = newNames(2) as [string, string];
+		await configure(free, { limit: 5, slotDecayPerSecond: 0.01 });
+		await configure(empty, { limit: 2, slotDecayPerSecond: 0.01 });
+		await granted({ names: empty, mode: "rate_limit" });
+		await denied({ [free]: 1, [empty]: 2 });
+		await granted({ names: free, mode: "rate_limit" });
+		await granted({ names: { [free]: 1, [empty]: 1 }, mode: "rate_limit" });
+	});
+
+	test("that holds one limit and takes another by rate rests on the rate, and holds nothing", async () => {
+		const [place, quota] = newNames(2) as [string, string];
+		await configure(place, { limit: 1 });
+		await configure(quota, { limit: 1, slotDecayPerSecond: 0.01 });
+		await granted({ names: quota, mode: "rate_limit" });
+		const ask = () => acquire({ names: place, rate: quota });
+		expectProblem(await ask(), 429, "denied");
+		const calls = await asks(place, async () => {
+			for (let n = 0; n < 10; n += 1) expectProblem(await ask(), 429, "denied");
+		});
+		expect(calls).toBeLessThanOrEqual(1);
+		await patch(quota, { activeSlots: 0 });
+		await release((await ask()).body);
+	});
+});
+
+test("HEADGATE_DENIAL_MEMORY off: every denial comes from its limit", async () => {
+	const name = await emptied();
+	const bindings = { ...env, HEADGATE_OPEN: "true", HEADGATE_DENIAL_MEMORY: "off" };
+	const calls = await asks(name, async () => {
+		for (let times = 0; times < 5; times += 1) {
+			const request = new Request("http://headgate.test/v1/acquire", {
+				method: "POST",
+				headers: { "Content-Type": "application/json" },
+				body: JSON.stringify({ names: name, mode: "rate_limit" }),
+			});
+			const context = { waitUntil: () => undefined, passThroughOnException: () => undefined, props: {} };
+			expectProblem(
+				await read(await service.fetch(request, bindings, context as unknown as ExecutionContext)),
+				429,
+				"denied",
+			);
+		}
+	});
+	expect(calls).toBe(5);
+});
