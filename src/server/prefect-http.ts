@@ -33,7 +33,8 @@ export const invalid = (errors: bodies.Complaint[], body: unknown): never => {
 		request_body: body ?? null,
 	});
 };
-const unavailable = (): Wrong => new Wrong(503, { exception_message: "Service Unavailable" }, { "Retry-After": "1" });
+export const unavailable = (): Wrong =>
+	new Wrong(503, { exception_message: "Service Unavailable" }, { "Retry-After": "1" });
 export const notFound = (): never => wrong(404, "Concurrency Limit not found");
 
 export const prefect = new Hono<App>({ strict: true });

@@ -146,10 +146,8 @@ function onLimit(): Record<"GET" | "PATCH" | "DELETE", Handler> {
 
 /** The name of the limit in the path. A name first: a limit may be called like an id, of itself or of another. */
 async function find(c: C, scope: Scope): Promise<string> {
-	if (c.req.url.includes("?")) {
-		const msg = 'A query string has no meaning here. A "?" in a name is written %3F.';
-		invalid([{ type: "value_error", loc: ["path", "id_or_name"], msg, input: c.req.url }], undefined);
-	}
+	// A client that does not quote a name asks for the part of it that stands before the "?": for another limit.
+	if (c.req.url.includes("?")) wrong(404, 'Concurrency Limit not found: a "?" in a name is written %3F in a path.');
 	const text = decoded(new URL(c.req.url).pathname.split("/").at(-1) ?? "");
 	if (text === null || nameFault(text) !== null) return notFound();
 	const id = bodies.uuidOf(text);

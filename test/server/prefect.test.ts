@@ -376,12 +376,12 @@ describe("slots without a lease", () => {
 
 	test("rate limits come back by decay alone", async () => {
 		const name = newName();
-		await prefect.create(name, { limit: 2, slot_decay_per_second: 10 });
+		await prefect.create(name, { limit: 2, slot_decay_per_second: 1 });
 		for (let index = 0; index < 2; index += 1) {
 			expect((await prefect.increment(name, { mode: "rate_limit" })).status).toBe(200);
 		}
 		const seconds = prefect.retryAfter(await prefect.increment(name, { mode: "rate_limit" }));
-		expect(seconds).toBeLessThanOrEqual(0.1);
+		expect(seconds).toBeLessThanOrEqual(1);
 		await prefect.decrement(name, { slots: 2 });
 		await scheduler.wait(seconds * 1_000);
 		expect((await prefect.increment(name, { mode: "rate_limit" })).status).toBe(200);
