@@ -13,6 +13,8 @@ const wrangler = { configPath: "./wrangler.toml" };
 
 /** Tests that start and kill servers take their time, above all on a loaded machine. */
 const processTimeout = 60_000;
+/** npm may have to fetch what a clone needs. */
+const packageTimeout = 180_000;
 /** Enough for a wait of seconds in a queue. */
 const clientTimeout = 20_000;
 
@@ -82,6 +84,17 @@ const config = async () => ({
 					fileParallelism: false,
 					testTimeout: processTimeout,
 					hookTimeout: processTimeout,
+				},
+			},
+			{
+				test: {
+					name: "package",
+					include: ["test/package/**/*.test.ts"],
+					// They install packages, which keeps the whole machine busy.
+					sequence: { groupOrder: 2 },
+					fileParallelism: false,
+					testTimeout: packageTimeout,
+					hookTimeout: packageTimeout,
 				},
 			},
 		] satisfies TestProjectInlineConfiguration[],

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** Slots that are held: renewed while they are needed, and given back once. */
 
 import type { Lease as LeaseRecord, LimitStatus, Released, Renewed, Slots } from "../protocol.ts";

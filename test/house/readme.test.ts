@@ -23,7 +23,11 @@ const readme = files("README.md").map(read).join("");
 const all = blocks(readme);
 const typescript = all.filter(({ language }) => language === "ts");
 const runnable = typescript.filter(({ words }) => words.includes("run"));
-const curls = all.filter(({ language, code }) => ["sh", "bash", "shell"].includes(language) && /\bcurl\b/.test(code));
+// The path of a newcomer is run by a test of its own, from a clone.
+const curls = all.filter(
+	({ language, code, words }) =>
+		["sh", "bash", "shell"].includes(language) && /\bcurl\b/.test(code) && !words.includes("newcomer"),
+);
 
 let folder: TemporaryFolder;
 let server: FreshServer;

@@ -1,0 +1,224 @@
+/**
+ * The package as its user has it: packed by npm, and installed by npm into an empty folder.
+ *
+ * The library installs nothing else; `headgate start` needs `workerd` beside it, and says so where it is missing.
+ */
+
+import { execFile, spawn } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { tsc } from "../../scripts/types.ts";
+import { VERSION } from "../../src/protocol.ts";
+import { freshServer } from "../support/server.ts";
+import { read, root } from "../support/sources.ts";
+import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
+
+/** The library, minified and gzipped, is no larger: a page that loads it shall not notice. */
+const CLIENT_BYTES_MAX = 8_000;
+
+let work: TemporaryFolder;
+let tarball: string;
+/** Folders with nothing in them but the installed package, and with `workerd` beside it. */
+let bare: string;
+let whole: string;
+
+beforeAll(async () => {
+	work = await temporaryFolder();
+	const packed = await execute("npm", ["pack", "--json", "--pack-destination", work.path], root);
+	expect(packed.code, packed.stderr).toBe(0);
+	// What the build prints comes before the list.
+	const [{ filename }] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("[\n")));
+	tarball = path.join(work.path, filename);
+	bare = await installed("bare", [tarball, "--offline"]);
+	const { version } = JSON.parse(readFileSync(path.join(root, "node_modules/workerd/package.json"), "utf8"));
+	whole = await installed("whole", [tarball, `workerd@${version}`, "--prefer-offline"]);
+});
+afterAll(() => work[Symbol.asyncDispose]());
+
+async function installed(name: string, what: string[]): Promise<string> {
+	const folder = path.join(work.path, name);
+	mkdirSync(folder);
+	writeFileSync(path.join(folder, "package.json"), '{ "type": "module", "private": true }');
+	const { code, stderr } = await execute("npm", ["install", "--no-audit", "--no-fund", ...what], folder);
+	expect(code, stderr).toBe(0);
+	return folder;
+}
+
+function execute(program: string, args: string[], cwd: string, env: Record<string, string> = {}) {
+	return new Promise<{ code: number; stdout: string; stderr: string }>((resolve, reject) => {
+		execFile(program, args, { cwd, env: { ...outside(), ...env }, maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
+			const code = error === null ? 0 : error.code;
+			if (typeof code === "number") resolve({ code, stdout, stderr });
+			else reject(error);
+		});
+	});
+}
+
+/** The environment without what npm adds for the scripts of this checkout, and without a server of its owner. */
+function outside(): Record<string, string | undefined> {
+	const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|HEADGATE_)/i.test(name));
+	return { ...Object.fromEntries(kept), npm_config_cache: process.env.npm_config_cache, npm_config_loglevel: "error" };
+}
+
+/** `npx` without a question, and without looking anywhere but here. */
+const npx = (cwd: string, args: string[], env: Record<string, string> = {}) =>
+	execute("npx", ["--no-install", "headgate", ...args], cwd, env);
+
+test("the library installs nothing else", () => {
+	const folders = readdirSync(path.join(bare, "node_modules")).filter((name) => !name.startsWith("."));
+	expect(folders).toEqual(["headgate"]);
+	const manifest = JSON.parse(readFileSync(path.join(bare, "node_modules/headgate/package.json"), "utf8"));
+	expect(manifest.dependencies).toBeUndefined();
+});
+
+test("the package has no sources, tests or tools in it", () => {
+	const inside = readdirSync(path.join(bare, "node_modules/headgate")).sort();
+	expect(inside).toEqual(["CHANGELOG.md", "LICENSE", "README.md", "dist", "package.json"]);
+});
+
+test("installed into an empty folder: the library, ls and run work", async () => {
+	await using server = await freshServer();
+	const env = { HEADGATE_URL: server.url };
+	const use = `
+		import { concurrency, Headgate } from "headgate";
+		await new Headgate({ url: process.env.HEADGATE_URL }).configure("database", { limit: 2 });
+		await concurrency("database", (lease) => console.log(Object.keys(lease.names)[0]));`;
+	writeFileSync(path.join(bare, "use.js"), use);
+	expect(await execute(process.execPath, ["use.js"], bare, env)).toEqual({ code: 0, stdout: "database\n", stderr: "" });
+	expect(await npx(bare, ["--version"])).toMatchObject({ code: 0, stdout: `${VERSION}\n` });
+	expect((await npx(bare, ["ls"], env)).stdout).toContain("database\t0/2");
+	const run = await npx(bare, ["run", "--limit", "database", "--", "sh", "-c", "echo ran; exit 3"], env);
+	expect(run).toMatchObject({ code: 3, stdout: "ran\n" });
+	writeFileSync(path.join(bare, "limits.toml"), "[limits.database]\nlimit = 5\n");
+	expect((await npx(bare, ["apply", "limits.toml", "--yes"], env)).stdout).toContain("Applied 1 change.");
+});
+
+test("start without the runtime explains it in one line, with the command that mends it", async () => {
+	const end = await npx(bare, ["start", "--port", "0"]);
+	expect(end).toMatchObject({ code: 1, stdout: "" });
+	expect(end.stderr).toBe(
+		"headgate: A server needs the runtime of Workers, which is not installed here: npm install workerd\n",
+	);
+});
+
+test("with workerd beside it, start runs the Worker that came with the package", async () => {
+	const child = spawn("npx", ["--no-install", "headgate", "start", "--port", "0"], {
+		cwd: whole,
+		env: outside(),
+		detached: true,
+	});
+	onTestFinished(() => {
+		try {
+			process.kill(-(child.pid ?? 0), "SIGKILL");
+		} catch (error) {
+			// It has ended already.
+			if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+		}
+	});
+	let output = "";
+	const collect = (chunk: Buffer): void => {
+		output += chunk;
+	};
+	for (const stream of [child.stdout, child.stderr]) stream.on("data", collect);
+	const url = await vi.waitFor(
+		() => /ready on (http\S+)/.exec(output)?.[1] ?? Promise.reject(new Error(output)),
+		30_000,
+	);
+	const env = { HEADGATE_URL: url };
+	expect((await npx(whole, ["configure", "database", "--limit", "1"], env)).stdout).toBe("Created database: 1 slot\n");
+	const held = "headgate ls --json";
+	const run = await npx(whole, ["run", "-l", "database", "--", "npx", "--no-install", ...held.split(" ")], env);
+	expect(JSON.parse(run.stdout)).toMatchObject([{ name: "database", activeSlots: 1 }]);
+	expect((await npx(whole, ["doctor"], env)).code).toBe(0);
+	const gone = new Promise((resolve) => child.once("close", resolve));
+	process.kill(-(child.pid ?? 0), "SIGTERM");
+	await gone;
+});
+
+/** What a user of each platform has around the library. */
+const PLATFORMS: Record<string, object> = {
+	Node: { lib: ["es2023"], types: ["node"] },
+	Workers: { lib: ["es2023"], types: ["@cloudflare/workers-types"] },
+	DOM: { lib: ["es2023", "dom", "dom.iterable"], types: [] },
+};
+
+const USE = `
+	import { Headgate, type Lease, concurrency, isTimeoutError, rateLimit } from "headgate";
+	const gate = new Headgate({ url: "https://limits.example", token: undefined });
+	export async function use(signal?: AbortSignal): Promise<string> {
+		const lease: Lease = await gate.acquire({ a: 1, b: 2 }, { timeoutSeconds: 5, signal });
+		await lease.release();
+		for await (const limit of gate.limits()) await gate.update(limit.name, { active: true });
+		try {
+			return await concurrency(["a", "b"], { occupy: 2 }, (held) => held.id);
+		} catch (error) {
+			if (!isTimeoutError(error)) throw error;
+			return String((await rateLimit("c")).enforced);
+		}
+	}`;
+
+test.each(
+	Object.keys(PLATFORMS).flatMap((platform) => ["nodenext", "bundler"].map((resolution) => [platform, resolution])),
+)(
+	"its types pass for a user of %s (%s), strict and with exact optional properties",
+	async (platform = "", resolution = "") => {
+		const folder = path.join(bare, `types-${platform}-${resolution}`);
+		mkdirSync(folder);
+		const packages = path.join(folder, "node_modules");
+		mkdirSync(packages);
+		for (const name of ["@types", "@cloudflare", "undici-types"]) {
+			symlinkSync(path.join(root, "node_modules", name), path.join(packages, name));
+		}
+		const check = async (source: string) => {
+			writeFileSync(path.join(folder, "use.ts"), source);
+			const compilerOptions = {
+				...{ target: "es2022", module: resolution === "bundler" ? "esnext" : "nodenext", moduleResolution: resolution },
+				...{ strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true },
+				// The declarations of the package are to be checked themselves; those of the platforms are checked in Node alone.
+				...{ skipLibCheck: false, ...PLATFORMS[platform] },
+			};
+			writeFileSync(path.join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["use.ts"] }));
+			return tsc(["--project", folder, "--pretty", "false"]);
+		};
+		expect(await check(USE)).toEqual({ code: 0, output: "" });
+		expect((await check(USE.replace("timeoutSeconds: 5", 'timeoutSeconds: "5"'))).code).not.toBe(0);
+	},
+);
+
+test("publint finds nothing to say", async () => {
+	const { code, stdout, stderr } = await execute("npx", ["--no-install", "publint", "--strict", tarball], root);
+	expect({ code, said: stdout + stderr }).toEqual({ code: 0, said: expect.stringContaining("All good!") });
+});
+
+test("attw finds no type that resolves wrongly", async () => {
+	const args = ["--no-install", "attw", tarball, "--profile", "esm-only", "--no-color", "--format", "ascii"];
+	const { code, stdout, stderr } = await execute("npx", args, root);
+	expect(code, stdout + stderr).toBe(0);
+	// Every entry that it looked at, and it looked at some.
+	expect(stdout).toMatch(/node16 \(from ESM\): 🟢/u);
+	expect(stdout).not.toMatch(/(node16 \(from ESM\)|bundler): (?!🟢)/u);
+});
+
+test("the library, minified and gzipped, is small", async () => {
+	const { outputFiles } = await build({
+		entryPoints: [path.join(bare, "node_modules/headgate/dist/client/index.js")],
+		...{ bundle: true, minify: true, write: false, format: "esm", target: "es2022" },
+	});
+	const code = outputFiles[0]?.contents ?? new Uint8Array();
+	const bytes = gzipSync(code).length;
+	console.log(
+		`The library: ${bytes} bytes minified and gzipped (${code.length} minified), of at most ${CLIENT_BYTES_MAX}.`,
+	);
+	expect(bytes).toBeGreaterThan(1_000);
+	expect(bytes).toBeLessThanOrEqual(CLIENT_BYTES_MAX);
+});
+
+test("the package asks for the runtime that it was tested with, or a later one", () => {
+	const { peerDependencies } = JSON.parse(read("package.json"));
+	const { version } = JSON.parse(readFileSync(path.join(root, "node_modules/workerd/package.json"), "utf8"));
+	expect(version).toMatch(/^1\.\d{8}\./);
+	expect(peerDependencies.workerd).toBe(`>=${version.replace(/\.\d+$/, ".0")}`);
+});
