@@ -133,6 +133,8 @@ test("with workerd beside it, start runs the Worker that came with the package",
 	const run = await npx(whole, ["run", "-l", "database", "--", "npx", "--no-install", ...held.split(" ")], env);
 	expect(JSON.parse(run.stdout)).toMatchObject([{ name: "database", activeSlots: 1 }]);
 	expect((await npx(whole, ["doctor"], env)).code).toBe(0);
+	const page = await fetch(`${url}/`, { headers: { accept: "text/html" } });
+	expect([page.status, page.headers.get("content-type")]).toEqual([200, expect.stringContaining("text/html")]);
 	const gone = new Promise((resolve) => child.once("close", resolve));
 	process.kill(-(child.pid ?? 0), "SIGTERM");
 	await gone;
