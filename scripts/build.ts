@@ -1,9 +1,9 @@
 /**
- * `npm run build`: the library as one file with its types (`dist/client/`), the Worker (`dist/worker/`), and the
- * command line with everything that it needs (`dist/cli/`).
+ * `npm run build`: the library as one file with its types (`dist/client/`), the middleware (`dist/middleware/`), the
+ * Worker (`dist/worker/`), and the command line with everything that it needs (`dist/cli/`).
  */
 
-import { rmSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { build } from "esbuild";
 import { buildWorker } from "../src/cli/bundle.ts";
@@ -23,8 +23,35 @@ export async function buildClient(folder: string): Promise<void> {
 		target: "es2022",
 		logLevel: "warning",
 	});
+	await declare("src/client", folder);
+}
+
+/** Writes what stands before a Worker's routes: `middleware/hono.js` and `middleware/fetch.js`, with their types. */
+export async function buildMiddleware(folder: string): Promise<void> {
+	await build({
+		entryPoints: ["hono", "fetch"].map((name) => path.join(root, `src/middleware/${name}.ts`)),
+		outdir: path.join(folder, "middleware"),
+		bundle: true,
+		splitting: true,
+		format: "esm",
+		platform: "neutral",
+		target: "es2022",
+		logLevel: "warning",
+	});
+	await declare("src/middleware", folder);
+}
+
+/** Writes `worker/index.js`, the Worker as a library, beside the Worker that `buildWorker` writes. */
+async function buildEmbedded(folder: string): Promise<void> {
+	const names = "DirectoryObject, default as app, HeadgateService, LimitObject";
+	writeFileSync(path.join(folder, "worker/index.js"), `export { ${names} } from "./worker.js";\n`);
+	await declare("src/worker", folder);
+}
+
+/** Writes the declarations of one folder of `src`, and of what it imports. */
+async function declare(project: string, folder: string): Promise<void> {
 	const { code, output } = await tsc([
-		...["--project", path.join(root, "src/client/tsconfig.json")],
+		...["--project", path.join(root, project, "tsconfig.json")],
 		...["--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--rewriteRelativeImportExtensions"],
 		...["--rootDir", path.join(root, "src"), "--outDir", folder],
 	]);
@@ -58,6 +85,8 @@ const REQUIRE =
 
 if (import.meta.main) {
 	await buildClient(path.join(root, "dist"));
+	await buildMiddleware(path.join(root, "dist"));
 	await buildCli(path.join(root, "dist"));
 	await buildWorker();
+	await buildEmbedded(path.join(root, "dist"));
 }

@@ -47,6 +47,8 @@ export const BOUNDS = {
 	leasesPage: 1_000,
 	/** Leases and waiters shown by `inspect` before paging is needed. */
 	inspectList: 100,
+	/** Longest time that middleware holds slots for one answer: longer than a stream of a model, shorter than a leak of a day. */
+	bodySeconds: 3_600,
 	/** Characters of a policy's pattern. */
 	patternLength: 255,
 	/** Policies. Every Worker that serves names of policies keeps a copy of them all. */

@@ -14,6 +14,8 @@ const MAY_IMPORT: Record<string, string[]> = {
 	headers: ["protocol"],
 	server: ["core", "protocol", "headers", "hono", "zod", "zod-openapi", "cloudflare:workers"],
 	client: ["protocol"],
+	middleware: ["client", "headers", "protocol", "hono"],
+	worker: ["server", "client", "protocol"],
 	// Of the server only what checks requests, so that a file is refused as a request would be.
 	cli: [
 		...["client", "protocol", "server", "node:*", "esbuild"],

@@ -1,0 +1,79 @@
+/**
+ * Headgate before a plain `fetch` handler, of a Worker or of anything else that turns a `Request` into a `Response`.
+ *
+ * @example
+ * import { Headgate } from "headgate";
+ * import { clientAddress, withRateLimit } from "headgate/fetch";
+ *
+ * const limited = withRateLimit({
+ * 	gate: ({ env }) => new Headgate({ binding: env.LIMITS }),
+ * 	name: ({ request }) => `ip:${clientAddress(request)}`,
+ * }, async (request, env) => new Response("hello"));
+ *
+ * export default { fetch: limited };
+ */
+
+import type { Lease } from "../client/index.ts";
+import { BOUNDS } from "../protocol.ts";
+import { holdUntilSent } from "./body.ts";
+import { ask, type ConcurrencyOptions, checkOptions, type GuardOptions, withHeaders } from "./guard.ts";
+
+export { type AddressOptions, clientAddress, namePart } from "./address.ts";
+export type { ConcurrencyOptions, GuardOptions } from "./guard.ts";
+
+/** The part of a Worker's context that is needed; other runtimes have none. */
+export interface Background {
+	waitUntil(work: Promise<unknown>): void;
+}
+
+/** A request, and what it came with. */
+export interface Incoming<E> {
+	request: Request;
+	env: E;
+	ctx: Background | undefined;
+}
+
+export type Handler<E> = (request: Request, env: E, ctx: Background | undefined) => Response | Promise<Response>;
+/** A handler that is told what its request holds; null: it was let through uncounted. */
+export type HoldingHandler<E> = (
+	request: Request,
+	env: E,
+	ctx: Background | undefined,
+	lease: Lease | null,
+) => Response | Promise<Response>;
+type Guarded<E> = (request: Request, env: E, ctx?: Background) => Promise<Response>;
+
+/** As `rateLimit` of `headgate/hono`. */
+export function withRateLimit<E = unknown>(options: GuardOptions<Incoming<E>>, handler: Handler<E>): Guarded<E> {
+	checkOptions(options);
+	return async (request, env, ctx) => {
+		const verdict = await ask({ request, env, ctx }, "rate_limit", options, request.signal);
+		if (!verdict.goOn) return verdict.response;
+		return withHeaders(await handler(request, env, ctx), verdict.headers);
+	};
+}
+
+/** As `concurrency` of `headgate/hono`. */
+export function withConcurrency<E = unknown>(
+	options: ConcurrencyOptions<Incoming<E>>,
+	handler: HoldingHandler<E>,
+): Guarded<E> {
+	checkOptions(options);
+	return async (request, env, ctx) => {
+		const gone = request.signal;
+		const verdict = await ask({ request, env, ctx }, "concurrency", options, gone);
+		if (!verdict.goOn) return verdict.response;
+		const { lease, headers } = verdict;
+		if (!lease) return handler(request, env, ctx, null);
+		let response: Response;
+		try {
+			response = await handler(request, env, ctx, lease);
+		} catch (error) {
+			await lease[Symbol.asyncDispose]();
+			throw error;
+		}
+		const { maxBodySeconds = BOUNDS.bodySeconds } = options;
+		const waitUntil = ctx && ((work: Promise<unknown>) => ctx.waitUntil(work));
+		return withHeaders(await holdUntilSent(response, { lease, maxBodySeconds, gone, waitUntil }), headers);
+	};
+}

@@ -1,0 +1,127 @@
+/** A Worker that embeds Headgate, and puts it before its own routes: Hono's and a plain handler's. */
+
+import { exports } from "cloudflare:workers";
+import { type Context, Hono } from "hono";
+import { Headgate, type HeadgateBinding, type Names } from "../../../src/client/index.ts";
+import { type HoldingHandler, withConcurrency, withRateLimit } from "../../../src/middleware/fetch.ts";
+import { clientAddress, concurrency, type LeaseVariables, namePart, rateLimit } from "../../../src/middleware/hono.ts";
+import { app, type HeadgateEnv, type HeadgateService } from "../../../src/worker/index.ts";
+
+export { DirectoryObject, HeadgateService, LimitObject } from "../../../src/worker/index.ts";
+
+type Loopback = { HeadgateService: HeadgateBinding & Service<HeadgateService> };
+
+const gate = (): Headgate => new Headgate({ binding: (exports as unknown as Loopback).HeadgateService });
+/** Nobody listens there. */
+const nowhere = new Headgate({ url: "http://127.0.0.1:9" });
+const asked = (c: Context): string => c.req.query("name") ?? "";
+
+type App = { Bindings: HeadgateEnv; Variables: LeaseVariables };
+const api = new Hono<App>();
+api.onError((error, c) => c.json({ name: error.name, message: error.message }, 500));
+
+// ------------------------------------------------------------------------------------------------ rate limits
+const hello = (c: Context) => c.text("hello");
+api.get("/rate", rateLimit({ gate, name: asked }), hello);
+api.get("/rate-06", rateLimit({ gate, name: asked, headers: "draft-6" }), hello);
+api.get("/rate-quiet", rateLimit({ gate, name: asked, headers: false }), hello);
+api.get("/label", rateLimit({ gate, name: asked, label: () => "your quota" }), hello);
+api.get("/cost", rateLimit({ gate, name: asked, occupy: (c) => Number(c.req.query("cost")) }), hello);
+api.get("/skip", rateLimit({ gate, name: asked, skip: (c) => c.req.query("free") === "yes" }), hello);
+api.get("/two", rateLimit({ gate, name: (c) => [asked(c), `${asked(c)}-all`] }), hello);
+api.get("/twice", rateLimit({ gate, name: asked }), rateLimit({ gate, name: (c) => `${asked(c)}-all` }), hello);
+api.get("/waits", rateLimit({ gate, name: asked, waitSeconds: 5 }), hello);
+api.get("/own-answer", rateLimit({ gate, name: asked, onDenied: (c, problem) => c.json(problem.code, 418) }), hello);
+api.get("/address", (c) => c.text(clientAddress(c.req.raw)));
+api.get("/part", (c) => c.text(namePart(c.req.query("text") ?? "")));
+
+const names: Record<string, (c: Context) => unknown> = {
+	throws: () => {
+		throw new Error("no key in this request");
+	},
+	nothing: () => undefined,
+	empty: () => [],
+	blank: () => "",
+	many: () => Array.from({ length: 10_000 }, (_, index) => `n${index}`),
+	illegal: () => "a/b",
+};
+for (const [how, name] of Object.entries(names)) {
+	api.get(`/name-${how}`, rateLimit({ gate, name: name as (c: Context) => Names }), hello);
+}
+
+api.get("/closed", rateLimit({ gate: nowhere, name: asked }), hello);
+api.get("/open", rateLimit({ gate: nowhere, name: asked, onError: "open" }), hello);
+api.get("/error", rateLimit({ gate: nowhere, name: asked, onError: (c) => c.text("own", 502) }), hello);
+api.get("/closed-held", concurrency({ gate: nowhere, name: asked }), hello);
+
+// ------------------------------------------------------------------------------------------------- concurrency
+const held = concurrency<App>({ gate, name: asked, leaseSeconds: 1, maxBodySeconds: 4 });
+const encoder = new TextEncoder();
+/** A body in parts, each after its pause. */
+function parts(count: number, pauseMs: number): ReadableStream<Uint8Array> {
+	let sent = 0;
+	return new ReadableStream({
+		async pull(controller) {
+			await scheduler.wait(pauseMs);
+			controller.enqueue(encoder.encode(`part ${sent}\n`));
+			sent += 1;
+			if (sent === count) controller.close();
+		},
+	});
+}
+const streaming = (count: number, pauseMs: number) => (c: Context) => c.body(parts(count, pauseMs));
+api.get("/held", held, (c) => c.json({ lease: c.get("lease")?.names }));
+api.get("/held-empty", held, (c) => c.body(null, 204));
+api.get("/held-stream", held, streaming(3, 200));
+/** Never ends, and speaks all the time. */
+api.get("/held-endless", held, streaming(Number.POSITIVE_INFINITY, 100));
+/** Never ends, and says nothing after its first word. */
+api.get("/held-silent", held, (c) => {
+	const body = new ReadableStream({
+		start: (controller) => controller.enqueue(encoder.encode("word\n")),
+		pull: () => new Promise(() => undefined),
+	});
+	return c.body(body);
+});
+api.get("/held-throws", held, () => {
+	throw new Error("the handler's own");
+});
+api.get("/held-breaks", held, (c) => {
+	let sent = false;
+	const body = new ReadableStream({
+		pull(controller) {
+			if (sent) return controller.error(new Error("the body broke"));
+			sent = true;
+			controller.enqueue(encoder.encode("word\n"));
+		},
+	});
+	return c.body(body);
+});
+api.get(
+	"/held-long",
+	concurrency<App>({ gate, name: asked, leaseSeconds: 60 }),
+	streaming(Number.POSITIVE_INFINITY, 100),
+);
+api.get("/held-waits", concurrency<App>({ gate, name: asked, waitSeconds: 10 }), hello);
+api.get("/held-and-rate", concurrency<App>({ gate, name: asked, rate: (c) => `${asked(c)}-rate` }), hello);
+api.get("/held-work", held, async (c) => {
+	await scheduler.wait(20);
+	return c.text("done");
+});
+
+// --------------------------------------------------------------------------------------------- a plain handler
+const nameOf = (request: Request): string => new URL(request.url).searchParams.get("name") ?? "";
+const holds: HoldingHandler<unknown> = (_, __, ___, lease) => Response.json({ lease: lease?.names, more: "x" });
+const plain: Record<string, ReturnType<typeof withRateLimit>> = {
+	"/plain/rate": withRateLimit({ gate, name: ({ request }) => nameOf(request) }, () => new Response("hello")),
+	"/plain/held": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, holds),
+	"/plain/stream": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, () => new Response(parts(3, 200))),
+};
+
+export default {
+	fetch(request: Request, env: HeadgateEnv, ctx: ExecutionContext): Response | Promise<Response> {
+		const { pathname } = new URL(request.url);
+		if (pathname.startsWith("/v1/") || pathname === "/health") return app.fetch(request, env, ctx);
+		return plain[pathname]?.(request, env, ctx) ?? api.fetch(request, env, ctx);
+	},
+};
