@@ -43,9 +43,10 @@ export function createProgram(outcome: Outcome): Command {
 		.addHelpText("after", HELP);
 	for (const option of serverOptions()) program.addOption(option.hideHelp());
 
+	const asking: Command[] = [];
 	const add = (name: string, description: string, parent = program): Command => {
-		const command = parent.command(name).description(description).helpOption("-h, --help", "how to use it");
-		for (const option of serverOptions()) command.addOption(option);
+		const command = parent.command(name).description(description).addHelpOption(helpOption());
+		asking.push(command);
 		return command;
 	};
 	const contextOf = (command: Command): Context => new Context(serverOptionsOf(command));
@@ -132,6 +133,8 @@ export function createProgram(outcome: Outcome): Command {
 	});
 	addTokens(program);
 	addCompletion(program);
+	// After their own, so that those come first in the help.
+	for (const command of asking) for (const option of serverOptions()) command.addOption(option);
 	return program;
 }
 
@@ -251,13 +254,17 @@ function addCompletion(program: Command): void {
 		.action(async (words: string[]) => (await import("./commands/completion.ts")).complete(program, words));
 }
 
+const COMMON = "Common options:";
+
+const helpOption = (): Option => new Option("-h, --help", "how to use it").helpGroup(COMMON);
+
 function serverOptions(): Option[] {
 	return [
 		new Option("--url <url>", "the server (HEADGATE_URL)"),
 		new Option("--token <token>", "its token (HEADGATE_TOKEN)"),
 		new Option("--json", "print JSON"),
 		new Option("--no-color", "print without colours (NO_COLOR)"),
-	].map((option) => option.helpGroup("Common options:"));
+	].map((option) => option.helpGroup(COMMON));
 }
 
 /** The options that say which server, wherever they stand; the last word is the command's own. */

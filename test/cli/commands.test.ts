@@ -2,10 +2,13 @@
 
 import { createServer, type Server } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { EXIT } from "../../src/cli/exit.ts";
+import { createProgram } from "../../src/cli/program.ts";
 import { newToken, type TokenEntry } from "../../src/cli/tokens.ts";
 import { Headgate } from "../../src/client/index.ts";
 import { type Scope, VERSION } from "../../src/protocol.ts";
 import { type FreshServer, freshServer } from "../support/server.ts";
+import { read } from "../support/sources.ts";
 import { begin, headgate, newName, shell } from "./support.ts";
 
 let server: FreshServer;
@@ -143,6 +146,20 @@ describe("limits", () => {
 		const end = await lines.ended;
 		for (const line of end.stdout.trim().split("\n")) expect(JSON.parse(line)).toHaveProperty("event");
 	});
+});
+
+test("docs/cli.md has every command, every option of run and apply, and every exit code", () => {
+	const docs = read("docs/cli.md");
+	const program = createProgram({ exitCode: 0 });
+	const visible = program.createHelp().visibleCommands(program);
+	expect(visible.length).toBeGreaterThan(15);
+	for (const command of visible) {
+		if (command.name() === "help") continue;
+		expect(docs, command.name()).toMatch(new RegExp(`\`${command.name()}[ \`]`));
+		if (!["run", "apply", "start", "configure"].includes(command.name())) continue;
+		for (const { long } of command.options) if (long !== "--quiet" && long !== "--output") expect(docs).toContain(long);
+	}
+	for (const code of Object.values(EXIT)) expect(docs).toMatch(new RegExp(`\\| .*\\b${code}\\b.* \\|`));
 });
 
 describe("wrong calls", () => {

@@ -40,7 +40,11 @@ export function limitColumns(screen: Screen): Column<LimitSummary>[] {
 		},
 		{ title: "WAITING", drop: 1, right: true, text: ({ waitingCount }) => String(waitingCount) },
 		{ title: "DECAY", drop: 2, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
-		{ title: "DENIED", drop: 4, right: true, text: ({ totals }) => String(totals.denied) },
+		{ title: "GRANTED/MIN", drop: 5, right: true, text: ({ lastMinute }) => String(lastMinute.granted) },
+		{
+			...{ title: "DENIED/MIN", drop: 4, right: true, text: ({ lastMinute }) => String(lastMinute.denied) },
+			color: ({ lastMinute }, text) => (lastMinute.denied > 0 ? screen.colors.yellow(text) : text),
+		},
 		{ title: "STATE", drop: 2, text: stateOf, color: (_, text) => screen.colors.dim(text) },
 	];
 }
@@ -84,7 +88,7 @@ const more = (title: string, shown: number, all: number): string =>
 	shown === all ? `${title}:` : `${title} (the first ${shown} of ${all}):`;
 
 function facts(screen: Screen, info: LimitInfo): [string, string][] {
-	const { totals } = info;
+	const { totals, lastMinute } = info;
 	const color = colorOf(screen, info);
 	const gauge = screen.terminal ? `${bar(info.activeSlots, info.limit)} ` : "";
 	const decay = rate(info.slotDecayPerSecond);
@@ -98,8 +102,11 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 		],
 		["held", counted(info.leaseCount, "lease")],
 		["waiting", String(info.waitingCount)],
-		["granted", `${totals.grantedAtOnce} at once, ${totals.grantedAfterWait} after a wait`],
-		["denied", String(totals.denied)],
+		[
+			"granted",
+			`${totals.grantedAtOnce} at once, ${totals.grantedAfterWait} after a wait; ${lastMinute.granted} in the last minute`,
+		],
+		["denied", `${totals.denied}, of these ${totals.timedOut} after a wait; ${lastMinute.denied} in the last minute`],
 		["came back", `${totals.released} released, ${totals.expired} expired`],
 		["settings", settingsBy(info)],
 		["id", info.id],
