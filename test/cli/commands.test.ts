@@ -4,12 +4,14 @@ import { createServer, type Server } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { EXIT } from "../../src/cli/exit.ts";
 import { createProgram } from "../../src/cli/program.ts";
+import { startServer } from "../../src/cli/serve.ts";
 import { newToken, type TokenEntry } from "../../src/cli/tokens.ts";
 import { Headgate } from "../../src/client/index.ts";
 import { type Scope, VERSION } from "../../src/protocol.ts";
 import { type FreshServer, freshServer } from "../support/server.ts";
 import { read } from "../support/sources.ts";
-import { begin, headgate, newName, shell } from "./support.ts";
+import { temporaryFolder } from "../support/temporary.ts";
+import { begin, headgate, newName, SOON_MS, shell } from "./support.ts";
 
 let server: FreshServer;
 let gate: Headgate;
@@ -382,4 +384,24 @@ describe("shells", () => {
 		const end = await headgate(["complete", "--", "inspect", ""], { HEADGATE_URL: "http://127.0.0.1:9" });
 		expect(end).toMatchObject({ code: 0, stdout: ":4\n", stderr: "" });
 	});
+});
+
+test("watch outlives a restart of its server, and says that it was away", async () => {
+	await using folder = await temporaryFolder();
+	const first = await startServer({ port: 0, data: folder.path });
+	await new Headgate({ url: first.url }).configure("kept", { limit: 2 });
+	const watch = begin(["watch"], { HEADGATE_URL: first.url });
+	await expect.poll(() => watch.stdout(), { timeout: SOON_MS }).toContain("kept\t0/2");
+	await first.stop();
+	await expect.poll(() => watch.stderr(), { timeout: SOON_MS }).toContain("could not be reached");
+	const second = await startServer({ port: Number(new URL(first.url).port), data: folder.path });
+	try {
+		await expect.poll(() => watch.stdout().split("kept\t0/2").length, { timeout: SOON_MS }).toBeGreaterThan(2);
+		await new Headgate({ url: second.url }).update("kept", { limit: 3 });
+		await expect.poll(() => watch.stdout(), { timeout: SOON_MS }).toContain("kept\t0/3");
+		watch.process.kill("SIGINT");
+		expect((await watch.ended).code).toBe(0);
+	} finally {
+		await second.stop();
+	}
 });
