@@ -173,7 +173,7 @@ const holder: Reader<string> = (input) => {
 
 // ------------------------------------------------------------------------------------------------ fields
 
-interface Field<T> {
+export interface Field<T> {
 	read: Reader<T>;
 	/** Without one the field is required. */
 	default?: { value: T };
