@@ -5,6 +5,7 @@ import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config
 import { buildDashboard } from "./scripts/build-dashboard.ts";
 import { findChromium } from "./test/support/chromium.ts";
 import "./test/support/provided.ts";
+import { filesWithoutTools } from "./test/support/tools.ts";
 
 /** The same file shows that the library works on every runtime it is made for. */
 const everyRuntime = "test/client/headgate.test.ts";
@@ -45,6 +46,10 @@ const config = async () => ({
 				test: {
 					name: "house",
 					include: ["test/house/**/*.test.ts"],
+					exclude: filesWithoutTools({
+						"test/house/http-docs.test.ts": ["python3", "go"],
+						"test/house/metrics.test.ts": ["python3"],
+					}),
 					testTimeout: processTimeout,
 					hookTimeout: processTimeout,
 				},
