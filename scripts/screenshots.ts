@@ -3,7 +3,7 @@
 import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { launch, newPage } from "../test/dashboard/browser.ts";
-import { busyNight, goOn, Scene } from "../test/dashboard/scene.ts";
+import { busyNight, dayBefore, Scene } from "../test/dashboard/scene.ts";
 import { freshServer } from "../test/support/server.ts";
 
 const SIZES = {
@@ -13,16 +13,16 @@ const SIZES = {
 };
 const PAGES = { list: "#/", limit: "#/limits/gpu" };
 const folder = path.resolve(process.argv[2] ?? path.join(import.meta.dirname, "../docs/screenshots"));
-/** Rounds of half a second, so that the plot has a past. */
-const rounds = Number(process.argv[3] ?? 60);
+/** Seconds of a past for the plot. */
+const rounds = Number(process.argv[3] ?? 180);
 
 mkdirSync(folder, { recursive: true });
 await using server = await freshServer();
 using scene = new Scene(server.url);
 const browser = await launch();
 try {
+	await dayBefore(scene, rounds, 1_000);
 	await busyNight(scene);
-	await goOn(scene, rounds, 500);
 	for (const [size, viewport] of Object.entries(SIZES)) {
 		for (const colorScheme of ["light", "dark"] as const) {
 			const { page, close } = await newPage(browser, { viewport, colorScheme });

@@ -8,6 +8,7 @@ import type {
 	LimitSummary,
 	PoliciesPage,
 	Policy,
+	PolicySettings,
 	Problem,
 	Released,
 	Settings,
@@ -85,7 +86,7 @@ export const leases = (name: string, after: string) =>
 export const forceRelease = (name: string, id: string) =>
 	json<Released>("DELETE", `${limit(name)}/leases/${encodeURIComponent(id)}`);
 export const policies = () => json<PoliciesPage>("GET", "/v1/policies");
-export const setPolicy = (pattern: string, settings: Settings) => json<Policy>("PUT", policy(pattern), settings);
+export const setPolicy = (pattern: string, settings: PolicySettings) => json<Policy>("PUT", policy(pattern), settings);
 export const deletePolicy = (pattern: string) => ask("DELETE", policy(pattern));
 
 /** What went wrong, in words. */

@@ -30,6 +30,9 @@ export function duration(ms: number): string {
 	return `${days} d ${hours % 24} h`;
 }
 
+/** A length of time that was chosen, and not measured: "5 min" and not "5 min 0 s". */
+export const chosen = (ms: number): string => duration(ms).replace(/(?<=\w) 0 \w+$/, "");
+
 export const PER = { second: 1, minute: 60, hour: 3_600, day: 86_400 } as const;
 export type Per = keyof typeof PER;
 

@@ -1,7 +1,7 @@
 /** Settings: of a limit that is made or changed, and of a policy. */
 
 import { useSignal } from "@preact/signals";
-import { BOUNDS, type LimitPatch, type LimitSummary, type Policy, type Settings } from "../protocol.ts";
+import { BOUNDS, DEFAULTS, type LimitPatch, type LimitSummary, type Policy, type Settings } from "../protocol.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
 import { PER, type Per, rateParts } from "./format.ts";
@@ -163,7 +163,8 @@ export function PolicyForm({ policy, onClose, onDone }: { policy?: Policy; onClo
 	const before = useSignal(policy).value;
 	const submit = async (form: FormData): Promise<void> => {
 		const pattern = before?.pattern ?? String(form.get("pattern"));
-		await api.setPolicy(pattern, settingsOf(form, before ?? NEW));
+		const idleSeconds = Number(form.get("idleSeconds"));
+		await api.setPolicy(pattern, { ...settingsOf(form, before ?? NEW), idleSeconds });
 		say(`The policy "${pattern}" was ${before ? "changed" : "made"}.`);
 		onDone();
 	};
@@ -177,7 +178,7 @@ export function PolicyForm({ policy, onClose, onDone }: { policy?: Policy; onClo
 			{!before && (
 				<label>
 					Pattern
-					<span class="hint">the beginning of names, and a closing *</span>
+					<span class="hint">the beginning of names and a closing *, or one exact name</span>
 					<input
 						name="pattern"
 						required
@@ -190,6 +191,20 @@ export function PolicyForm({ policy, onClose, onDone }: { policy?: Policy; onClo
 				</label>
 			)}
 			<SettingsFields settings={before ?? NEW} focus={before !== undefined} />
+			<label>
+				Kept for
+				<span class="hint">seconds that a name outlives its use, once it is idle and empty</span>
+				<input
+					name="idleSeconds"
+					type="number"
+					inputMode="numeric"
+					required
+					min={BOUNDS.idleSeconds.min}
+					max={BOUNDS.idleSeconds.max}
+					step={1}
+					defaultValue={String(before?.idleSeconds ?? DEFAULTS.idleSeconds)}
+				/>
+			</label>
 		</Dialog>
 	);
 }

@@ -49,11 +49,12 @@ export function LimitPage({ name }: { name: string }) {
 	);
 }
 
-const ORIGINS: Record<LimitInfo["origin"], string> = {
-	configured: "set by hand",
-	policy: "by a policy",
-	default: "nobody configured it",
-};
+/** Whose settings these are. */
+function sourceOf({ origin, policy }: LimitInfo): string {
+	if (origin === "policy") return `of the policy ${policy}`;
+	if (origin === "default") return "nobody configured it";
+	return policy === null ? "its own" : `its own, in place of the policy ${policy}`;
+}
 
 function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 	return (
@@ -96,9 +97,12 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 					<Fact label="denied" value={number(info.totals.denied)} />
 					<Fact label="released" value={number(info.totals.released)} />
 					<Fact label="expired" value={number(info.totals.expired)} />
-					<Fact label="settings" value={ORIGINS[info.origin]} />
+					<Fact label="settings" value={sourceOf(info)} />
 					<Fact label="made" value={dateAndTime(info.createdAt)} />
-					<Fact label="settings changed" value={dateAndTime(info.updatedAt)} />
+					<Fact
+						label="settings since"
+						value={`${dateAndTime(info.updatedAt)}${info.updatedBy === null ? "" : `, by ${info.updatedBy}`}`}
+					/>
 				</dl>
 			</section>
 		</>
@@ -169,7 +173,9 @@ function Actions({ info }: { info: LimitInfo }) {
 					<p>
 						{info.leaseCount > 0 || info.waitingCount > 0
 							? `It ends ${plural(info.leaseCount, "lease")} and sends away ${plural(info.waitingCount, "waiter")}.`
-							: "Nobody holds a slot of it, and nobody waits."}
+							: "Nobody holds a slot of it, and nobody waits."}{" "}
+						{info.policy !== null &&
+							`The name then has the settings of the policy ${info.policy} when it is next used.`}
 					</p>
 				</Dialog>
 			)}

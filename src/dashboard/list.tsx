@@ -32,6 +32,8 @@ const order = signal<Order>("name");
 const creating = signal(false);
 /** What the server is asked to filter by, a moment after it was typed. */
 const prefix = signal("");
+/** Counts how often the page was asked for anew. */
+const again = signal(0);
 /** Cards shown above the table. */
 const PRESSING = 6;
 const TYPING_MS = 250;
@@ -50,7 +52,7 @@ const COMPARE: Record<Order, (a: LimitSummary, b: LimitSummary) => number> = {
 export function List({ wanted }: { wanted: string | null }) {
 	const search = useRef<HTMLInputElement>(null);
 	useSignalEffect(() => {
-		void attempt.value;
+		void [attempt.value, again.value];
 		const watching = watchList(prefix.value, after.value);
 		return () => watching.stop();
 	});
@@ -280,7 +282,7 @@ function Row({ limit: { value: limit } }: { limit: Signal<LimitSummary> }) {
 			<td class="right" data-after="granted / min">
 				<Count value={limit.lastMinute.granted} />
 			</td>
-			<td class="right quiet" data-before="slots come back">
+			<td class={`right quiet ${limit.slotDecayPerSecond > 0 ? "" : "held"}`} data-before="slots come back">
 				{returns(limit)}
 			</td>
 		</tr>
@@ -301,7 +303,19 @@ function Pages() {
 	if (!paged.value) return null;
 	return (
 		<nav class="pages" aria-label="Pages of limits">
-			{crowded.value && <span>There are new limits beyond this page.</span>}
+			{crowded.value && (
+				<>
+					<span>There are new limits that are not shown.</span>
+					<button
+						type="button"
+						onClick={() => {
+							again.value += 1;
+						}}
+					>
+						Show them
+					</button>
+				</>
+			)}
 			{after.value !== "" && (
 				<button
 					type="button"

@@ -6,7 +6,7 @@ import uPlot from "uplot";
 import type { HistorySample } from "../protocol.ts";
 import { number, timeOfDay } from "./format.ts";
 
-const SPAN_SECONDS = 900;
+const SPAN_SECONDS = { most: 900, least: 120 };
 /** A capacity that would flatten everything else is not drawn. */
 const CAPACITY_AT_MOST = 4;
 const HEIGHT = { levels: 190, counts: 130 };
@@ -171,7 +171,7 @@ function options(name: string, height: number, at: Signal<number | null>, series
 		...{ width: 600, height, padding: [8, 8, 0, 0] },
 		legend: { show: false },
 		cursor: { sync: { key: name, setSeries: false }, drag: { x: false, y: false }, points: { show: false } },
-		scales: { x: { time: true, range: (_, __, newest) => [newest - SPAN_SECONDS, newest] } },
+		scales: { x: { time: true, range: (_, oldest, newest) => [begin(oldest, newest), newest] } },
 		axes: [
 			{ ...axis, size: 24, space: 70, values: (_, ticks) => ticks.map((tick) => timeOfDay(tick * 1000).slice(0, 5)) },
 			{ ...axis, size: 44, incrs: WHOLE, values: (_, ticks) => ticks.map((tick) => number(Math.abs(tick))) },
@@ -187,6 +187,10 @@ function options(name: string, height: number, at: Signal<number | null>, series
 		},
 	};
 }
+
+/** A quarter of an hour, or as much of it as the limit has lived through. */
+const begin = (oldest: number, newest: number): number =>
+	Math.max(newest - SPAN_SECONDS.most, Math.min(oldest, newest - SPAN_SECONDS.least));
 
 /** Each value holds until the next. */
 const stepped = uPlot.paths.stepped?.({ align: 1 }) as uPlot.Series.PathBuilder;

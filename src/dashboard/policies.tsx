@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import type { Policy } from "../protocol.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
-import { dateAndTime, number } from "./format.ts";
+import { chosen, dateAndTime, number } from "./format.ts";
 import { PolicyForm } from "./forms.tsx";
 import { Notice, returns } from "./parts.tsx";
 import { say } from "./state.ts";
@@ -53,8 +53,9 @@ export function Policies() {
 				</button>
 			</div>
 			<p class="quiet">
-				A name that nobody configured takes the settings of the policy whose pattern fits it best. With a policy for{" "}
-				<code>login:*</code>, every user has a limit without any set-up.
+				A name that nobody configured has the settings of the policy whose pattern fits it best. With a policy for{" "}
+				<code>login:*</code>, every user has a limit without any set-up. A change holds for all its names within five
+				seconds.
 			</p>
 			{problem.value && <Notice bad>{problem.value}</Notice>}
 			{policies.value?.length === 0 && <Notice>There are no policies yet.</Notice>}
@@ -70,6 +71,9 @@ export function Policies() {
 								<th scope="col" class="right">
 									Slots come back
 								</th>
+								<th scope="col" class="right">
+									Kept idle for
+								</th>
 								<th scope="col">Changed</th>
 								<th scope="col">
 									<span class="hidden">Actions</span>
@@ -82,7 +86,7 @@ export function Policies() {
 									<th scope="row">
 										<a
 											class="name"
-											href={`#/?filter=${encodeURIComponent(policy.pattern.slice(0, -1))}`}
+											href={`#/?filter=${encodeURIComponent(policy.pattern.replace(/\*$/, ""))}`}
 											title="Limits of this policy"
 										>
 											{policy.pattern}
@@ -94,6 +98,9 @@ export function Policies() {
 									</td>
 									<td class="right" data-before="slots come back">
 										{returns(policy)}
+									</td>
+									<td class="right" data-before="kept idle for">
+										{chosen(1_000 * policy.idleSeconds)}
 									</td>
 									<td class="quiet" data-before="changed">
 										{dateAndTime(policy.updatedAt)}
@@ -154,7 +161,7 @@ function DeletePolicy({ policy: { pattern } }: { policy: Policy }) {
 				deleting.value = null;
 			}}
 		>
-			<p>Names that come after this take no settings from it.</p>
+			<p>Within five seconds its names have the settings of the next best policy; without one they are switched off.</p>
 		</Dialog>
 	);
 }

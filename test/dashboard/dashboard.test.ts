@@ -231,8 +231,10 @@ describe("settings", () => {
 		await button("New policy").click();
 		await dialog().getByLabel("Pattern").fill(`${prefix}*`);
 		await dialog().getByLabel("Limit", { exact: false }).first().fill("3");
+		await dialog().getByLabel("Kept for", { exact: false }).fill("120");
 		await button("Create").click();
 		await said(`The policy "${prefix}*" was made.`);
+		await page.getByRole("cell", { name: "2 min", exact: true }).waitFor();
 		await scene.acquire({ names: `${prefix}alice` });
 		await button(`Change ${prefix}*`).click();
 		await dialog().getByLabel("Limit", { exact: false }).first().fill("5");
@@ -240,7 +242,10 @@ describe("settings", () => {
 		await said(`The policy "${prefix}*" was changed.`);
 		const policy = async () =>
 			(await (await scene.call("GET", `/v1/policies/${encodeURIComponent(`${prefix}*`)}`)).json()) as Policy;
-		expect(await policy()).toMatchObject({ limit: 5, slotDecayPerSecond: 0, active: true });
+		expect(await policy()).toMatchObject({ limit: 5, slotDecayPerSecond: 0, active: true, idleSeconds: 120 });
+		await open(`#/limits/${prefix}alice`);
+		await page.getByText(`of the policy ${prefix}*`).waitFor();
+		await open("#/policies");
 		await button(`Delete ${prefix}*`).click();
 		await dialog().getByRole("button", { name: "Delete" }).click();
 		await said(`The policy "${prefix}*" was deleted.`);

@@ -63,14 +63,13 @@ export class Scene {
 /** Limits as a team has them, each in a state of its own. */
 export async function busyNight(scene: Scene): Promise<void> {
 	await scene.configure("database", { limit: 20 });
-	await scene.configure("gpu", { limit: 2 });
+	await scene.configure("gpu", { limit: 4 });
 	await scene.configure("openai", { limit: 60, slotDecayPerSecond: 1 });
 	await scene.configure("reports", { limit: 4 });
 	await scene.configure("email", { limit: 100, slotDecayPerSecond: 100 / 60, active: false });
 	await scene.configure("search-index", { limit: 8 });
 	await scene.configure("webhooks", { limit: 500, slotDecayPerSecond: 50 });
 	await scene.configure("tenant:a-customer-with-a-rather-long-name:nightly-export:eu-central", { limit: 5 });
-	await scene.configure("<b>not markup</b>".replaceAll(/[<>/]/g, "_"), { limit: 3 });
 	await scene.call("PUT", "/v1/policies/login:*", { limit: 5, slotDecayPerSecond: 0.1 });
 	await scene.call("PUT", "/v1/policies/tenant:*", { limit: 3 });
 	for (let index = 0; index < 17; index += 1) {
@@ -80,7 +79,8 @@ export async function busyNight(scene: Scene): Promise<void> {
 			leaseSeconds: 60 + index,
 		});
 	}
-	await scene.acquire({ names: "gpu", holder: "train-embeddings #4182 on worker-7", leaseSeconds: 600 });
+	await scene.acquire({ names: "gpu", holder: "train-embeddings #4182 on worker-7", leaseSeconds: 600, occupy: 2 });
+	await scene.acquire({ names: "gpu", holder: "transcribe@fra1", leaseSeconds: 240 });
 	await scene.acquire({ names: "gpu", holder: "<img src=x onerror=alert(1)>", leaseSeconds: 95 });
 	await scene.wait({ names: "gpu", holder: "nightly-report", waitSeconds: 3_600 });
 	await scene.wait({ names: "gpu", holder: "rebuild-thumbnails@fra2", occupy: 2 });
@@ -93,15 +93,13 @@ export async function busyNight(scene: Scene): Promise<void> {
 	for (let index = 0; index < 8; index += 1) await scene.acquire({ names: "login:bob", mode: "rate_limit" });
 }
 
-/** Goes on with it for a while, so that the plot has something to show. */
-export async function goOn(scene: Scene, rounds: number, pauseMs: number): Promise<void> {
+/** What came before that night, so that a plot has something to show: `gpu` is used, more and less. */
+export async function dayBefore(scene: Scene, rounds: number, pauseMs: number): Promise<void> {
+	await scene.configure("gpu", { limit: 4 });
 	for (let round = 0; round < rounds; round += 1) {
-		const count = 1 + Math.round(3 * (1 + Math.sin(round / 2)));
-		const leases = [];
-		for (let index = 0; index < count; index += 1) {
-			leases.push(await scene.acquire({ names: "database", holder: `batch-${index}` }));
-			await scene.acquire({ names: "gpu", holder: "impatient" });
-		}
+		const wanted = Math.max(0, Math.round(2.4 + 3 * Math.sin(round / 5) + Math.sin(round * 1.7)));
+		const asked = Array.from({ length: wanted }, () => scene.acquire({ names: "gpu", holder: "batch" }));
+		const leases = await Promise.all(asked);
 		await new Promise((resolve) => setTimeout(resolve, pauseMs));
 		for (const lease of leases) if (lease.names) await scene.release(lease);
 	}
