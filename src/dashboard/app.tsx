@@ -54,6 +54,7 @@ function App() {
 					<a href="#/policies" aria-current={onPolicies ? "page" : undefined}>
 						Policies
 					</a>
+					<a href="/docs">API</a>
 				</nav>
 				{!onPolicies && <Live />}
 				{token.value !== null && (

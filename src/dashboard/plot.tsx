@@ -173,7 +173,7 @@ function options(name: string, height: number, at: Signal<number | null>, series
 		cursor: { sync: { key: name, setSeries: false }, drag: { x: false, y: false }, points: { show: false } },
 		scales: { x: { time: true, range: (_, oldest, newest) => [begin(oldest, newest), newest] } },
 		axes: [
-			{ ...axis, size: 24, space: 70, values: (_, ticks) => ticks.map((tick) => timeOfDay(tick * 1000).slice(0, 5)) },
+			{ ...axis, size: 24, space: 70, values: (_, ticks, __, ___, step) => ticks.map((tick) => moment(tick, step)) },
 			{ ...axis, size: 44, incrs: WHOLE, values: (_, ticks) => ticks.map((tick) => number(Math.abs(tick))) },
 		],
 		series: [{}, ...series],
@@ -191,6 +191,9 @@ function options(name: string, height: number, at: Signal<number | null>, series
 /** A quarter of an hour, or as much of it as the limit has lived through. */
 const begin = (oldest: number, newest: number): number =>
 	Math.max(newest - SPAN_SECONDS.most, Math.min(oldest, newest - SPAN_SECONDS.least));
+
+/** With seconds where the steps are shorter than a minute. */
+const moment = (tick: number, step: number): string => timeOfDay(tick * 1000).slice(0, step < 60 ? 8 : 5);
 
 /** Each value holds until the next. */
 const stepped = uPlot.paths.stepped?.({ align: 1 }) as uPlot.Series.PathBuilder;
