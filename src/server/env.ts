@@ -1,9 +1,9 @@
 import type { DirectoryObject } from "./directory-object.ts";
-import type { LimitObject } from "./limit-object.ts";
+import type { MovableLimit } from "./moving.ts";
 
 /** What the Worker is bound to. The objects come from `wrangler.toml`, the texts from variables and secrets. */
 export interface Env {
-	LIMITS: DurableObjectNamespace<LimitObject>;
+	LIMITS: DurableObjectNamespace<MovableLimit>;
 	DIRECTORY: DurableObjectNamespace<DirectoryObject>;
 	/** The files of the dashboard. Without it there is no page at `/`. */
 	ASSETS?: Fetcher;

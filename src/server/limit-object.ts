@@ -27,77 +27,78 @@ import { LimitWatchers } from "./watch.ts";
 const NEWER_AGAIN_MS = 60_000;
 
 export class LimitObject extends LimitViews {
-	readonly #store: LimitStore;
-	readonly #existence: Existence;
+	// Fields and not methods, for what inherits from this: they are out of reach of calls from outside.
+	protected readonly store: LimitStore;
+	protected readonly existence: Existence;
 	readonly #following: Following;
 	readonly #ledger: Ledger;
-	readonly #commits: Commits;
-	readonly #waiters: Waiters;
-	readonly #wakeups: Wakeups;
-	readonly #watchers: LimitWatchers;
+	protected readonly commits: Commits;
+	protected readonly waiters: Waiters;
+	protected readonly wakeups: Wakeups;
+	protected readonly watchers: LimitWatchers;
 	/** Set when the stored data is newer than this code: then nothing is touched and nothing answered. */
 	readonly #newer: NewerDataError | null;
-	#limit: Limit | null = null;
+	protected limit: Limit | null = null;
 	#wakeAt: At | null = null;
 	#purgeAt: At | null = null;
 
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env, (read, ruling) => this.#look(read, ruling));
 		const { storage } = ctx;
-		this.#store = new LimitStore(storage.sql);
-		this.#existence = new Existence({
+		this.store = new LimitStore(storage.sql);
+		this.existence = new Existence({
 			storage,
-			store: this.#store,
+			store: this.store,
 			directory: () => env.DIRECTORY.getByName("directory"),
 			failed: () => this.#setAlarm(Date.now()),
 		});
-		this.#commits = new Commits({
+		this.commits = new Commits({
 			decide: (jobs) => storage.transactionSync(() => this.#decide(jobs, Date.now())),
 			sync: () => storage.sync(),
 			abort: (reason) => ctx.abort(reason),
 		});
 		this.#following = new Following({
-			existence: this.#existence,
-			limit: () => this.#limit,
+			existence: this.existence,
+			limit: () => this.limit,
 			match: () => env.DIRECTORY.getByName("directory").match(this.#name()),
 			begin: (settings, source) => this.#begin(settings, source),
-			configure: (settings, source) => this.#commits.run({ kind: "configure", settings }, source),
+			configure: (settings, source) => this.commits.run({ kind: "configure", settings }, source),
 		});
 		this.#ledger = new Ledger({
-			...{ env, existence: this.#existence, limit: () => this.#limit },
+			...{ env, existence: this.existence, limit: () => this.limit },
 			background: (work) => ctx.waitUntil(work),
 		});
-		this.#waiters = new Waiters({
-			limit: () => this.#limit,
-			detach: (id) => this.#commits.run({ kind: "detach", id }),
-			renew: (id) => this.#commits.run({ kind: "renew", id, leaseMs: null }),
-			release: (id) => this.#commits.run({ kind: "release", id, by: "unheard" }),
+		this.waiters = new Waiters({
+			limit: () => this.limit,
+			detach: (id) => this.commits.run({ kind: "detach", id }),
+			renew: (id) => this.commits.run({ kind: "renew", id, leaseMs: null }),
+			release: (id) => this.commits.run({ kind: "release", id, by: "unheard" }),
 		});
-		this.#wakeups = new Wakeups({ storage, tick: () => this.#commits.run({ kind: "tick" }) });
-		this.#watchers = new LimitWatchers({
+		this.wakeups = new Wakeups({ storage, tick: () => this.commits.run({ kind: "tick" }) });
+		this.watchers = new LimitWatchers({
 			look: (full) =>
-				this.#look((limit) => views.picture(this.#summary(), full ? limit : null, this.#store.history, Date.now())),
+				this.#look((limit) => views.picture(this.#summary(), full ? limit : null, this.store.history, Date.now())),
 			sync: () => storage.sync(),
 		});
-		this.#newer = this.#store.open();
+		this.#newer = this.store.open();
 		if (!this.#newer) this.#wakeUp();
 	}
 
 	/** Rebuilds the limit. Connections are gone, and with them the leases that lived by one. */
 	#wakeUp(): void {
-		const stored = this.#store.load(Date.now());
+		const stored = this.store.load(Date.now());
 		if (!stored) return;
-		this.#existence.identity = stored.identity;
-		this.#existence.usedAt = stored.usedAt;
-		this.#purgeAt = this.#store.purgeAt();
+		this.existence.identity = stored.identity;
+		this.existence.usedAt = stored.usedAt;
+		this.#purgeAt = this.store.purgeAt();
 		if (stored.identity.alive) {
-			this.#limit = stored.limit;
+			this.limit = stored.limit;
 			for (const { id, held, state } of stored.limit.entries.values()) {
-				if (held && state !== "waiting") this.#commits.run({ kind: "detach", id });
+				if (held && state !== "waiting") this.commits.run({ kind: "detach", id });
 			}
-			this.#commits.run({ kind: "tick" });
+			this.commits.run({ kind: "tick" });
 		}
-		void this.#existence.report();
+		void this.existence.report();
 	}
 
 	// ------------------------------------------------------------------------------------------ requests
@@ -124,16 +125,16 @@ export class LimitObject extends LimitViews {
 	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
 		const first = await this.#following.ready(this.#exists(), ask, Date.now());
 		if (!first) return { missing: true };
-		const line = new Line(this.#waiters, ask.request, as, ask.call);
-		this.#commits.submit({ kind, request: ask.request }, line, first).catch((error) => line.fail(error));
+		const line = new Line(this.waiters, ask.request, as, ask.call);
+		this.commits.submit({ kind, request: ask.request }, line, first).catch((error) => line.fail(error));
 		return line.readable;
 	}
 
 	/** A stream that keeps a held lease alive: the lease ends with it. */
 	async hold(id: string): Promise<ReadableStream | null> {
-		const entry = this.#limit?.entries.get(id);
+		const entry = this.limit?.entries.get(id);
 		if (!entry?.held) return null;
-		return Line.holding(this.#waiters, entry).readable;
+		return Line.holding(this.waiters, entry).readable;
 	}
 
 	async commit(id: string, peers: string[]): Promise<Outcome> {
@@ -141,14 +142,14 @@ export class LimitObject extends LimitViews {
 	}
 
 	async cancel(id: string, keepPlace: boolean): Promise<Outcome | Missing> {
-		if (!this.#limit) return { missing: true };
+		if (!this.limit) return { missing: true };
 		return this.#answer({ kind: "cancel", id, keepPlace }, id);
 	}
 
 	/** Keeps a reservation or a parked place; false when it is gone. */
 	async touch(id: string): Promise<boolean> {
-		if (!this.#limit) return false;
-		const { events } = await this.#commits.submit({ kind: "touch", id });
+		if (!this.limit) return false;
+		const { events } = await this.commits.submit({ kind: "touch", id });
 		return !events.some((event) => event.kind === "gone" && event.id === id);
 	}
 
@@ -159,32 +160,31 @@ export class LimitObject extends LimitViews {
 
 	async release(id: string, by: "caller" | "operator" | "unheard"): Promise<(Outcome & { found: boolean }) | null> {
 		if (!this.#exists()) return null;
-		const found = this.#limit?.entries.has(id) ?? false;
+		const found = this.limit?.entries.has(id) ?? false;
 		return { ...(await this.#answer({ kind: "release", id, by }, id)), found };
 	}
 
 	/** The caller of a held call has gone: its request leaves the line, or its lease ends, unless it came back. */
 	async leave(id: string, call: string): Promise<void> {
-		if (this.#waiters.leave(id, call) && this.#limit)
-			await this.#commits.submit({ kind: "release", id, by: "unheard" });
+		if (this.waiters.leave(id, call) && this.limit) await this.commits.submit({ kind: "release", id, by: "unheard" });
 	}
 
 	/** The caller of a coordinator has gone: its place is passed by others, and what was set aside for it is theirs. */
 	async stepBack(id: string, call: string): Promise<void> {
-		if (!this.#limit) return;
-		if (this.#waiters.leave(id, call)) await this.#commits.submit({ kind: "detach", id });
-		await this.#commits.submit({ kind: "cancel", id, keepPlace: true });
+		if (!this.limit) return;
+		if (this.waiters.leave(id, call)) await this.commits.submit({ kind: "detach", id });
+		await this.commits.submit({ kind: "cancel", id, keepPlace: true });
 	}
 
 	/** So many denials were given in its name from the memory of a Worker. */
 	async absorbed(denials: number): Promise<void> {
-		if (this.#exists()) await this.#commits.submit({ kind: "absorbed", denials });
+		if (this.#exists()) await this.commits.submit({ kind: "absorbed", denials });
 	}
 
 	/** Whether each of these requests committed here. Those that did not never will. */
 	async vouch(ids: string[]): Promise<boolean[]> {
 		// A limit that was deleted still knows whom it had granted.
-		if (!this.#exists()) return ids.map((id) => (this.#store.recall(id)?.kind ?? "cancelled") !== "cancelled");
+		if (!this.#exists()) return ids.map((id) => (this.store.recall(id)?.kind ?? "cancelled") !== "cancelled");
 		const answers = await Promise.all(ids.map((id) => this.#answer({ kind: "vouch", id }, id)));
 		return answers.map(({ event }) => event.kind === "vouched" && event.committed);
 	}
@@ -196,10 +196,10 @@ export class LimitObject extends LimitViews {
 		this.#exists();
 		const source = await this.#following.byHand(by);
 		let created = false;
-		await this.#commits.submit({ kind: "configure", settings }, null, () => {
-			created = this.#limit === null;
+		await this.commits.submit({ kind: "configure", settings }, null, () => {
+			created = this.limit === null;
 			if (created) this.#begin(settings, source);
-			else this.#existence.change(source, Date.now());
+			else this.existence.change(source, Date.now());
 		});
 		return { created, summary: this.#summary() };
 	}
@@ -209,11 +209,11 @@ export class LimitObject extends LimitViews {
 		if (this.#exists()) return null;
 		const source = await this.#following.byHand(by);
 		let created = false;
-		await this.#commits.submit({ kind: "inspect" }, null, () => {
-			created = this.#limit === null;
+		await this.commits.submit({ kind: "inspect" }, null, () => {
+			created = this.limit === null;
 			if (created) this.#begin(settings, source);
 		});
-		if (created) await this.#commits.submit({ kind: "configure", ...byHand });
+		if (created) await this.commits.submit({ kind: "configure", ...byHand });
 		return created ? this.#summary() : null;
 	}
 
@@ -226,8 +226,8 @@ export class LimitObject extends LimitViews {
 			...(deniedSlots !== undefined && { deniedSlots }),
 		};
 		const command = { kind: "configure" as const, settings, ...byHand };
-		await this.#commits.submit(command, null, () => {
-			if (source) this.#existence.change(source, Date.now());
+		await this.commits.submit(command, null, () => {
+			if (source) this.existence.change(source, Date.now());
 		});
 		return this.#summary();
 	}
@@ -235,15 +235,15 @@ export class LimitObject extends LimitViews {
 	/** Ends every lease and every wait, and deletes the limit with its storage. */
 	async remove(): Promise<boolean> {
 		if (!this.#exists()) return false;
-		await this.#commits.submit({ kind: "close" });
-		void this.#existence.report();
+		await this.commits.submit({ kind: "close" });
+		void this.existence.report();
 		return true;
 	}
 
 	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */
 	async takeBack(slots: number, heldMs: number | null): Promise<Status | null> {
 		if (!this.#exists()) return null;
-		return (await this.#commits.submit({ kind: "takeBack", slots, heldMs })).status;
+		return (await this.commits.submit({ kind: "takeBack", slots, heldMs })).status;
 	}
 
 	// ------------------------------------------------------------------------------------------- looking
@@ -252,11 +252,11 @@ export class LimitObject extends LimitViews {
 	async #look<T>(read: (limit: Limit, present: Present) => T, ruling?: Ruling): Promise<Awaited<T> | null> {
 		if (!this.#exists()) return null;
 		await this.#following.look(ruling, Date.now());
-		await this.#commits.submit({ kind: "inspect" });
-		const { identity } = this.#existence;
-		const [existence, watchers, { history }] = [this.#existence, this.#watchers, this.#store];
+		await this.commits.submit({ kind: "inspect" });
+		const { identity } = this.existence;
+		const [existence, watchers, { history }] = [this.existence, this.watchers, this.store];
 		return (
-			this.#limit && identity && (await read(this.#limit, { identity, existence, watchers, history, now: Date.now() }))
+			this.limit && identity && (await read(this.limit, { identity, existence, watchers, history, now: Date.now() }))
 		);
 	}
 
@@ -268,11 +268,11 @@ export class LimitObject extends LimitViews {
 		const first = ready instanceof Promise ? await ready : ready;
 		if (!first) return { missing: true };
 		const { id } = command.request;
-		return this.#waiters.outcome(id, call, (hearer) => this.#commits.submit(command, hearer, first));
+		return this.waiters.outcome(id, call, (hearer) => this.commits.submit(command, hearer, first));
 	}
 
 	async #answer(command: Command, id: string): Promise<Outcome> {
-		const { events, status } = await this.#commits.submit(command);
+		const { events, status } = await this.commits.submit(command);
 		const event = views.answerTo(events, id);
 		if (!event) throw new Error(`No answer to ${command.kind} of ${id}.`);
 		return { event, status };
@@ -284,30 +284,30 @@ export class LimitObject extends LimitViews {
 		const all: Event[] = [];
 		for (const { first, command, hearer, answered, failed } of jobs) {
 			first?.();
-			if (!this.#limit) {
+			if (!this.limit) {
 				failed(new Error("The limit was deleted."));
 				continue;
 			}
-			const { events, wakeAt } = decide(this.#limit, command, now);
+			const { events, wakeAt } = decide(this.limit, command, now);
 			this.#wakeAt = wakeAt;
-			this.#store.remember(events);
+			this.store.remember(events);
 			all.push(...events);
 			const status = this.#status();
 			if (events.length > 0)
-				this.#store.history.note(now, views.reading(this.#limit, status.activeSlots), this.#limit.totals);
+				this.store.history.note(now, views.reading(this.limit, status.activeSlots), this.limit.totals);
 			tell.push((ungated) => {
 				if (!ungated) answered({ events, status });
-				return this.#waiters.tell(events, status, hearer, ungated);
+				return this.waiters.tell(events, status, hearer, ungated);
 			});
 			if (command.kind === "close") this.#end(now);
 		}
-		const written = !this.#limit || this.#store.write(this.#limit, all, now);
-		if (written) this.#existence.usedAt = now;
+		const written = !this.limit || this.store.write(this.limit, all, now);
+		if (written) this.existence.usedAt = now;
 		else if (all.length > 0 || jobs.some(({ command }) => command.kind === "absorbed"))
-			this.#store.writeSoon(() => this.#limit && { limit: this.#limit, usedAt: this.#existence.usedAt });
-		if (all.length > 0) this.#watchers.changed();
+			this.store.writeSoon(() => this.limit && { limit: this.limit, usedAt: this.existence.usedAt });
+		if (all.length > 0) this.watchers.changed();
 		this.#follow(all);
-		this.#existence.after(now, jobs.some(isAsked));
+		this.existence.after(now, jobs.some(isAsked));
 		this.#ledger.after(now);
 		this.#following.watch();
 		this.#setAlarm(now);
@@ -319,36 +319,36 @@ export class LimitObject extends LimitViews {
 		for (const event of events) if (event.kind === "ended") this.#purgeAt ??= event.record.until;
 		const doubts = events.filter((event) => event.kind === "doubted");
 		if (doubts.length === 0) return;
-		const settle = (id: string, committed: boolean) => this.#commits.run({ kind: "settle", id, committed });
+		const settle = (id: string, committed: boolean) => this.commits.run({ kind: "settle", id, committed });
 		this.ctx.waitUntil(settleDoubts(this.env.LIMITS, doubts, settle));
 	}
 
 	// --------------------------------------------------------------------------------------- waking again
 
 	#setAlarm(now: At): void {
-		const houseworkAt = Math.min(this.#existence.dueAt(this.#limit, now, this.#purgeAt), this.#ledger.dueAt());
-		this.#wakeups.set(now, { wakeAt: this.#wakeAt, awaited: this.#waiters.size > 0, houseworkAt });
+		const houseworkAt = Math.min(this.existence.dueAt(this.limit, now, this.#purgeAt), this.#ledger.dueAt());
+		this.wakeups.set(now, { wakeAt: this.#wakeAt, awaited: this.waiters.size > 0, houseworkAt });
 	}
 
 	override async alarm(): Promise<void> {
-		this.#wakeups.rang();
+		this.wakeups.rang();
 		const now = Date.now();
 		if (this.#newer) {
 			// The newer code will want to be woken when it is back.
-			this.#wakeups.alarm(now + NEWER_AGAIN_MS);
+			this.wakeups.alarm(now + NEWER_AGAIN_MS);
 			return;
 		}
-		this.#store.purge(now);
-		this.#purgeAt = this.#store.purgeAt();
-		if (this.#limit) await this.#commits.submit({ kind: "tick" });
-		const unused = () => this.#limit !== null && this.#existence.isUnused(this.#limit, now, this.#purgeAt);
-		if (!unused()) this.#existence.outlasted(now);
+		this.store.purge(now);
+		this.#purgeAt = this.store.purgeAt();
+		if (this.limit) await this.commits.submit({ kind: "tick" });
+		const unused = () => this.limit !== null && this.existence.isUnused(this.limit, now, this.#purgeAt);
+		if (!unused()) this.existence.outlasted(now);
 		// What it did is told before it goes; whoever uses it meanwhile keeps it.
-		if ((await this.#ledger.tellIfDue(now, unused())) && unused()) this.#end(this.#existence.usedAt);
-		await this.#existence.report();
-		if (await this.#existence.vanish(now)) {
+		if ((await this.#ledger.tellIfDue(now, unused())) && unused()) this.#end(this.existence.usedAt);
+		await this.existence.report();
+		if (await this.existence.vanish(now)) {
 			this.#purgeAt = null;
-			this.#wakeups.rang();
+			this.wakeups.rang();
 		}
 		this.#setAlarm(now);
 	}
@@ -357,27 +357,27 @@ export class LimitObject extends LimitViews {
 
 	#exists(): boolean {
 		if (this.#newer) throw this.#newer;
-		return this.#limit !== null;
+		return this.limit !== null;
 	}
 
 	#begin(settings: Settings, source: Source): void {
-		if (this.#limit) return;
+		if (this.limit) return;
 		const now = Date.now();
-		this.#limit = createLimit(settingsOf(settings), now, this.#store.recall);
-		this.#existence.begin(this.#name(), source, this.#limit, now);
+		this.limit = createLimit(settingsOf(settings), now, this.store.recall);
+		this.existence.begin(this.#name(), source, this.limit, now);
 	}
 
 	/** The limit is no more; its storage follows. */
 	#end(endedAt: At): void {
 		this.#ledger.end(endedAt);
-		this.#limit = null;
+		this.limit = null;
 		this.#wakeAt = null;
-		this.#existence.end(endedAt);
-		this.#watchers.ended(this.#name());
+		this.existence.end(endedAt);
+		this.watchers.ended(this.#name());
 	}
 
 	#name(): string {
-		const name = this.ctx.id.name ?? this.#existence.identity?.name;
+		const name = this.ctx.id.name ?? this.existence.identity?.name;
 		if (name === undefined) throw new Error("A limit's object is found by its name: use getByName or idFromName.");
 		return name;
 	}
@@ -385,10 +385,10 @@ export class LimitObject extends LimitViews {
 	// --------------------------------------------------------------------------------------------- views
 
 	#status(): Status {
-		return views.status(this.#existence.identity, this.#limit);
+		return views.status(this.existence.identity, this.limit);
 	}
 
 	#summary(): LimitSummary {
-		return views.summary(this.#existence.identity, this.#limit, this.#store.history, Date.now());
+		return views.summary(this.existence.identity, this.limit, this.store.history, Date.now());
 	}
 }

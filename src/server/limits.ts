@@ -101,6 +101,11 @@ export class LimitCalls {
 		return this.#change(this.#object.create(settings, byHand, { token, ruling: this.#ruling }));
 	}
 
+	/** `taken`: another limit has that name. Null: this one does not exist. */
+	rename(name: string) {
+		return this.#object.rename(name);
+	}
+
 	takeBack(slots: number, heldMs: number | null) {
 		return this.#change(this.#object.takeBack(slots, heldMs));
 	}

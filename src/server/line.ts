@@ -114,6 +114,13 @@ export class Waiters {
 		}
 	}
 
+	/** Everybody, who from now on hears from elsewhere. */
+	moveOut(): Hearer[] {
+		const all = [...this.#byId.values()].flatMap((hearers) => [...hearers]);
+		for (const hearer of all) this.remove(hearer);
+		return all;
+	}
+
 	/** From its grant on, a held lease lives by this hearer. */
 	keep(hearer: Hearer): void {
 		this.#holding.add(hearer);
@@ -220,6 +227,7 @@ export class Line implements Hearer {
 	#state: "waiting" | "holding" | "told" | "ended" = "waiting";
 	#position: number | null = null;
 	#beats = 0;
+	#elsewhere: ReadableStreamDefaultReader<Uint8Array> | null = null;
 
 	constructor(waiters: Waiters, request: Held, as: "wire" | "outcomes", call?: string) {
 		this.id = request.id;
@@ -287,6 +295,21 @@ export class Line implements Hearer {
 		if (this.#state === "holding" && this.#beats % this.#renewBeats === 0) this.#waiters.deps.renew(this.id);
 	}
 
+	/** Its request goes on elsewhere, and so do its lines. */
+	async follow(open: (as: "wire" | "outcomes") => Promise<ReadableStream | null>): Promise<void> {
+		if (this.#state === "told" || this.#state === "ended") return;
+		try {
+			const reader = ((await open(this.#as)) as ReadableStream<Uint8Array> | null)?.getReader();
+			this.#elsewhere = reader ?? null;
+			for (let read = await reader?.read(); read && !read.done; read = await reader?.read()) {
+				this.#controller.enqueue(read.value);
+			}
+			this.#end();
+		} catch (error) {
+			this.fail(error);
+		}
+	}
+
 	/** The object could not answer. */
 	fail(error: unknown): void {
 		if (this.#state === "ended") return;
@@ -324,6 +347,7 @@ export class Line implements Hearer {
 	#broken(): void {
 		const state = this.#state;
 		this.#state = "ended";
+		if (this.#elsewhere) return void this.#elsewhere.cancel();
 		const last = this.#waiters.remove(this);
 		if (state === "told") this.#waiters.deps.release(this.id);
 		else if (last) this.#waiters.deps.detach(this.id);

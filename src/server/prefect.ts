@@ -131,8 +131,15 @@ function onLimit(): Record<"GET" | "PATCH" | "DELETE", Handler> {
 				...(active_slots !== undefined && { activeSlots: active_slots }),
 				...(denied_slots !== undefined && { deniedSlots: denied_slots }),
 			};
-			if (newName !== undefined && newName !== name) allow(c, "admin", [newName]);
-			if (!(await limitOf(c.env, name).patch(patch, c.get("grant").name || null))) notFound();
+			const target = newName ?? name;
+			if (target !== name) {
+				allow(c, "admin", [target]);
+				const moved = await limitOf(c.env, name).rename(target);
+				if (moved === null) notFound();
+				if (moved === "taken") conflict();
+				for (const each of [name, target]) forget(each);
+			}
+			if (!(await limitOf(c.env, target).patch(patch, c.get("grant").name || null))) notFound();
 			return new Response(null, { status: 204 });
 		},
 		DELETE: async (c) => {

@@ -228,6 +228,11 @@ export class LimitStore {
 		return this.#sql.exec<{ next: At | null }>("SELECT min(until) AS next FROM ended").one().next;
 	}
 
+	/** After every row of a request was deleted. */
+	forgetRows(): void {
+		this.#rows.clear();
+	}
+
 	/** After the storage was deleted as a whole. */
 	forget(): void {
 		this.#ready = false;

@@ -16,7 +16,7 @@ import type {
 } from "../../src/protocol.ts";
 import type { DirectoryObject } from "../../src/server/directory-object.ts";
 import type { Env } from "../../src/server/env.ts";
-import type { LimitObject } from "../../src/server/limit-object.ts";
+import type { MovableLimit as LimitObject } from "../../src/server/moving.ts";
 
 declare global {
 	namespace Cloudflare {
