@@ -2,10 +2,11 @@
 
 import { Command, Option } from "commander";
 import { SCOPES, VERSION } from "../protocol.ts";
-import { SHELLS } from "./commands/completion.ts";
+
 import type { RunOptions } from "./commands/run.ts";
 import type { StartOptions } from "./commands/start.ts";
 import type { TokenOptions } from "./commands/token.ts";
+import { COMPLETIONS, SHELLS } from "./completions.ts";
 import { Context, LOCAL_URL, type ServerOptions } from "./context.ts";
 import * as values from "./values.ts";
 
@@ -240,11 +241,11 @@ function addCompletion(program: Command): void {
 		.description("print what a shell needs to complete headgate's commands and limits")
 		.argument("<shell>", SHELLS.join(", "))
 		.addHelpText("after", COMPLETION_HELP)
-		.action(async (shell: string, _, command: Command) => {
+		.action((shell: string, _, command: Command) => {
 			const known = SHELLS.find((one) => one === shell);
 			if (known === undefined)
 				return command.error(`error: There is no completion for "${shell}", only for ${SHELLS.join(", ")}.`);
-			(await import("./commands/completion.ts")).completionScript(known);
+			process.stdout.write(COMPLETIONS[known]);
 		});
 	program
 		.command("complete", { hidden: true })

@@ -1,6 +1,8 @@
 /** The commands in a pipe: what they do, what they print, and what they say when it cannot be done. */
 
+import { existsSync } from "node:fs";
 import { createServer, type Server } from "node:http";
+import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { EXIT } from "../../src/cli/exit.ts";
 import { createProgram } from "../../src/cli/program.ts";
@@ -357,27 +359,30 @@ describe("shells", () => {
 		expect(end.stdout).toContain("headgate complete --");
 	});
 
-	test("bash completes commands, options, limits and files", async () => {
-		const name = newName();
+	test("bash completes commands, options, limits and files, and evaluates nothing of the line", async () => {
+		const name = `${newName()}:key*`;
 		await gate.configure(name, { limit: 1 });
 		const complete = async (line: string): Promise<string[]> => {
-			const words = line.split(" ");
 			const script = `source <(headgate completion bash)
-				COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length - 1}
-				COMP_LINE='${line}'; COMP_POINT=${line.length}
-				_get_comp_words_by_ref() { cur=\${COMP_WORDS[COMP_CWORD]}; prev=\${COMP_WORDS[COMP_CWORD-1]}; words=("\${COMP_WORDS[@]}"); cword=$COMP_CWORD; }
-				compopt() { :; }
-				__headgate_complete; printf '%s\\n' "\${COMPREPLY[@]}"`;
-			const end = await shell(script, env);
+				compopt() { echo "compopt $*"; }
+				COMP_LINE=$LINE COMP_POINT=\${#LINE}
+				_headgate; printf '%s\\n' "\${COMPREPLY[@]}"`;
+			const end = await shell(script, { ...env, LINE: line });
 			expect(end.stderr).toBe("");
 			return end.stdout.trim().split("\n");
 		};
 		expect(await complete("headgate ins")).toEqual(["inspect"]);
 		expect(await complete("headgate ls --j")).toEqual(["--json"]);
-		expect(await complete(`headgate inspect ${name.slice(0, -1)}`)).toContain(name);
-		expect(await complete(`headgate run --limit ${name.slice(0, -1)}`)).toContain(name);
+		expect(await complete(`headgate run --limit ${name.slice(0, 6)}`)).toContain(name.replace("*", "\\*"));
+		// bash replaces what comes after the colon.
+		expect(await complete(`headgate inspect ${name.slice(0, -3)}`)).toEqual(["key\\*"]);
 		expect(await complete("headgate policies se")).toEqual(["set"]);
 		expect(await complete("headgate run -l x --on-lease-lost ")).toEqual(["end", "continue"]);
+		expect(await complete("headgate apply ")).toEqual(["compopt -o bashdefault -o default"]);
+		await using folder = await temporaryFolder();
+		const file = path.join(folder.path, "made");
+		expect(await complete(`headgate ls $(touch ${file}) \`touch ${file}\` > ${file} --js`)).toEqual(["--json"]);
+		expect(existsSync(file)).toBe(false);
 	});
 
 	test("completion without a server is silent", async () => {

@@ -19,7 +19,7 @@ const MAY_IMPORT: Record<string, string[]> = {
 	// Of the server only what checks requests, so that a file is refused as a request would be.
 	cli: [
 		...["client", "protocol", "server", "node:*", "esbuild"],
-		...["@bomb.sh/tab", "@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
+		...["@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
 	],
 	dashboard: ["protocol", "watching", "preact", "@preact/signals", "uplot"],
 };

@@ -1,15 +1,7 @@
-/** `completion`: what the Tab key knows. The shells' side comes from a library, the answers from the commands themselves. */
+/** `complete`: what the Tab key knows, from the commands themselves and from the server. */
 
-import { script } from "@bomb.sh/tab";
 import type { Argument, Command, Option } from "commander";
 import { Context, type ServerOptions } from "../context.ts";
-
-export const SHELLS = ["bash", "zsh", "fish"] as const;
-
-/** The text to be read by the shell. */
-export function completionScript(shell: (typeof SHELLS)[number]): void {
-	script(shell, "headgate", "headgate");
-}
 
 /** Longest wait for the names of a server: a key was pressed, and somebody looks at the cursor. */
 const PATIENCE_MS = 800;
