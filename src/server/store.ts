@@ -45,17 +45,24 @@ const earlierIdleMs = (origin: Origin): Ms | null =>
 /** Each entry brings the schema from the version of its index to the next. Never change one that was released. */
 const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 	(sql) => {
-		sql.exec(`
-			CREATE TABLE itself (identity TEXT NOT NULL, state TEXT NOT NULL, used_at INTEGER NOT NULL);
-			CREATE TABLE entry (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, data TEXT NOT NULL);
-			CREATE TABLE ended (id TEXT PRIMARY KEY, until INTEGER NOT NULL, data TEXT NOT NULL);
-			CREATE INDEX ended_until ON ended (until);
-		`);
+		sql.exec("CREATE TABLE itself (identity TEXT NOT NULL, state TEXT NOT NULL, used_at INTEGER NOT NULL)");
 	},
-	(sql) => {
-		sql.exec("CREATE TABLE history (starts_at INTEGER PRIMARY KEY, sample TEXT NOT NULL)");
-	},
+	// The history came.
+	() => undefined,
+	// The other tables are made when there is something to put into them.
+	() => undefined,
 ];
+
+/** Made when they are first written to: most keys of policies never need them, and each costs a page or two. */
+const TABLES = {
+	entry: "CREATE TABLE entry (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID",
+	ended: `
+		CREATE TABLE ended (id TEXT PRIMARY KEY, until INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID;
+		CREATE INDEX ended_until ON ended (until);
+	`,
+	history: "CREATE TABLE history (starts_at INTEGER PRIMARY KEY, sample TEXT NOT NULL)",
+};
+type Table = keyof typeof TABLES;
 
 export const SCHEMA_VERSION = MIGRATIONS.length;
 
@@ -91,8 +98,10 @@ export class LimitStore {
 	readonly #rows = new Set<string>();
 	/** The offset of the limit's clock as it is stored. */
 	#offsetMs: Ms = 0;
-	/** Whether there are tables. */
+	/** Whether the limit has a row. */
 	#ready = false;
+	/** Tables that there are beside it. */
+	readonly #tables = new Set<string>();
 	/** Written with whatever else is written: the sample being taken within the limit's row, each that ended in its own. */
 	#history: History | null = null;
 	#timer: ReturnType<typeof setTimeout> | null = null;
@@ -105,6 +114,8 @@ export class LimitStore {
 	open(): NewerDataError | null {
 		try {
 			this.#ready = migrate(this.#sql, MIGRATIONS, false);
+			const names = "SELECT name FROM sqlite_master WHERE type = 'table'";
+			if (this.#ready) for (const { name } of this.#sql.exec<{ name: string }>(names)) this.#tables.add(name);
 			return null;
 		} catch (error) {
 			if (error instanceof NewerDataError) return error;
@@ -119,7 +130,7 @@ export class LimitStore {
 			: undefined;
 		if (!row) return null;
 		const entries: SavedEntry[] = [];
-		for (const { data } of this.#sql.exec<{ data: string }>("SELECT data FROM entry ORDER BY seq")) {
+		for (const { data } of this.#rowsOf<{ data: string }>("entry", "SELECT data FROM entry ORDER BY seq")) {
 			const entry = JSON.parse(data) as SavedEntry;
 			this.#rows.add(entry.id);
 			entries.push(entry);
@@ -136,7 +147,8 @@ export class LimitStore {
 		migrate(this.#sql, MIGRATIONS, true);
 		this.#ready = true;
 		this.#rows.clear();
-		this.#sql.exec("DELETE FROM itself; DELETE FROM entry; DELETE FROM history;");
+		this.#sql.exec("DELETE FROM itself");
+		for (const table of ["entry", "history"]) if (this.#tables.has(table)) this.#sql.exec(`DELETE FROM ${table}`);
 		this.#history = new History(limit.totals);
 		const state = JSON.stringify(saveLimit(limit));
 		this.#sql.exec("INSERT INTO itself VALUES (?, ?, ?)", JSON.stringify(identity), state, usedAt);
@@ -144,8 +156,7 @@ export class LimitStore {
 
 	/** What is remembered of an ended id. Asked only for ids that a caller chose. */
 	readonly recall = (id: string): Ended | undefined => {
-		if (!this.#ready) return undefined;
-		const row = this.#sql.exec<{ data: string }>("SELECT data FROM ended WHERE id = ?", id).toArray()[0];
+		const [row] = this.#rowsOf<{ data: string }>("ended", "SELECT data FROM ended WHERE id = ?", id);
 		return row && (JSON.parse(row.data) as Ended);
 	};
 
@@ -185,6 +196,7 @@ export class LimitStore {
 		const ended = this.history.takeUnsaved();
 		for (const sample of ended) {
 			const saved = JSON.stringify(saveSample(sample));
+			this.#table("history");
 			this.#sql.exec("INSERT OR REPLACE INTO history (starts_at, sample) VALUES (?, ?)", sample.startsAt, saved);
 		}
 		if (ended.length === 0) return;
@@ -199,10 +211,9 @@ export class LimitStore {
 	}
 
 	readonly #savedSamples = () =>
-		this.#sql
-			.exec<{ sample: string }>("SELECT sample FROM history")
-			.toArray()
-			.map(({ sample }) => rebuildSample(JSON.parse(sample) as SavedSample));
+		this.#rowsOf<{ sample: string }>("history", "SELECT sample FROM history").map(({ sample }) =>
+			rebuildSample(JSON.parse(sample) as SavedSample),
+		);
 
 	/** Writes the limit's own row a moment later, for what alone is not worth a write. `current` null: it is no more. */
 	writeSoon(current: () => { limit: Limit; usedAt: At } | null): void {
@@ -219,13 +230,12 @@ export class LimitStore {
 
 	/** Forgets the ids whose time is over. */
 	purge(now: At): void {
-		if (this.#ready) this.#sql.exec("DELETE FROM ended WHERE until <= ?", now);
+		if (this.#tables.has("ended")) this.#sql.exec("DELETE FROM ended WHERE until <= ?", now);
 	}
 
 	/** When the next id's time is over; null: none is remembered. */
 	purgeAt(): At | null {
-		if (!this.#ready) return null;
-		return this.#sql.exec<{ next: At | null }>("SELECT min(until) AS next FROM ended").one().next;
+		return this.#rowsOf<{ next: At | null }>("ended", "SELECT min(until) AS next FROM ended")[0]?.next ?? null;
 	}
 
 	/** After every row of a request was deleted. */
@@ -236,7 +246,20 @@ export class LimitStore {
 	/** After the storage was deleted as a whole. */
 	forget(): void {
 		this.#ready = false;
+		this.#tables.clear();
 		this.#rows.clear();
+	}
+
+	/** Makes sure that a table is there. */
+	#table(name: Table): void {
+		if (this.#tables.has(name)) return;
+		this.#sql.exec(TABLES[name]);
+		this.#tables.add(name);
+	}
+
+	/** What a query finds; nothing, where its table was never needed. */
+	#rowsOf<Row extends Record<string, SqlStorageValue>>(table: Table, query: string, ...values: string[]): Row[] {
+		return this.#tables.has(table) ? this.#sql.exec<Row>(query, ...values).toArray() : [];
 	}
 
 	#put({ id, seq }: Entry, data: string): void {
@@ -245,11 +268,13 @@ export class LimitStore {
 			return;
 		}
 		this.#rows.add(id);
+		this.#table("entry");
 		this.#sql.exec("INSERT INTO entry (id, seq, data) VALUES (?, ?, ?)", id, seq, data);
 	}
 
 	#remember(record: Ended): void {
 		const { id, until } = record;
+		this.#table("ended");
 		this.#sql.exec(
 			"INSERT OR REPLACE INTO ended (id, until, data) VALUES (?, ?, ?)",
 			id,

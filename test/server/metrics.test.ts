@@ -83,6 +83,8 @@ describe("limits", () => {
 	test("beyond the bound limits are left out, and counted", async () => {
 		const names = [...Array(5)].map((_, index) => `bound-${index}-${newName()}`);
 		await Promise.all(names.map((name) => configure(name, { limit: 1 })));
+		// The directory hears of new limits a moment after they are answered.
+		await until(async () => (await directory().ownNames("bound-", 3)).total === names.length);
 		const { names: some, total } = await directory().ownNames("bound-", 3);
 		expect({ some: some.length, total }).toEqual({ some: 3, total: 5 });
 		expect(text([], [], { leftOut: 2, unavailable: 1 })).toContain("\nheadgate_limits_left_out 2\n");

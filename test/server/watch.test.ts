@@ -262,10 +262,11 @@ describe("GET /v1/limits/{name}/history", () => {
 		const name = await newLimit({ limit: 5 });
 		await granted({ names: name });
 		const rows = await runInDurableObject(stub(name), (_, { storage }) => ({
-			samples: storage.sql.exec("SELECT * FROM history").toArray().length,
+			samples: storage.sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'history'").toArray().length,
 			state: JSON.parse(storage.sql.exec<{ state: string }>("SELECT state FROM itself").one().state) as object,
 		}));
-		expect(rows.samples).toBeLessThanOrEqual(1); // One, if five seconds came round just now.
+		// There is a table for them only if five seconds came round just now.
+		expect(rows.samples).toBeLessThanOrEqual(1);
 		expect(rows.state).toHaveProperty("sample");
 	});
 
@@ -273,7 +274,7 @@ describe("GET /v1/limits/{name}/history", () => {
 		const name = await newLimit({ limit: 5 });
 		await granted({ names: name, occupy: 2 });
 		await runInDurableObject(stub(name), (_, { storage }) => {
-			storage.sql.exec("DROP TABLE history; UPDATE schema SET version = 1;");
+			storage.sql.exec("DROP TABLE IF EXISTS history; UPDATE schema SET version = 1;");
 			storage.sql.exec("UPDATE itself SET state = json_remove(state, '$.sample')");
 		});
 		await evictDurableObject(stub(name));
