@@ -103,7 +103,7 @@ export class LimitCalls {
 
 	/** `taken`: another limit has that name. Null: this one does not exist. */
 	rename(name: string) {
-		return this.#object.rename(name);
+		return this.#change(this.#object.rename(name));
 	}
 
 	takeBack(slots: number, heldMs: number | null) {
