@@ -172,10 +172,15 @@ test("delete asks when the limit is in use: Ctrl-C deletes nothing, y deletes it
 	expect(await exists(name)).toBe(false);
 });
 
-test("release --all asks", async () => {
+test("release --all asks: Ctrl-C releases nothing, y releases all", async () => {
 	const name = newName();
 	await gate.configure(name, { limit: 3 });
 	await using _ = await gate.acquire(name, { onLeaseLost: "continue", occupy: 2 });
+	const first = terminal(["release", name, "--all"], env);
+	await first.shows("[y/N]");
+	first.send(CTRL_C);
+	expect(await first.ended).toEqual({ signal: 2 });
+	expect((await standing(server.url, name)).held).toBe(2);
 	const run = terminal(["release", name, "--all"], env);
 	await run.shows(`Release 1 lease of ${name}? [y/N]`);
 	run.send("y\r");

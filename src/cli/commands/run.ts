@@ -170,9 +170,7 @@ function tellWhatIsNotEnforced(context: Context, lease: Lease, options: RunOptio
 	for (const { name, enforced, missing } of lease.limits) {
 		if (enforced) continue;
 		const why = missing ? "does not exist" : "is switched off, or nobody has configured it";
-		context.warn(
-			`"${safe(name)}" ${why}, so it holds nothing back. Try: headgate configure ${safe(name)} --limit 1 --on`,
-		);
+		context.warn(`"${safe(name)}" ${why}, so it holds nothing back; see: headgate inspect ${safe(name)}`);
 	}
 }
 
