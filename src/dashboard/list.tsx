@@ -290,7 +290,15 @@ function Row({ limit: { value: limit } }: { limit: Signal<LimitSummary> }) {
 }
 
 function Empty() {
-	if (filter.value.trim() !== "") return <Notice>No limit has “{filter.value.trim()}” in its name.</Notice>;
+	const wanted = filter.value.trim();
+	if (wanted !== "") {
+		return (
+			<Notice>
+				No limit has “{wanted}” in its name. A policy's name that was used just once is not listed:{" "}
+				<a href={linkTo(wanted)}>look for one of exactly this name</a>.
+			</Notice>
+		);
+	}
 	return (
 		<Notice>
 			There are no limits yet. Make one here, or just ask: the first <code>POST /v1/acquire</code> of a name creates it,

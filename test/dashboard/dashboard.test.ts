@@ -108,10 +108,22 @@ describe("the list", () => {
 		await rowOf(b).waitFor({ state: "detached" });
 		expect(await page.getByRole("row").count()).toBe(2);
 		await page.getByRole("searchbox").fill("no such name");
-		await page.getByText("No limit has “no such name” in its name.").waitFor();
+		await page.getByText("No limit has “no such name” in its name.", { exact: false }).waitFor();
 		await page.getByRole("searchbox").fill(b.slice(0, 3));
 		await page.getByRole("combobox", { name: "Order" }).selectOption("fullest first");
 		await rowOf(b).waitFor();
+	});
+
+	test("a key of a policy that was used once is found by its whole name", async () => {
+		const prefix = `${newName()}:`;
+		await scene.call("PUT", `/v1/policies/${prefix}*`, { limit: 3 });
+		await scene.acquire({ names: `${prefix}alice` });
+		await open();
+		await page.getByText("live", { exact: true }).waitFor();
+		await page.getByRole("searchbox").fill(`${prefix}alice`);
+		await page.getByRole("link", { name: "look for one of exactly this name" }).click();
+		await page.getByText("1 of 3 slots in use").waitFor();
+		await scene.call("DELETE", `/v1/policies/${prefix}*`);
 	});
 
 	test("a hundred limits are a page; the next is a click away, and the filter then asks the server", async () => {

@@ -25,6 +25,8 @@ import {
 	path,
 	release,
 	remove,
+	removePolicy,
+	setPolicy,
 	until,
 } from "./support.ts";
 
@@ -212,6 +214,17 @@ describe("GET /v1/watch", () => {
 		await until(async () => (await call("GET", path(name))).status === 200);
 		await patch(name, { limit: 9 });
 		await until(() => watching.limits.get(name)?.limit === 9);
+	});
+
+	test("a changed policy is seen by those who watch its names", async () => {
+		const prefix = newName();
+		await setPolicy(`${prefix}:*`, { limit: 3 });
+		await granted({ names: `${prefix}:x` });
+		await using watching = await watch({ name: `${prefix}:x` });
+		expect(watching.limits.get(`${prefix}:x`)).toMatchObject({ limit: 3, origin: "policy", policy: `${prefix}:*` });
+		await setPolicy(`${prefix}:*`, { limit: 7 });
+		await until(() => watching.limits.get(`${prefix}:x`)?.limit === 7, 20_000);
+		await removePolicy(`${prefix}:*`);
 	});
 
 	test("a limit that nobody knows: 404; a name that cannot be one: 422", async () => {
