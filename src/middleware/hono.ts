@@ -30,7 +30,8 @@ export interface LeaseVariables {
  * Takes slots that come back by themselves for every request; denied ones are answered with 429 and a problem.
  * @throws TypeError and RangeError for options that cannot work; from a request when `name` or `occupy` gives none.
  */
-export function rateLimit<E extends Env = Env>(options: GuardOptions<Context<E>>): MiddlewareHandler<E> {
+// biome-ignore lint/suspicious/noExplicitAny: As in Hono's own middleware, which fits every app.
+export function rateLimit<E extends Env = any>(options: GuardOptions<Context<E>>): MiddlewareHandler<E> {
 	checkOptions(options);
 	return async (c, next) => {
 		const verdict = await ask(c, "rate_limit", options, c.req.raw.signal);
@@ -45,9 +46,8 @@ export function rateLimit<E extends Env = Env>(options: GuardOptions<Context<E>>
  * Holds slots from the request until the body of its answer has been sent, or the caller has gone.
  * @throws as `rateLimit` does.
  */
-export function concurrency<E extends Env & { Variables: LeaseVariables } = Env & { Variables: LeaseVariables }>(
-	options: ConcurrencyOptions<Context<E>>,
-): MiddlewareHandler<E> {
+// biome-ignore lint/suspicious/noExplicitAny: As in Hono's own middleware, which fits every app.
+export function concurrency<E extends Env = any>(options: ConcurrencyOptions<Context<E>>): MiddlewareHandler<E> {
 	checkOptions(options);
 	return async (c, next) => {
 		const gone = c.req.raw.signal;
@@ -56,7 +56,7 @@ export function concurrency<E extends Env & { Variables: LeaseVariables } = Env 
 		const { lease, headers } = verdict;
 		if (!lease) return next();
 		try {
-			c.set("lease", lease);
+			(c as unknown as Context<{ Variables: LeaseVariables }>).set("lease", lease);
 			await next();
 		} catch (error) {
 			await lease[Symbol.asyncDispose]();
