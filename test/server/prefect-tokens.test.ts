@@ -1,0 +1,98 @@
+/** Who may do what over Prefect's wire, and how it is refused there. */
+
+import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
+import { describe, expect, test } from "vitest";
+import { service } from "../../src/server/app.ts";
+import * as prefect from "./prefect-support.ts";
+import { type Answer, bindings, newName, read } from "./support.ts";
+
+const TOKENS = { admin: "a-secret", use: "u-secret", read: "r-secret" } as const;
+const PREFIX = newName("team-");
+
+async function ask<Body>(
+	method: string,
+	path: string,
+	authorization: string | null,
+	body?: unknown,
+): Promise<Answer<Body>> {
+	const entries = Object.entries(TOKENS).map(async ([scope, token]) => {
+		const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(token)));
+		const sha256 = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+		return { scope, sha256, prefix: PREFIX };
+	});
+	const { LIMITS, DIRECTORY } = bindings;
+	const env = { LIMITS, DIRECTORY, HEADGATE_TOKENS: JSON.stringify(await Promise.all(entries)) };
+	const context = createExecutionContext();
+	const headers = {
+		"Content-Type": "application/json",
+		...(authorization !== null && { Authorization: authorization }),
+	};
+	const text = body === undefined ? {} : { body: JSON.stringify(body) };
+	const request = new Request(`http://headgate.test${path}`, { method, headers, ...text });
+	const answer = await read<Body>(await service.fetch(request, env, context));
+	await waitOnExecutionContext(context);
+	return answer;
+}
+
+const bearer = (scope: keyof typeof TOKENS): string => `Bearer ${TOKENS[scope]}`;
+
+test.each([
+	["no token", null],
+	["another token", "Bearer x"],
+	["another password", `Basic ${btoa("me:x")}`],
+])("%s is 401, as Prefect's server says it", async (_, authorization) => {
+	for (const path of ["/api/v2/concurrency_limits/a", "/api/admin/version", "/api/csrf-token?client=x"]) {
+		const { status, body } = await ask("GET", path, authorization);
+		expect({ status, body }).toEqual({ status: 401, body: { exception_message: "Unauthorized" } });
+	}
+	for (const path of ["/api/health", "/api/ready"]) expect((await ask("GET", path, authorization)).status).toBe(200);
+});
+
+test.each([
+	["a bearer", bearer("admin")],
+	["the password of a name", `Basic ${btoa(`me:${TOKENS.admin}`)}`],
+	["a password alone", `Basic ${btoa(TOKENS.admin)}`],
+])("%s opens", async (_, authorization) => {
+	expect((await ask("GET", prefect.at(`${PREFIX}-none`), authorization)).status).toBe(404);
+});
+
+describe("scopes", () => {
+	const name = `${PREFIX}-a`;
+	const lease = { names: [name], slots: 1 };
+	test.each<[keyof typeof TOKENS, string, string, unknown]>([
+		["admin", "POST", `${prefect.LIMITS}/`, { name: `${PREFIX}-b`, limit: 1 }],
+		["admin", "PATCH", prefect.at(name), { limit: 2 }],
+		["admin", "DELETE", prefect.at(name), undefined],
+		["use", "POST", `${prefect.LIMITS}/increment`, lease],
+		["use", "POST", `${prefect.LIMITS}/increment-with-lease`, lease],
+		["use", "POST", `${prefect.LIMITS}/decrement`, lease],
+		["read", "GET", prefect.at(name), undefined],
+		["read", "POST", `${prefect.LIMITS}/filter`, {}],
+	])("%s: %s %s", async (scope, method, path, body) => {
+		const weaker = ({ admin: "use", use: "read", read: null } as const)[scope];
+		if (weaker) {
+			const { status, body: said } = await ask<{ detail: string }>(method, path, bearer(weaker), body);
+			expect(status).toBe(403);
+			expect(said.detail).toContain(`scope "${scope}"`);
+		}
+		expect([200, 201, 204, 404]).toContain((await ask(method, path, bearer(scope), body)).status);
+	});
+});
+
+test("a token for some names sees and moves no others", async () => {
+	const other = newName();
+	await prefect.create(other);
+	const held = await prefect.leased(other);
+	const admin = bearer("admin");
+	expect((await ask("GET", prefect.at(other), admin)).status).toBe(403);
+	expect((await ask("PATCH", prefect.at(other), admin, { limit: 5 })).status).toBe(403);
+	expect((await ask("POST", `${prefect.LIMITS}/increment`, admin, { names: [other], slots: 1 })).status).toBe(403);
+	expect((await ask("POST", `${prefect.LIMITS}/leases/${held}/renew`, admin, {})).status).toBe(403);
+	expect((await ask("POST", `${prefect.LIMITS}/decrement-with-lease`, admin, { lease_id: held })).status).toBe(403);
+	const listed = await ask<prefect.Global[]>("POST", `${prefect.LIMITS}/filter`, admin, {});
+	expect(listed.body.every(({ name }) => name.startsWith(PREFIX))).toBe(true);
+	const mine = `${PREFIX}-${crypto.randomUUID()}`;
+	await prefect.create(mine);
+	expect((await ask("PATCH", prefect.at(mine), admin, { name: other.slice(0, 8) })).status).toBe(403);
+	expect((await prefect.shown(other)).active_slots).toBe(1);
+});
