@@ -282,6 +282,7 @@ export class LimitObject extends LimitViews {
 	#decide(jobs: Job[], now: At): { tell: Tell[]; written: boolean } {
 		const tell: Tell[] = [];
 		const all: Event[] = [];
+		let news = false;
 		for (const { first, command, hearer, answered, failed } of jobs) {
 			first?.();
 			if (!this.limit) {
@@ -293,8 +294,10 @@ export class LimitObject extends LimitViews {
 			this.store.remember(events);
 			all.push(...events);
 			const status = this.#status();
-			if (events.length > 0)
+			if (events.length > 0 || command.kind === "absorbed") {
+				news = true;
 				this.store.history.note(now, views.reading(this.limit, status.activeSlots), this.limit.totals);
+			}
 			tell.push((ungated) => {
 				if (!ungated) answered({ events, status });
 				return this.waiters.tell(events, status, hearer, ungated);
@@ -303,9 +306,8 @@ export class LimitObject extends LimitViews {
 		}
 		const written = !this.limit || this.store.write(this.limit, all, now);
 		if (written) this.existence.usedAt = now;
-		else if (all.length > 0 || jobs.some(({ command }) => command.kind === "absorbed"))
-			this.store.writeSoon(() => this.limit && { limit: this.limit, usedAt: this.existence.usedAt });
-		if (all.length > 0) this.watchers.changed();
+		else if (news) this.store.writeSoon(() => this.limit && { limit: this.limit, usedAt: this.existence.usedAt });
+		if (news) this.watchers.changed();
 		this.#follow(all);
 		this.existence.after(now, jobs.some(isAsked));
 		this.#ledger.after(now);
