@@ -6,6 +6,8 @@ export interface Context {
 	/** How long each thing is measured in each round. */
 	sliceMs: number;
 	waiters: number;
+	/** Keys of a policy that are used once each. */
+	keys: number;
 	generator: Generator;
 	/** Says what is being done. */
 	progress: (doing: string) => void;

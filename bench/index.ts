@@ -8,13 +8,21 @@ import { cpus, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import type { Context } from "./context.ts";
+import { denials } from "./denials.ts";
 import { Generator } from "./generator.ts";
 import { hotName } from "./hot-name.ts";
+import { keys } from "./keys.ts";
 import { leases } from "./leases.ts";
 import { type Report, toText, write } from "./report.ts";
 import { waiters } from "./waiters.ts";
 
-const SECTIONS: Record<string, (context: Context) => Promise<Report>> = { "hot-name": hotName, leases, waiters };
+const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
+	"hot-name": hotName,
+	leases,
+	waiters,
+	denials,
+	keys,
+};
 
 const HELP = `Usage: npm run bench -- [options] [section ...]
 
@@ -23,6 +31,7 @@ Sections: ${Object.keys(SECTIONS).join(", ")} (all when none is named)
   --rounds <n>    interleaved rounds, of which the medians count (default 5)
   --seconds <n>   how long each thing is measured in each round (default 2)
   --waiters <n>   waiters on one limit (default 8000)
+  --keys <n>      keys of a policy that are used once each (default 100000)
   --write         put the numbers into docs/benchmarks.md
   --help          this text
 `;
@@ -52,6 +61,7 @@ async function main(args: string[]): Promise<void> {
 			rounds: { type: "string", default: "5" },
 			seconds: { type: "string", default: "2" },
 			waiters: { type: "string", default: "8000" },
+			keys: { type: "string", default: "100000" },
 			write: { type: "boolean", default: false },
 			help: { type: "boolean", default: false },
 		},
@@ -71,6 +81,7 @@ async function main(args: string[]): Promise<void> {
 			rounds: Math.ceil(numeric(values.rounds, "rounds")),
 			sliceMs: numeric(values.seconds, "seconds") * 1_000,
 			waiters: Math.ceil(numeric(values.waiters, "waiters")),
+			keys: Math.ceil(numeric(values.keys, "keys")),
 			generator,
 			progress: (doing) => process.stderr.write(`${name}: ${doing}\n`),
 		};

@@ -13,6 +13,8 @@ export interface Load {
 	/** Not counted. */
 	warmUpMs: number;
 	ms: number;
+	/** The status that every call is answered with. Default 200. */
+	status?: number;
 	/** The calls of one turn, in this order. `{id}` in a body is replaced by an id that is new in each turn. */
 	calls: { path: string; body: Record<string, unknown> }[];
 }
@@ -29,7 +31,7 @@ export interface LoadResult {
 	generatorCpu: number;
 }
 
-async function run({ url, callers, warmUpMs, ms, calls }: Load): Promise<LoadResult> {
+async function run({ url, callers, warmUpMs, ms, calls, status: expected = 200 }: Load): Promise<LoadResult> {
 	const connections = await Promise.all(Array.from({ length: callers }, () => Connection.open(url)));
 	const made = calls.map(({ path, body }) => {
 		// Ids have one length, so that the bytes can be cut once and glued for each call.
@@ -51,7 +53,7 @@ async function run({ url, callers, warmUpMs, ms, calls }: Load): Promise<LoadRes
 			const id = nextId();
 			for (const make of made) {
 				const { status, body } = await connection.call(make(id));
-				if (status !== 200) throw new Error(`answered ${status}: ${body}`);
+				if (status !== expected) throw new Error(`answered ${status}: ${body}`);
 			}
 			turns += 1;
 			const now = performance.now();
