@@ -78,7 +78,7 @@ async function measure(python: string, home: string, { api, env }: Side): Promis
 	};
 }
 
-/** From the end of a job to the start of the next on its slot, for each time that the limit was no longer full. */
+/** From a slot's being given back to the start of the next job on it, for each time that the limit was no longer full. */
 function handoffs(jobs: [number, number][]): number[] {
 	const edges = jobs.flatMap(([began, ended]) => [
 		{ at: began, step: 1 },
@@ -178,7 +178,7 @@ function report(results: [Side, Measured][]): Report {
 	return {
 		title: "Prefect's client, on its own server and on Headgate",
 		notes: [
-			`${PROCESSES} processes with ${WAITERS / PROCESSES} tasks each. Jobs of ${WORK_MS} ms through a limit of ${LIMIT}: at most ${most} a second could run. A hand-off is from the end of one job's work, before it gives its slot back, to the start of the next. The rate is that of a limit of ${RATE} slots that decay at ${RATE} a second, asked for by ${WAITERS} tasks without a pause, from ${SETTLE_SECONDS} s on. Below it, one caller asks 9.1 times a second for slots that come back 10 times a second: every denial is wrong. Failed are jobs whose client raised anything but its timeout.`,
+			`${PROCESSES} processes with ${WAITERS / PROCESSES} tasks each. Jobs of ${WORK_MS} ms through a limit of ${LIMIT}: at most ${most} a second could run. A hand-off is from the request that gives a slot back, as it is sent, to the first line of the next job; what the client does before and after, new connections and threads, is its own time and lowers the jobs a second. The rate is that of a limit of ${RATE} slots that decay at ${RATE} a second, asked for by ${WAITERS} tasks without a pause, from ${SETTLE_SECONDS} s on. Below it, one caller asks 9.1 times a second for slots that come back 10 times a second: every denial is wrong. Failed are jobs whose client raised anything but its timeout.`,
 		],
 		head: ["server", "jobs/s", "hand-off p50", "p99", "achieved / configured rate", "wrongly denied", "failed"],
 		rows,

@@ -5,11 +5,25 @@ import json
 import sys
 import time
 
+import httpx
 from prefect.concurrency.asyncio import concurrency, rate_limit
 
 scene, name, start, seconds, tasks = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
 WORK_SECONDS = 0.1
 rows: list[list[float]] = []
+
+#: When each task sent the request that gives its slot back. What the client does before that is its own time.
+sent: dict[object, float] = {}
+send = httpx.AsyncClient.send
+
+
+async def noting(self: httpx.AsyncClient, request: httpx.Request, **more: object) -> httpx.Response:
+    if request.url.path.endswith("/decrement-with-lease"):
+        sent[asyncio.current_task()] = time.time()
+    return await send(self, request, **more)
+
+
+httpx.AsyncClient.send = noting
 
 
 async def hold(ends: float) -> None:
@@ -18,7 +32,7 @@ async def hold(ends: float) -> None:
         async with concurrency(name, timeout_seconds=max(0.1, left)):
             began = time.time()
             await asyncio.sleep(WORK_SECONDS)
-            rows.append([began, time.time()])
+        rows.append([began, sent.pop(asyncio.current_task(), time.time())])
 
 
 async def rate(ends: float) -> None:
