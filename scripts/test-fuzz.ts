@@ -19,10 +19,10 @@ const COUNT = path.join(root, "dist/counts/fuzz.json");
 /** With fewer the run proves too little to pass. */
 const LEAST_CASES = 1_000;
 /** A run that hangs fails by this: it takes half a minute. */
-const LONGEST_MS = 300_000;
+const LONGEST_MS = 150_000;
 
 const { values } = parseArgs({
-	options: { seed: { type: "string", default: "1" }, examples: { type: "string", default: "60" } },
+	options: { seed: { type: "string", default: "1" }, examples: { type: "string", default: "30" } },
 });
 
 async function main(): Promise<number> {
@@ -36,6 +36,8 @@ async function main(): Promise<number> {
 	const { code, output } = await run(path.join(path.dirname(python), "schemathesis"), [
 		...["--no-color", "--config-file", path.join(folder, "schemathesis.toml"), "run", `${server.url}/openapi.json`],
 		...["--header", `Authorization: Bearer ${token}`, "--checks", "all", "--continue-on-failure"],
+		// Its stream has no end that the fuzzer could wait for; test/server/watch.test.ts reads it.
+		...["--exclude-operation-id", "inspectLive"],
 		...["--max-examples", values.examples, "--seed", values.seed],
 	]);
 	const cases = Number(/^\s*(\d+) generated/m.exec(output)?.[1] ?? 0);

@@ -28,6 +28,16 @@ import {
 
 const get = async () => (await call<string>("GET", "/metrics")).body;
 
+/** The directory hears of a limit soon after it was made, and metrics with it. */
+async function getWith(name: string): Promise<string> {
+	let body = "";
+	await until(async () => {
+		body = await get();
+		return sample(body, "active", name) !== undefined;
+	});
+	return body;
+}
+
 /** The value of one sample. */
 function sample(body: string, name: string, limit: string): number | undefined {
 	const line = body.split("\n").find((each) => each.startsWith(`headgate_${name}{limit="${limit}"`));
@@ -42,7 +52,7 @@ describe("limits", () => {
 		expect((await acquire({ names: name })).status).toBe(429);
 		expect((await acquire({ names: name, waitSeconds: 0.05 })).status).toBe(429);
 		await release(lease);
-		const body = await get();
+		const body = await getWith(name);
 		const of = (metric: string) => sample(body, metric, name);
 		expect({
 			...{ capacity: of("capacity_slots"), inUse: of("in_use_slots"), waiting: of("waiting_requests") },
@@ -59,7 +69,7 @@ describe("limits", () => {
 	test("what was counted is there after a crash", async () => {
 		const name = await newLimit({ limit: 2 });
 		await release(await granted({ names: name }));
-		const before = await get();
+		const before = await getWith(name);
 		await crash(name);
 		const after = await get();
 		for (const metric of ["granted_at_once_total", "released_total", "hold_seconds_count", "hold_seconds_sum"]) {
@@ -75,7 +85,7 @@ describe("limits", () => {
 
 	test("a deleted limit is gone", async () => {
 		const name = await newLimit();
-		expect(sample(await get(), "active", name)).toBe(1);
+		expect(sample(await getWith(name), "active", name)).toBe(1);
 		await remove(name);
 		await until(async () => sample(await get(), "active", name) === undefined);
 	});
@@ -85,6 +95,7 @@ describe("limits", () => {
 		await Promise.all(names.map((name) => configure(name, { limit: 1 })));
 		// The directory hears of new limits a moment after they are answered.
 		await until(async () => (await directory().ownNames("bound-", 3)).total === names.length);
+		await until(async () => (await directory().ownNames("bound-", 100)).names.length === names.length);
 		const { names: some, total } = await directory().ownNames("bound-", 3);
 		expect({ some: some.length, total }).toEqual({ some: 3, total: 5 });
 		expect(text([], [], { leftOut: 2, unavailable: 1 })).toContain("\nheadgate_limits_left_out 2\n");
@@ -259,6 +270,7 @@ test("a token with a prefix sees its own limits alone", async () => {
 	const vars = { ...env, HEADGATE_TOKENS: tokens } as never;
 	const request = new Request("http://headgate.test/metrics", { headers: { Authorization: "Bearer metrics-token" } });
 	const ctx = { waitUntil: () => undefined, passThroughOnException: () => undefined } as never;
+	await Promise.all([mine, other].map(getWith));
 	const answer = await service.fetch(request, vars, ctx);
 	const body = await answer.text();
 	expect(sample(body, "active", mine)).toBe(1);
