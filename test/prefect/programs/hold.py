@@ -11,6 +11,8 @@ async def main(name: str, seconds: float, lease: float) -> None:
         print("held", flush=True)
         await asyncio.sleep(seconds)
     print("done", flush=True)
+    # A program that ends while its last event is on its way is told by the client that it waits for it.
+    await asyncio.sleep(0.5)
 
 
 asyncio.run(main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 300))
