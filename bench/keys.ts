@@ -59,7 +59,7 @@ export async function keys({ keys: count, progress }: Context): Promise<Report> 
 				`At the last of them the limits had ${megabytes(atPeak.total)} on disk in ${atPeak.live.toLocaleString("en")} databases that were not empty; some were gone already. ` +
 				`${seconds(goneMs)} later all had deleted themselves (idle time ${IDLE_SECONDS} s; ${CALLERS} callers' keys and those of the first table alike). ` +
 				`What is left is workerd's own: an empty file of ${EMPTY_BYTES.toLocaleString("en")} bytes for each name. ` +
-				`The directory had ${kilobytes(directoryBefore)} before and ${kilobytes(directoryAfter)} after.`,
+				`The directory had ${kilobytes(directoryBefore)} before and ${kilobytes(directoryAfter)} after: its folder, with the ledgers of the metrics and write-ahead logs; no key has a row.`,
 			"Writes are system calls of the whole server that write, HTTP's one included; a first use opens a database, makes its table and sets its alarm.",
 		],
 		head: ["use", "p50", "p99", "writes", "bytes written"],
