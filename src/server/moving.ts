@@ -86,7 +86,7 @@ export class MovableLimit extends LimitObject {
 		const cargo: Cargo = {
 			...{ identity, state: saveLimit(limit), usedAt: existence.usedAt },
 			entries: [...limit.entries.values()].map((entry) => saveEntry(limit, entry)),
-			ended: this.#rows<{ data: string }>("SELECT data FROM ended").map(({ data }) => JSON.parse(data) as Ended),
+			ended: store.remembered(),
 		};
 		const there = this.env.LIMITS.getByName(name);
 		if (!(await there.moveIn(cargo))) {
@@ -100,11 +100,10 @@ export class MovableLimit extends LimitObject {
 				this.#moved.set(id, name);
 			}
 			sql.exec("DELETE FROM moving");
-			sql.exec("DELETE FROM entry");
+			store.dropEntries();
 			this.limit = null;
 			existence.end(now);
 		});
-		store.forgetRows();
 		this.watchers.ended(identity.name);
 		for (const hearer of this.waiters.moveOut()) this.#lead(hearer, limit, there);
 		await this.ctx.storage.sync();

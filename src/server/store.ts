@@ -238,8 +238,15 @@ export class LimitStore {
 		return this.#rowsOf<{ next: At | null }>("ended", "SELECT min(until) AS next FROM ended")[0]?.next ?? null;
 	}
 
-	/** After every row of a request was deleted. */
-	forgetRows(): void {
+	/** Every id that is remembered. */
+	remembered(): Ended[] {
+		const rows = this.#rowsOf<{ data: string }>("ended", "SELECT data FROM ended");
+		return rows.map(({ data }) => JSON.parse(data) as Ended);
+	}
+
+	/** Deletes the row of every request. */
+	dropEntries(): void {
+		if (this.#tables.has("entry")) this.#sql.exec("DELETE FROM entry");
 		this.#rows.clear();
 	}
 

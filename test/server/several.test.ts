@@ -43,7 +43,9 @@ async function standing(name: string) {
 	const { tables } = await stored(name);
 	const { totals, waiting, waitingCount, activeSlots, leases } = await inspect(name);
 	const { denied: _, timedOut: __, ...counted } = totals;
-	return { rows: tables.entry, remembered: tables.ended, counted, waiting, waitingCount, activeSlots, leases };
+	// A table is made when there is something to put into it.
+	const { entry: rows = [], ended: remembered = [] } = tables;
+	return { rows, remembered, counted, waiting, waitingCount, activeSlots, leases };
 }
 
 /** The level of a decaying limit in units of 10^-18 slot, at the moment when it was written. */
