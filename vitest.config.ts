@@ -19,6 +19,9 @@ const packageTimeout = 180_000;
 /** Enough for a wait of seconds in a queue. */
 const clientTimeout = 20_000;
 
+/** A shared machine may stall for seconds in the middle of a measurement: CI then measures once more. */
+const retry = process.env.CI ? 1 : 0;
+
 export default defineConfig(async () => {
 	// `wrangler.toml` names the folder, so it has to be there.
 	await buildDashboard();
@@ -27,11 +30,13 @@ export default defineConfig(async () => {
 
 const config = async () => ({
 	test: {
+		// Most tests wait for a server and not for a processor.
+		maxWorkers: 2,
 		projects: [
 			{ test: { name: "core", include: ["test/core/**/*.test.ts"], testTimeout: 60_000 } },
 			{
 				plugins: [cloudflareTest({ wrangler, miniflare: { bindings: { HEADGATE_OPEN: "true" } } })],
-				test: { name: "server", include: ["test/server/**/*.test.ts"], testTimeout: 30_000 },
+				test: { name: "server", include: ["test/server/**/*.test.ts"], testTimeout: 30_000, retry },
 			},
 			{
 				test: {
@@ -39,6 +44,7 @@ const config = async () => ({
 					name: "edge",
 					include: ["test/edge/**/*.test.ts"],
 					testTimeout: 30_000,
+					retry,
 					hookTimeout: processTimeout,
 				},
 			},
@@ -51,6 +57,7 @@ const config = async () => ({
 						"test/house/metrics.test.ts": ["python3"],
 					}),
 					testTimeout: processTimeout,
+					retry,
 					hookTimeout: processTimeout,
 				},
 			},
@@ -59,6 +66,7 @@ const config = async () => ({
 					name: "cli",
 					include: ["test/cli/**/*.test.ts"],
 					testTimeout: processTimeout,
+					retry,
 					hookTimeout: processTimeout,
 				},
 			},
@@ -68,6 +76,7 @@ const config = async () => ({
 					include: ["test/client/**/*.test.ts"],
 					globalSetup: clientServer,
 					testTimeout: clientTimeout,
+					retry,
 				},
 			},
 			{
@@ -77,6 +86,7 @@ const config = async () => ({
 					include: [everyRuntime],
 					globalSetup: clientServer,
 					testTimeout: clientTimeout,
+					retry,
 				},
 			},
 			...(await browserProjects()),
@@ -88,6 +98,7 @@ const config = async () => ({
 					sequence: { groupOrder: 1 },
 					fileParallelism: false,
 					testTimeout: processTimeout,
+					retry,
 					hookTimeout: processTimeout,
 				},
 			},
@@ -99,6 +110,7 @@ const config = async () => ({
 					sequence: { groupOrder: 2 },
 					fileParallelism: false,
 					testTimeout: packageTimeout,
+					retry,
 					hookTimeout: packageTimeout,
 				},
 			},
@@ -117,6 +129,7 @@ async function browserProjects(): Promise<TestProjectInlineConfiguration[]> {
 				name: "dashboard",
 				include: ["test/dashboard/**/*.test.ts"],
 				testTimeout: processTimeout,
+				retry,
 				hookTimeout: processTimeout,
 			},
 		},
@@ -127,6 +140,7 @@ async function browserProjects(): Promise<TestProjectInlineConfiguration[]> {
 				include: [everyRuntime],
 				globalSetup: clientServer,
 				testTimeout: clientTimeout,
+				retry,
 				provide: { corsOrigins: [`http://localhost:${port}`, `http://127.0.0.1:${port}`] },
 				browser: {
 					enabled: true,
