@@ -132,8 +132,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a raised limit does not serve the line",
-		is: `this.say({ kind: "configured" });`,
-		becomes: `this.say({ kind: "configured" });\n		this.serve = () => undefined;`,
+		is: `this.deny(entry.id, never, entry.slots);\n		}\n		this.say({ kind: "configured" });`,
+		becomes: `this.deny(entry.id, never, entry.slots);\n		}\n		this.say({ kind: "configured" });\n		this.serve = () => undefined;`,
 	},
 	{
 		name: "a lowered limit leaves waiters that never fit",
@@ -243,7 +243,7 @@ const RUNNER = `
 /** What lies under node_modules is left alone by vitest, unless it is told that it is source. */
 const CONFIG = `
 	export default {
-		test: { include: ["test/core/**/*.test.ts"], exclude: ["**/simulation.test.ts"], bail: 1, server: { deps: { inline: true } } },
+		test: { include: ["test/core/**/*.test.ts"], exclude: ["**/simulation.test.ts", "**/denials.test.ts"], bail: 1, server: { deps: { inline: true } } },
 	};
 `;
 
