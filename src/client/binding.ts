@@ -7,6 +7,8 @@ import { Interruption } from "./interruption.ts";
 export interface Asking {
 	verdict(): Promise<{ lease: Lease | Receipt | null; problem: Problem | null }>;
 	release(): Promise<Released>;
+	/** Renews for its whole length, and ties itself again to a limit that was restarted; null: it is gone. */
+	renew(): Promise<string | null>;
 	[Symbol.dispose]?(): void;
 }
 

@@ -177,18 +177,14 @@ export class Lease {
 
 	/** Renews once, trying until the lease ends. */
 	async #renew(idle: boolean): Promise<void> {
-		const { id, names } = this;
-		const leaseSeconds = this.#leaseMs / 1_000;
 		const patienceMs = Math.min(ANSWER_MS, this.#leaseMs * RENEW_PATIENCE);
 		let last: unknown = new Error("it was not renewed in time");
 		for (let failures = 1; ; failures++) {
 			const askedAt = performance.now();
 			const leftMs = this.#endsAt - askedAt;
 			if (leftMs <= 0) throw last;
-			const options = { signal: this.#stop.signal, answerMs: Math.min(patienceMs, leftMs) };
 			try {
-				const renewed = await this.#transport.once<Renewed>("POST", "/v1/renew", { id, names, leaseSeconds }, options);
-				this.#expiresAt = renewed.expiresAt;
+				this.#expiresAt = await this.#renewal(Math.min(patienceMs, leftMs));
 				this.#endsAt = askedAt + this.#leaseMs; // The service counted from later.
 				return;
 			} catch (error) {
@@ -199,6 +195,18 @@ export class Lease {
 			const pauseMs = backoffMs(failures, last instanceof Interruption ? last : undefined);
 			await pause(Math.min(pauseMs, this.#endsAt - performance.now()), this.#stop.signal, idle);
 		}
+	}
+
+	/** One try of a renewal; answers when the lease ends now. */
+	async #renewal(answerMs: number): Promise<string> {
+		const { id, names } = this;
+		const { signal } = this.#stop;
+		// A stub that is torn, or knows no more than that the lease is gone, leaves the answer to its id.
+		const tied = this.#tether && within(this.#tether.renew(), answerMs, signal, silence(answerMs)).catch(() => null);
+		const expiresAt = await tied;
+		if (expiresAt !== null) return expiresAt;
+		const body = { id, names, leaseSeconds: this.#leaseMs / 1_000 };
+		return (await this.#transport.once<Renewed>("POST", "/v1/renew", body, { signal, answerMs })).expiresAt;
 	}
 
 	#lose(cause: unknown): void {

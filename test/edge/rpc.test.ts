@@ -36,6 +36,16 @@ async function isFree(...names: string[]): Promise<void> {
 	}
 }
 
+/** Throws the object away, by a write that fails; its only lease stays. */
+async function restart(name: string): Promise<void> {
+	const storage = await edge.harness.getWorker("headgate").getDurableObjectStorage("LimitObject", { name });
+	await storage.exec("CREATE TRIGGER fails BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'out of order'); END");
+	const [lease] = (await edge.inspect(name)).leases;
+	expect((await edge.call("POST", "/v1/acquire", { names: name })).status).toBe(503);
+	await storage.exec("DROP TRIGGER fails");
+	expect((await edge.inspect(name)).leases).toMatchObject([{ id: lease?.id }]);
+}
+
 describe("a lease in the hands of another Worker", () => {
 	test("holds its slots inside of the block", async () => {
 		const name = await newLimit();
@@ -90,14 +100,18 @@ describe("a lease in the hands of another Worker", () => {
 		const name = await newLimit();
 		const held = use("holds-through-a-restart", name);
 		await expect.poll(async () => (await edge.inspect(name)).activeSlots).toBe(1);
-		// A write that fails throws the object away.
-		const storage = await edge.harness.getWorker("headgate").getDurableObjectStorage("LimitObject", { name });
-		await storage.exec("CREATE TRIGGER fails BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'out of order'); END");
-		const [lease] = (await edge.inspect(name)).leases;
-		expect((await edge.call("POST", "/v1/acquire", { names: name })).status).toBe(503);
-		await storage.exec("DROP TRIGGER fails");
-		expect((await edge.inspect(name)).leases).toMatchObject([{ id: lease?.id }]);
+		await restart(name);
 		expect(await held).toMatchObject({ enforced: true });
+		await isFree(name);
+		expect((await edge.inspect(name)).totals).toMatchObject({ released: 1, expired: 0 });
+	});
+
+	test("promise 5: the library's lease, renewed after a restart, is given back when its caller forgets it", async () => {
+		const name = await newLimit();
+		const held = use("library-forgets-after-a-restart", name);
+		await expect.poll(async () => (await edge.inspect(name)).activeSlots).toBe(1);
+		await restart(name);
+		expect(await held).toBe(true);
 		await isFree(name);
 		expect((await edge.inspect(name)).totals).toMatchObject({ released: 1, expired: 0 });
 	});

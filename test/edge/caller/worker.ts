@@ -190,6 +190,12 @@ const uses: Record<string, Use> = {
 		const lease = await library(env).acquire([name, `${name}-b`]);
 		return lease.names;
 	},
+	async "library-forgets-after-a-restart"(env, name) {
+		const lease = await library(env).acquire(name, { leaseSeconds: 6 });
+		const expiresAt = lease.expiresAt;
+		while (lease.expiresAt === expiresAt) await seconds(0.1);
+		return lease.enforced;
+	},
 	async "library-throws"(env, name) {
 		await library(env).acquire(name);
 		throw new Error("the caller's own");
