@@ -101,6 +101,11 @@ export interface AcquireRequest {
 	rate?: string | string[] | Slots;
 	/** Chosen by the caller, so that asking twice gets one lease. Made by the server when absent. */
 	id?: string;
+	/**
+	 * The id was never sent before, so nothing can have been granted under it, and a denial may be given again from a
+	 * Worker's memory. Leave it out when the same request is sent again. Default false.
+	 */
+	firstAttempt?: boolean;
 	/** Default 60; 1 to 86,400. */
 	leaseSeconds?: number;
 	/** How long to wait in line. Default 0, at most 60; in a stream without a cap, and absent means for ever. */

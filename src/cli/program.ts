@@ -287,7 +287,8 @@ const activeOf = ({ on, off }: Record<string, unknown>): { active?: boolean } =>
 const START_HELP = `
 Environment:
   HEADGATE_TOKENS        who may call, as JSON; see: headgate token new --help
-  HEADGATE_CORS_ORIGINS  origins whose pages may call, with commas between them`;
+  HEADGATE_CORS_ORIGINS  origins whose pages may call, with commas between them
+  HEADGATE_DENIAL_MEMORY off: each denial comes from its limit, and none from memory`;
 
 const COMPLETION_HELP = `
   bash:  headgate completion bash >> ~/.bashrc

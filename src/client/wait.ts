@@ -146,6 +146,8 @@ class Ask {
 	position: number | null = null;
 	readonly #transport: Transport;
 	readonly #request: AcquireRequest & { id: string };
+	/** The request was sent, so it may have been granted, whether or not an answer came. */
+	#sent = false;
 	/** Ends it: the caller or the clock has had enough. */
 	readonly #signal: AbortSignal;
 	readonly #onQueued: ((position: number) => void) | undefined;
@@ -214,16 +216,30 @@ class Ask {
 	/** Asks once, in the way that this transport has. Null: without waiting in line. */
 	async #ask(waitMs: number | null): Promise<Verdict> {
 		const { binding } = this.#transport;
+		const request = waitMs === null ? this.#here() : this.#waiting(waitMs);
 		// Places in line are told by a stream alone.
-		const byRpc = binding?.rpc && !this.#onQueued ? await this.#askByRpc(binding, binding.rpc, waitMs ?? 0) : null;
-		return byRpc ?? (waitMs === null ? this.#askPlainly() : this.#wait(waitMs));
+		const byRpc = binding?.rpc && !this.#onQueued ? await this.#askByRpc(binding, binding.rpc, request) : null;
+		return byRpc ?? (waitMs === null ? this.#askPlainly(request) : this.#wait(request));
+	}
+
+	/** The request for an answer here and now. One that was never sent may be denied without asking the limit. */
+	#here(): AcquireRequest {
+		const request = { ...this.#request, waitSeconds: 0, ...(!this.#sent && { firstAttempt: true }) };
+		this.#sent = true;
+		return request;
+	}
+
+	#waiting(waitMs: number): AcquireRequest {
+		this.#sent = true;
+		const waitSeconds = Math.ceil(waitMs) / 1_000;
+		return waitSeconds <= WAIT_MAX_SECONDS ? { ...this.#request, waitSeconds } : this.#request;
 	}
 
 	/** Asks once by RPC, under a stub whose end takes the request back. Null: the binding has no RPC. */
-	async #askByRpc(binding: Binding, rpc: Rpc, waitMs: number): Promise<Verdict | null> {
-		const opening = rpc.ask(this.#waiting(waitMs));
+	async #askByRpc(binding: Binding, rpc: Rpc, request: AcquireRequest): Promise<Verdict | null> {
+		const opening = rpc.ask(request);
 		const over = (): void => opening[Symbol.dispose]?.();
-		const answerMs = waitMs + ANSWER_MS;
+		const answerMs = (request.waitSeconds ?? Number.POSITIVE_INFINITY) * 1_000 + ANSWER_MS;
 		try {
 			const both = Promise.all([opening, opening.verdict()]);
 			const [tether, { lease, problem }] = await within(both, answerMs, this.#signal, silence(answerMs));
@@ -241,22 +257,16 @@ class Ask {
 		}
 	}
 
-	#waiting(waitMs: number): AcquireRequest {
-		const waitSeconds = Math.ceil(waitMs) / 1_000;
-		return waitSeconds <= WAIT_MAX_SECONDS ? { ...this.#request, waitSeconds } : this.#request;
-	}
-
 	/** Asks once for an answer here and now. */
-	async #askPlainly(): Promise<Verdict> {
+	async #askPlainly(request: AcquireRequest): Promise<Verdict> {
 		const options = { signal: this.#signal };
-		const record = await this.#transport.once<Lease | Receipt>("POST", "/v1/acquire", this.#request, options);
+		const record = await this.#transport.once<Lease | Receipt>("POST", "/v1/acquire", request, options);
 		this.heard = true;
 		return { record, sound: Promise.resolve(true) };
 	}
 
 	/** Asks once for a stream, and follows it to the verdict. */
-	async #wait(waitMs: number): Promise<Verdict> {
-		const request = this.#waiting(waitMs);
+	async #wait(request: AcquireRequest): Promise<Verdict> {
 		const attempt = new AbortController();
 		try {
 			const opening = this.#transport.open("POST", "/v1/acquire", request, "application/x-ndjson", attempt.signal);

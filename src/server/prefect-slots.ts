@@ -63,7 +63,7 @@ function requestOf(ask: Take, id: string, names: string[], lead: string | undefi
 	const { slots, mode, leaseMs, waitMs, holder, createIfMissing } = ask;
 	return {
 		names: names.map((name): [string, number] => [name, slots]),
-		...{ id, idChosen: false, print: "", mode, leaseMs, waitMs, holder, createIfMissing },
+		...{ id, idChosen: false, maybeRepeated: false, print: "", mode, leaseMs, waitMs, holder, createIfMissing },
 		...{ strict: false, hold: false, stream: false, rated: [], polled: true },
 		...(lead !== undefined && { lead }),
 	};

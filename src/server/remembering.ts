@@ -27,12 +27,12 @@ export async function remembering(env: Env, request: Acquire, ask: () => Promise
 }
 
 /**
- * A request whose denial may be remembered. Not one that waits, nor one whose id its caller chose: it may have been
- * granted before, and then is granted again. Only what is taken by rate is denied by decay.
+ * A request whose denial may be remembered. Not one that waits, nor one that its caller may have sent before: it may have
+ * been granted, and then is granted again. Only what is taken by rate is denied by decay.
  */
 function wishOf(request: Acquire): Wish | null {
-	const { names, mode, rated, waitMs, idChosen, polled, createIfMissing, strict } = request;
-	if (waitMs > 0 || idChosen || polled || (mode === "concurrency" && rated.length === 0)) return null;
+	const { names, mode, rated, waitMs, maybeRepeated, polled, createIfMissing, strict } = request;
+	if (waitMs > 0 || maybeRepeated || polled || (mode === "concurrency" && rated.length === 0)) return null;
 	const [only, ...others] = names;
 	const isRated = (name: string): boolean => modeOf(request, name) === "rate_limit";
 	if (only && others.length === 0) return { key: only[0], names, isRated };

@@ -36,6 +36,8 @@ export interface Acquire {
 	id: string;
 	/** The id is the caller's own. */
 	idChosen: boolean;
+	/** The same request may have been sent, and granted, before. */
+	maybeRepeated: boolean;
 	leaseMs: number;
 	/** `Infinity`: for ever. */
 	waitMs: number;
@@ -56,7 +58,8 @@ export interface Acquire {
 export function parseAcquire(body: unknown, stream: boolean, newId: string): Parsed<Acquire> {
 	const parsed = parse(stream ? streamSchema : acquireSchema, body);
 	if (!parsed.ok) return parsed;
-	const { names, occupy, mode, id, leaseSeconds, waitSeconds, createIfMissing, strict, holder, hold } = parsed.value;
+	const { names, occupy, mode, id, leaseSeconds, waitSeconds, createIfMissing, strict, holder, hold, firstAttempt } =
+		parsed.value;
 	const held = slotsPerName(names, occupy);
 	if (held.length === 0) return invalid("names", "at least one name");
 	const taken = slotsPerName(parsed.value.rate ?? [], 1);
@@ -77,6 +80,7 @@ export function parseAcquire(body: unknown, stream: boolean, newId: string): Par
 			...{ names: perName, mode, rated, createIfMissing, strict, hold, stream },
 			id: id ?? newId,
 			idChosen: id !== undefined,
+			maybeRepeated: id !== undefined && !firstAttempt,
 			leaseMs: Math.round(leaseSeconds * 1000),
 			waitMs: waitSeconds === undefined ? Number.POSITIVE_INFINITY : Math.round(waitSeconds * 1000),
 			holder: holder ?? null,

@@ -138,6 +138,10 @@ const acquireShape = {
 	id: id.optional().meta({
 		description: "Yours: the same id again is the same request, never a second lease. Made here when absent.",
 	}),
+	firstAttempt: z.boolean().default(false).meta({
+		description:
+			"The `id` was never sent before, so a denial by rate may be given again without asking the limit. Leave it out when the same request is sent again.",
+	}),
 	leaseSeconds: leaseSeconds.default(DEFAULTS.leaseSeconds).meta({ description: "Length of the lease." }),
 	createIfMissing: z
 		.boolean()

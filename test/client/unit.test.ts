@@ -209,6 +209,17 @@ describe("a service that fails", () => {
 		expect(of("/v1/acquire").every(({ signal }) => signal.aborted)).toBe(true);
 	});
 
+	test("a request is said to be the first of its id once, so that its repetition is never denied from memory", async () => {
+		const { gate, of } = service((seen, count) => (count === 1 ? refused() : json(leaseFor(seen))));
+		const taken = gate.rateLimit("a", { timeoutSeconds: 0 });
+		await pass(1);
+		const { id } = await taken;
+		expect(of("/v1/acquire").map(({ body }) => [body.id, body.firstAttempt])).toEqual([
+			[id, true],
+			[id, undefined],
+		]);
+	});
+
 	test('onError: "open" also when the time ran out before the service said anything', async () => {
 		const { gate, warnings } = service(never);
 		const value = outcome(gate.concurrency("a", { onError: "open", timeoutSeconds: 2 }, (lease) => lease.enforced));
@@ -410,7 +421,7 @@ describe("a wait that is interrupted", () => {
 		await (await gate.acquire("a", { maxRetries: 4 })).release();
 		const asks = of("/v1/acquire");
 		expect(asks.map(({ stream, body }) => [stream, body.waitSeconds])).toEqual([
-			[false, undefined],
+			[false, 0],
 			[true, 7.5],
 			[true, 7.5],
 		]);

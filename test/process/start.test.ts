@@ -216,9 +216,35 @@ test("--help tells every option", async () => {
 	await using program = run("start", ["--help"]);
 	const end = await program.ended;
 	expect(end).toMatchObject({ code: 0, stderr: "" });
-	for (const word of ["--port", "--host", "--data", "HEADGATE_TOKENS", "HEADGATE_CORS_ORIGINS"]) {
+	for (const word of [
+		"--port",
+		"--host",
+		"--data",
+		"HEADGATE_TOKENS",
+		"HEADGATE_CORS_ORIGINS",
+		"HEADGATE_DENIAL_MEMORY",
+	]) {
 		expect(end.stdout).toContain(word);
 	}
+});
+
+test("HEADGATE_DENIAL_MEMORY off: the limit counts each denial when it happens", async () => {
+	await using folder = await temporaryFolder();
+	await using program = start(folder.path, [], { HEADGATE_DENIAL_MEMORY: "off" });
+	const url = await program.url;
+	await call(url, "PUT", "/v1/limits/empty", { limit: 1, slotDecayPerSecond: 0.001 });
+	const ask = () => call(url, "POST", "/v1/acquire", { names: "empty", mode: "rate_limit" });
+	expect((await ask()).status).toBe(200);
+	for (let times = 1; times <= 10; times += 1) expect((await ask()).status).toBe(429);
+	expect((await call(url, "GET", "/v1/limits/empty")).body.totals.denied).toBe(10);
+});
+
+test("HEADGATE_DENIAL_MEMORY is off or absent", async () => {
+	await using folder = await temporaryFolder();
+	await using program = start(folder.path, [], { HEADGATE_DENIAL_MEMORY: "no" });
+	const end = await program.ended;
+	expect(end).toMatchObject({ code: 2, stdout: "" });
+	expect(end.stderr).toContain('HEADGATE_DENIAL_MEMORY is "off" or is not set, and was "no".');
 });
 
 test("a data folder that is a file is named", async () => {

@@ -177,6 +177,17 @@ describe("a denial by decay", () => {
 		expect(await granted({ names: name, mode: "rate_limit", id })).toMatchObject({ id: first.id, names: first.names });
 	});
 
+	test("is for an id that was never sent before, and leaves it free", async () => {
+		const name = await emptied();
+		await denied(name);
+		const id = newId();
+		const calls = await asks(name, () => denied(name, { id, firstAttempt: true }));
+		expect(calls).toBe(0);
+		await patch(name, { activeSlots: 0 });
+		expect(await granted({ names: name, mode: "rate_limit", id })).toMatchObject({ id });
+		expect(await asks(name, () => granted({ names: name, mode: "rate_limit", id }))).toBe(1);
+	});
+
 	test("is not for one who waits, who is served in turn", async () => {
 		const name = await newLimit({ limit: 1, slotDecayPerSecond: 4 });
 		await granted({ names: name, mode: "rate_limit" });

@@ -1,6 +1,7 @@
 /** `start`: runs a server until it is told to stop. */
 
 import path from "node:path";
+import { StartError } from "../errors.ts";
 import { isLoopback, type RunningServer, startServer } from "../serve.ts";
 import { checkTokens } from "../tokens.ts";
 
@@ -35,10 +36,15 @@ export async function start(options: StartOptions): Promise<number> {
 
 	const tokens = process.env.HEADGATE_TOKENS;
 	const cors = process.env.HEADGATE_CORS_ORIGINS;
+	const memory = process.env.HEADGATE_DENIAL_MEMORY;
+	if (memory && memory !== "off") {
+		throw new StartError(`HEADGATE_DENIAL_MEMORY is "off" or is not set, and was "${memory}".`, 2);
+	}
 	server = await startServer({
 		...options,
 		tokens,
 		cors: cors ? [cors] : undefined,
+		...(memory && { env: { HEADGATE_DENIAL_MEMORY: memory } }),
 		onLine: (line) => process.stderr.write(`${line}\n`),
 	});
 	process.stdout.write(`Headgate is ready on ${server.url} (${describe(options, tokens)})\n`);
