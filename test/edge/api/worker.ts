@@ -5,9 +5,23 @@ import { type Context, Hono } from "hono";
 import { Headgate, type HeadgateBinding, type Names } from "../../../src/client/index.ts";
 import { type HoldingHandler, withConcurrency, withRateLimit } from "../../../src/middleware/fetch.ts";
 import { clientAddress, concurrency, type LeaseVariables, namePart, rateLimit } from "../../../src/middleware/hono.ts";
-import { app, type HeadgateEnv, type HeadgateService } from "../../../src/worker/index.ts";
+import { app, type HeadgateEnv, type HeadgateService, LimitObject as Limit } from "../../../src/worker/index.ts";
 
-export { DirectoryObject, HeadgateService, LimitObject } from "../../../src/worker/index.ts";
+export { DirectoryObject, HeadgateService } from "../../../src/worker/index.ts";
+
+/** Counts how often it is asked for slots. */
+export class LimitObject extends Limit {
+	asked = 0;
+
+	override acquire(...ask: Parameters<Limit["acquire"]>): ReturnType<Limit["acquire"]> {
+		this.asked += 1;
+		return super.acquire(...ask);
+	}
+
+	async countAsked(): Promise<number> {
+		return this.asked;
+	}
+}
 
 type Loopback = { HeadgateService: HeadgateBinding & Service<HeadgateService> };
 
@@ -104,9 +118,23 @@ api.get(
 );
 api.get("/held-waits", concurrency<App>({ gate, name: asked, waitSeconds: 10 }), hello);
 api.get("/held-and-rate", concurrency<App>({ gate, name: asked, rate: (c) => `${asked(c)}-rate` }), hello);
+/** Those who are at work right now, and the most that ever were. */
+const work = { now: 0, most: 0 };
 api.get("/held-work", held, async (c) => {
+	work.now += 1;
+	work.most = Math.max(work.most, work.now);
 	await scheduler.wait(20);
+	work.now -= 1;
 	return c.text("done");
+});
+api.get("/work-most", (c) => {
+	const { most } = work;
+	work.most = 0;
+	return c.json({ most });
+});
+api.get("/asked", async (c) => {
+	const { LIMITS } = c.env as unknown as { LIMITS: DurableObjectNamespace<LimitObject> };
+	return c.json({ asked: await LIMITS.getByName(asked(c)).countAsked() });
 });
 
 // --------------------------------------------------------------------------------------------- a plain handler

@@ -1,0 +1,96 @@
+/** The middleware under a load generator's load, with a part of each limit taken from outside of it. */
+
+import { randomUUID } from "node:crypto";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import autocannon, { type Result } from "autocannon";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Headgate as Library } from "../../src/client/index.ts";
+import { type FreshServer, freshServer } from "../support/server.ts";
+import { root } from "./harness.ts";
+
+const CONNECTIONS = 64;
+const SECONDS = 4;
+
+let server: FreshServer;
+let gate: Library;
+beforeAll(async () => {
+	server = await freshServer({ config: path.join(root, "test/edge/api/wrangler.toml") });
+	gate = new Library({ url: server.url });
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+/** Answers by status; nothing may fail or be answered in another way. */
+async function load(at: string): Promise<{ result: Result; granted: number; denied: number }> {
+	const result = await autocannon({ url: server.url + at, connections: CONNECTIONS, duration: SECONDS });
+	expect(result).toMatchObject({ errors: 0, timeouts: 0, mismatches: 0 });
+	const counts = result.statusCodeStats as Record<string, { count: number }>;
+	expect(Object.keys(counts).sort()).toEqual(["200", "429"]);
+	return { result, granted: counts[200]?.count ?? 0, denied: counts[429]?.count ?? 0 };
+}
+
+async function get<T>(at: string): Promise<T> {
+	return (await (await fetch(server.url + at)).json()) as T;
+}
+
+const taken = async (name: string): Promise<number> => (await gate.inspect(name)).activeSlots;
+
+describe("concurrency", () => {
+	test("promise 1: never lets more in than are left beside what is held from outside, and all that are", async () => {
+		const name = randomUUID();
+		await gate.configure(name, { limit: 8 });
+		const outside = await gate.acquire(name, { occupy: 3 });
+		const { granted, denied } = await load(`/held-work?name=${name}`);
+		expect(await get("/work-most")).toEqual({ most: 5 });
+		expect(granted).toBeGreaterThan(50);
+		expect(denied).toBeGreaterThan(granted);
+		// What was cut off at the end of the load is given back too.
+		await expect.poll(() => taken(name), { timeout: 5_000 }).toBe(3);
+		await outside.release();
+		await load(`/held-work?name=${name}`);
+		expect(await get("/work-most")).toEqual({ most: 8 });
+		await expect.poll(() => taken(name), { timeout: 5_000 }).toBe(0);
+	});
+
+	test("lets nobody in while all of it is held from outside, and goes on when it is given back", async () => {
+		const name = randomUUID();
+		await gate.configure(name, { limit: 4 });
+		const outside = await gate.acquire(name, { occupy: 4 });
+		const loading = load(`/held-work?name=${name}`);
+		await sleep((SECONDS * 1_000) / 2);
+		expect(await get("/work-most")).toEqual({ most: 0 });
+		await outside.release();
+		expect((await loading).granted).toBeGreaterThan(0);
+		expect(await get("/work-most")).toEqual({ most: 4 });
+	});
+});
+
+describe("rateLimit", () => {
+	test("promise 8: lets through what decays, no less and no more, beside what was taken from outside", async () => {
+		const name = randomUUID();
+		const RATE = 20;
+		await gate.configure(name, { limit: RATE, slotDecayPerSecond: RATE });
+		const startedAt = performance.now();
+		await gate.rateLimit(name, { occupy: RATE / 2 });
+		const { result, granted } = await load(`/rate?name=${name}`);
+		const elapsed = (performance.now() - startedAt) / 1_000;
+		expect(granted).toBeLessThanOrEqual(RATE / 2 + Math.ceil(RATE * elapsed));
+		// Those whose answers are cut off at the end of the load have taken theirs.
+		expect(granted).toBeGreaterThan(RATE / 2 + RATE * result.duration * 0.9 - 2);
+	});
+
+	test("a flood against an empty limit is denied from memory, and reaches the limit a few times a second", async () => {
+		const name = randomUUID();
+		await gate.configure(name, { limit: 3, slotDecayPerSecond: 0.001 });
+		await gate.rateLimit(name, { occupy: 2 });
+		const { granted, denied, result } = await load(`/rate?name=${name}`);
+		expect(granted).toBe(1);
+		const { asked } = await get<{ asked: number }>(`/asked?name=${name}`);
+		// A denial is kept for a second; when it ends, each connection may ask before the next one is answered.
+		expect(asked).toBeLessThanOrEqual(3 + (result.duration + 1) * CONNECTIONS);
+		expect(denied).toBeGreaterThan(4 * asked);
+		await expect
+			.poll(async () => (await gate.inspect(name)).totals.denied, { timeout: 5_000 })
+			.toBeGreaterThanOrEqual(denied);
+	});
+});
