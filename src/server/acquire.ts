@@ -167,7 +167,7 @@ async function holdAll(env: Env, lease: Lease | Receipt, gone: AbortSignal): Pro
 }
 
 /** Ends the lease. What nobody heard of is undone as a whole; what was taken by rate is otherwise spent. */
-async function releaseAll(env: Env, lease: Lease | Receipt, by: "caller" | "unheard"): Promise<void> {
+export async function releaseAll(env: Env, lease: Lease | Receipt, by: "caller" | "unheard"): Promise<void> {
 	const rated = by === "unheard" && "rate" in lease ? lease.rate : {};
 	const names = Object.keys({ ...lease.names, ...rated });
 	await Promise.all(names.map((name) => limitOf(env, name).release(lease.id, by)));

@@ -3,8 +3,9 @@
 import { Hono } from "hono";
 import { rateLimitHeaders } from "../headers.ts";
 import { type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../protocol.ts";
-import { acquire, acquireStream } from "./acquire.ts";
+import { acquire, acquireStream, releaseAll } from "./acquire.ts";
 import { problem, publicStatus, toIso } from "./answers.ts";
+import { answerHeard } from "./heard.ts";
 import {
 	type App,
 	accept,
@@ -96,10 +97,15 @@ route(app, "/v1/acquire", {
 			const lines = await acquireStream(c.env, request, callerOf(c));
 			return new Response(lines, { headers: { "Content-Type": "application/x-ndjson", "Cache-Control": "no-store" } });
 		}
-		const verdict = await acquire(c.env, request, callerOf(c));
+		const caller = callerOf(c);
+		const verdict = await acquire(c.env, request, caller);
 		const limits = verdict.statuses.map(publicStatus);
-		if (verdict.ok) return c.json(verdict.lease, 200, rateLimitHeaders(limits));
-		return answerProblem(verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
+		if (!verdict.ok) return answerProblem(verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
+		const { lease } = verdict;
+		const headers = rateLimitHeaders(limits);
+		if (lease.waitedSeconds === 0) return c.json(lease, 200, headers);
+		const undo = () => releaseAll(c.env, lease, "unheard");
+		return answerHeard(JSON.stringify(lease), { "Content-Type": "application/json", ...headers }, caller, undo);
 	},
 });
 

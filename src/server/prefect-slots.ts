@@ -1,4 +1,4 @@
-/** Taking slots over Prefect's wire: what is asked, how long a caller that was denied is to stay away, who was heard. */
+/** Taking slots over Prefect's wire: what is asked, how long a caller that was denied is to stay away. */
 
 import { HELD_MAX_MS } from "../core/polling.ts";
 import type { Problem } from "../protocol.ts";
@@ -19,8 +19,6 @@ const CROWD_MAX_SECONDS = 60;
 const SPREAD = 0.25;
 /** How often an acquire is tried again because a limit was deleted and made anew under it. */
 const STALE_MAX = 3;
-/** An answer after a wait ends this much later than it starts: by then the network has told that nobody reads it. */
-const PROBE_MS = 10;
 
 /** A request as both increment calls understand it. */
 export interface Take {
@@ -113,29 +111,3 @@ function awaySeconds(status: Status, slots: number, decayed: number, position: n
 export const pausedSeconds = (): number => spread(WAIT_MAX_SECONDS);
 
 const spread = (seconds: number): number => seconds * (1 + SPREAD * (2 * Math.random() - 1));
-
-// ------------------------------------------------------------------------------------------ who was heard
-
-/**
- * An answer to a caller that has waited, and may have gone without the server noticing: a closed connection tells so
- * only when it is written to. The body is therefore written, and ended a moment later; where that fails, nobody has
- * heard, and `undo` takes the grant back.
- */
-export function answerHeard(text: string, headers: HeadersInit, caller: Caller, undo: () => Promise<void>): Response {
-	const { readable, writable } = new IdentityTransformStream();
-	const writer = writable.getWriter();
-	const encoder = new TextEncoder();
-	const work = async (): Promise<void> => {
-		try {
-			await writer.write(encoder.encode(text));
-			await scheduler.wait(PROBE_MS);
-			// White space at the end of JSON means nothing.
-			await writer.write(encoder.encode("\n"));
-			await writer.close();
-		} catch {
-			await undo(); // The connection is gone, and with it whoever was to hold the slots.
-		}
-	};
-	caller.waitUntil(work());
-	return new Response(readable, { headers });
-}

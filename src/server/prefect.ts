@@ -5,6 +5,7 @@
 
 import type { LimitSummary, Problem, Scope } from "../protocol.ts";
 import type { Status } from "./answers.ts";
+import { answerHeard } from "./heard.ts";
 import { callerOf } from "./http.ts";
 import { limitOf } from "./limits.ts";
 import * as bodies from "./prefect-bodies.ts";
@@ -23,7 +24,7 @@ import {
 	wrong,
 } from "./prefect-http.ts";
 import { forget, locate, namesOf } from "./prefect-leases.ts";
-import { answerHeard, pausedSeconds, retryAfterSeconds, type Take, take } from "./prefect-slots.ts";
+import { pausedSeconds, retryAfterSeconds, type Take, take } from "./prefect-slots.ts";
 import { nameFault } from "./requests.ts";
 
 export { prefect };
