@@ -1,7 +1,7 @@
 /**
  * `npm run bench:prefect`: the same Prefect client, as published, against Prefect's own server and against Headgate, on
  * this machine and one after the other. Headgate twice: polled, as an unchanged client does, and with the header that
- * lets it wait in line.
+ * lets it wait in line. And once against next to nothing, which shows what the client itself takes.
  */
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
@@ -22,65 +22,94 @@ const program = path.resolve(import.meta.dirname, "prefect/worker.py");
 const PROCESSES = 4;
 const WAITERS = 20;
 const LIMIT = 2;
-const WORK_MS = 100;
 const RATE = 10;
 /** Processes of Python take this long to be ready. */
 const START_SECONDS = 12;
 /** What is left out at the begin, while the bucket that was full at first empties. */
 const SETTLE_SECONDS = 2;
+/** Long jobs end seldom, so several limits like the first are measured at once; each has its own waiters. */
+const SCENES = [
+	{ workSeconds: 0.1, limits: 1, seconds: 15 },
+	{ workSeconds: 1, limits: 1, seconds: 25 },
+	{ workSeconds: 10, limits: 4, seconds: 60 },
+];
+type Scene = (typeof SCENES)[number];
+const RATE_SECONDS = 12;
 
-const { values } = parseArgs({
-	options: { seconds: { type: "string", default: "12" }, write: { type: "boolean", default: false } },
-});
-const SECONDS = Number(values.seconds);
+const { values } = parseArgs({ options: { write: { type: "boolean", default: false } } });
 
 interface Side {
 	name: string;
 	api: string;
 	env: Record<string, string>;
+	/** It has no limits to create, and none by rate. */
+	bare?: true;
 }
 
-interface Measured {
+interface Handoffs {
 	jobs: number;
-	handoffs: number[];
+	/** In milliseconds, ascending. */
+	waits: number[];
+	failed: number;
+}
+
+interface Rated {
+	/** Achieved for each that was configured. */
 	rate: number;
 	wronglyDenied: number;
 	failed: number;
 }
 
-async function measure(python: string, home: string, { api, env }: Side): Promise<Measured> {
-	const unique = Math.random().toString(36).slice(2);
-	const create = (body: object) => post(`${api}/v2/concurrency_limits/`, body);
-	await create({ name: `hold-${unique}`, limit: LIMIT });
-	await create({ name: `rate-${unique}`, limit: RATE, slot_decay_per_second: RATE });
-	const run = async (scene: "hold" | "rate", tasks: number) => {
+class Bench {
+	readonly #python: string;
+	readonly #home: string;
+
+	constructor(python: string, home: string) {
+		this.#python = python;
+		this.#home = home;
+	}
+
+	async handoffs(side: Side, { workSeconds, limits, seconds }: Scene): Promise<Handoffs> {
+		const names = Array.from({ length: limits }, newName);
+		if (!side.bare) for (const name of names) await create(side, { name, limit: LIMIT });
+		const { rows, failed } = await this.#run(side, names, seconds, workSeconds);
+		const waits = names.flatMap((name) => handoffs(rows.filter(([of]) => of === name) as Job[]));
+		return { jobs: rows.length / seconds, waits: waits.sort((a, b) => a - b), failed };
+	}
+
+	async rate(side: Side): Promise<Rated> {
+		const name = newName();
+		await create(side, { name, limit: RATE, slot_decay_per_second: RATE });
+		const { start, rows, failed } = await this.#run(side, [name], RATE_SECONDS);
+		const from = start + SETTLE_SECONDS;
+		const counted = rows.filter(([, at]) => (at as number) >= from && (at as number) < start + RATE_SECONDS);
+		const rate = counted.length / (RATE * (RATE_SECONDS - SETTLE_SECONDS));
+		return { rate, wronglyDenied: await belowTheRate(side), failed };
+	}
+
+	async #run({ api, env }: Side, names: string[], seconds: number, workSeconds?: number) {
 		const start = Date.now() / 1_000 + START_SECONDS;
-		const args = [program, scene, `${scene}-${unique}`, String(start), String(SECONDS), String(tasks / PROCESSES)];
-		const environment = { PREFECT_API_URL: api, PREFECT_HOME: home, PREFECT_LOGGING_LEVEL: "CRITICAL", ...env };
-		const all = await Promise.all(Array.from({ length: PROCESSES }, () => output(python, args, environment)));
-		const parsed = all.map((text) => JSON.parse(text) as { rows: number[][]; failed: number });
+		const args = [program, names.join(","), WAITERS / PROCESSES, start, seconds, workSeconds ?? []].flat().map(String);
+		const environment = { PREFECT_API_URL: api, PREFECT_HOME: this.#home, PREFECT_LOGGING_LEVEL: "CRITICAL", ...env };
+		const all = await Promise.all(Array.from({ length: PROCESSES }, () => output(this.#python, args, environment)));
+		const parsed = all.map((text) => JSON.parse(text) as { rows: unknown[][]; failed: number });
 		return {
 			start,
 			rows: parsed.flatMap(({ rows }) => rows),
 			failed: parsed.reduce((sum, each) => sum + each.failed, 0),
 		};
-	};
-	const hold = await run("hold", WAITERS);
-	const rate = await run("rate", WAITERS);
-	const counted = rate.rows.filter(([at = 0]) => at >= rate.start + SETTLE_SECONDS && at < rate.start + SECONDS);
-	const { wronglyDenied } = await belowTheRate(api, unique);
-	return {
-		jobs: hold.rows.length / SECONDS,
-		handoffs: handoffs(hold.rows as [number, number][]),
-		rate: counted.length / (RATE * (SECONDS - SETTLE_SECONDS)),
-		wronglyDenied,
-		failed: hold.failed + rate.failed,
-	};
+	}
 }
 
+const newName = (): string => Math.random().toString(36).slice(2, 12);
+
+const create = ({ api }: Side, body: object): Promise<number> => post(`${api}/v2/concurrency_limits/`, body);
+
+type Job = [name: string, began: number, ended: number];
+
 /** From a slot's being given back to the start of the next job on it, for each time that the limit was no longer full. */
-function handoffs(jobs: [number, number][]): number[] {
-	const edges = jobs.flatMap(([began, ended]) => [
+function handoffs(jobs: Job[]): number[] {
+	const edges = jobs.flatMap(([, began, ended]) => [
 		{ at: began, step: 1 },
 		{ at: ended, step: -1 },
 	]);
@@ -93,16 +122,16 @@ function handoffs(jobs: [number, number][]): number[] {
 		if (step < 0) free.push(at);
 		else if (inside <= LIMIT && free.length > 0) waits.push((at - (free.shift() as number)) * 1_000);
 	}
-	return waits.sort((a, b) => a - b);
+	return waits;
 }
 
 /** Asks a little less often than slots come back, in uneven steps: nothing of it may be denied. */
-async function belowTheRate(api: string, unique: string): Promise<{ wronglyDenied: number }> {
-	const name = `below-${unique}`;
-	await post(`${api}/v2/concurrency_limits/`, { name, limit: 5, slot_decay_per_second: RATE });
+async function belowTheRate(side: Side): Promise<number> {
+	const name = newName();
+	await create(side, { name, limit: 5, slot_decay_per_second: RATE });
 	let wronglyDenied = 0;
 	for (let index = 0; index < 80; index += 1) {
-		const status = await post(`${api}/v2/concurrency_limits/increment`, {
+		const status = await post(`${side.api}/v2/concurrency_limits/increment`, {
 			names: [name],
 			slots: 1,
 			mode: "rate_limit",
@@ -110,7 +139,7 @@ async function belowTheRate(api: string, unique: string): Promise<{ wronglyDenie
 		if (status === 423) wronglyDenied += 1;
 		await sleep(index % 2 === 0 ? 90 : 130);
 	}
-	return { wronglyDenied };
+	return wronglyDenied;
 }
 
 async function post(url: string, body: object): Promise<number> {
@@ -124,7 +153,7 @@ function output(file: string, args: string[], env: Record<string, string>): Prom
 	return new Promise((resolve, reject) => {
 		const own = Object.entries(process.env).filter(([key]) => !key.startsWith("PREFECT_"));
 		const child = spawn(file, args, {
-			...{ stdio: ["ignore", "pipe", "ignore"], timeout: 120_000 },
+			...{ stdio: ["ignore", "pipe", "ignore"], timeout: 300_000 },
 			env: { ...Object.fromEntries(own), ...env },
 		});
 		let text = "";
@@ -167,37 +196,60 @@ function freePort(): Promise<number> {
 const quantile = (sorted: number[], q: number): number => sorted[Math.floor(q * (sorted.length - 1))] ?? Number.NaN;
 const ms = (value: number): string => `${value < 100 ? value.toFixed(1) : Math.round(value).toLocaleString("en")} ms`;
 
-function report(results: [Side, Measured][]): Report {
-	const rows = results.map(([{ name }, { jobs, handoffs, rate, wronglyDenied, failed }]) => [
-		...[name, jobs.toFixed(1), ms(quantile(handoffs, 0.5)), ms(quantile(handoffs, 0.99))],
-		...[rate.toFixed(3), `${wronglyDenied} of 80`, String(failed)],
-	]);
-	const [own, , waits] = results.map(([, measured]) => measured) as [Measured, Measured, Measured];
-	const p50 = quantile(own.handoffs, 0.5) / quantile(waits.handoffs, 0.5);
-	const most = (LIMIT * 1_000) / WORK_MS;
+function handoffReport(results: { scene: Scene; sides: [Side, Handoffs][] }[]): Report {
+	const p50 = ({ waits }: Handoffs): number => quantile(waits, 0.5);
+	const rows = results.flatMap(({ scene: { workSeconds, limits }, sides }) =>
+		sides.map(([{ name }, measured]) => {
+			const { jobs, waits, failed } = measured;
+			const most = (LIMIT * limits) / workSeconds;
+			return [
+				...[`${workSeconds} s`, name, `${jobs.toFixed(1)} of ${most.toFixed(1)}`, String(waits.length)],
+				...[ms(p50(measured)), ms(quantile(waits, 0.99)), String(failed)],
+			];
+		}),
+	);
 	return {
-		title: "Prefect's client, on its own server and on Headgate",
+		title: "Prefect's client, on its own server and on Headgate: hand-off",
 		notes: [
-			`${PROCESSES} processes with ${WAITERS / PROCESSES} tasks each. Jobs of ${WORK_MS} ms through a limit of ${LIMIT}: at most ${most} a second could run. A hand-off is from the request that gives a slot back, as it is sent, to the first line of the next job; what the client does before and after, new connections and threads, is its own time and lowers the jobs a second. The rate is that of a limit of ${RATE} slots that decay at ${RATE} a second, asked for by ${WAITERS} tasks without a pause, from ${SETTLE_SECONDS} s on. Below it, one caller asks 9.1 times a second for slots that come back 10 times a second: every denial is wrong. Failed are jobs whose client raised anything but its timeout.`,
+			`${PROCESSES} processes with ${WAITERS / PROCESSES} tasks each on a limit of ${LIMIT}; where jobs are long, on each of ${SCENES.at(-1)?.limits} such limits. ` +
+				"Jobs take a fifth more or less than their length. A hand-off is from the request that gives a slot back, as it is sent, to the first line of the next job; " +
+				"what the client does before and after, new connections and threads, is its own time and lowers the jobs a second. Failed are jobs whose client raised anything but its timeout.",
+			"The bare line is an object that hands a slot to the next waiter and does nothing else: no checks, no disk. Its hand-off is the client's own.",
 		],
-		head: ["server", "jobs/s", "hand-off p50", "p99", "achieved / configured rate", "wrongly denied", "failed"],
+		head: ["jobs of", "server", "jobs/s", "hand-offs", "p50", "p99", "failed"],
 		rows,
+		targets: results.map(({ scene, sides }) => {
+			const [own, , waits] = sides.map(([, measured]) => p50(measured)) as [number, number, number];
+			return {
+				...{
+					what: `jobs of ${scene.workSeconds} s: hand-off p50, waiting in line`,
+					aim: "at least 100 times shorter than Prefect's",
+				},
+				...{ measured: `${(own / waits).toFixed(0)} × shorter`, met: own / waits >= 100 },
+			};
+		}),
+	};
+}
+
+function rateReport(results: [Side, Rated][]): Report {
+	const [, , waits] = results.map(([, measured]) => measured) as [Rated, Rated, Rated];
+	return {
+		title: "Prefect's client, on its own server and on Headgate: rate",
+		notes: [
+			`The rate is that of a limit of ${RATE} slots that decay at ${RATE} a second, asked for by ${WAITERS} tasks without a pause, from ${SETTLE_SECONDS} s on. Below it, one caller asks 9.1 times a second for slots that come back 10 times a second: every denial is wrong.`,
+		],
+		head: ["server", "achieved / configured rate", "wrongly denied", "failed"],
+		rows: results.map(([{ name }, { rate, wronglyDenied, failed }]) => [
+			...[name, rate.toFixed(3), `${wronglyDenied} of 80`, String(failed)],
+		]),
 		targets: [
-			{
-				...{ what: "hand-off p50, waiting in line", aim: "at least 100 times shorter than Prefect's" },
-				...{ measured: `${p50.toFixed(0)} × shorter`, met: p50 >= 100 },
-			},
 			{
 				...{ what: "achieved rate, waiting in line", aim: "at least 0.99 of the configured one" },
 				...{ measured: waits.rate.toFixed(3), met: waits.rate >= 0.99 },
 			},
 			{
-				...{
-					what: "wrongly denied",
-					aim: "none",
-					measured: String(waits.wronglyDenied),
-					met: waits.wronglyDenied === 0,
-				},
+				...{ what: "wrongly denied, waiting in line", aim: "none" },
+				...{ measured: String(waits.wronglyDenied), met: waits.wronglyDenied === 0 },
 			},
 		],
 	};
@@ -217,23 +269,41 @@ async function main(): Promise<void> {
 	const python = pythonWith("test/prefect/requirements.txt");
 	await using home = await temporaryFolder();
 	await using headgate = await freshServer();
+	await using line = await freshServer({ config: `${import.meta.dirname}/line/wrangler.toml` });
 	const own = await prefectServer(python, home.path);
+	const bench = new Bench(python, home.path);
 	try {
-		const wait = { PREFECT_CLIENT_CUSTOM_HEADERS: '{"Prefer": "wait=30"}' };
 		const sides: Side[] = [
 			{ name: "Prefect's own", api: own.api, env: {} },
 			{ name: "Headgate, polled", api: `${headgate.url}/api`, env: {} },
-			{ name: "Headgate, `Prefer: wait`", api: `${headgate.url}/api`, env: wait },
+			{
+				...{ name: "Headgate, `Prefer: wait`", api: `${headgate.url}/api` },
+				env: { PREFECT_CLIENT_CUSTOM_HEADERS: '{"Prefer": "wait=30"}' },
+			},
 		];
-		const results: [Side, Measured][] = [];
-		for (const side of sides) {
-			process.stderr.write(`${side.name}\n`);
-			results.push([side, await measure(python, home.path, side)]);
+		const bare: Side = { name: "a bare line", api: `${line.url}/api`, env: {}, bare: true };
+		const results: { scene: Scene; sides: [Side, Handoffs][] }[] = [];
+		for (const scene of SCENES) {
+			const measured: [Side, Handoffs][] = [];
+			for (const side of [...sides, bare]) {
+				process.stderr.write(`jobs of ${scene.workSeconds} s, ${side.name}\n`);
+				measured.push([side, await bench.handoffs(side, scene)]);
+			}
+			results.push({ scene, sides: measured });
 		}
-		const made = report(results);
-		process.stdout.write(`\n${toText(made)}\n`);
+		const rates: [Side, Rated][] = [];
+		for (const side of sides) {
+			process.stderr.write(`rate, ${side.name}\n`);
+			rates.push([side, await bench.rate(side)]);
+		}
 		const how = `Measured with \`npm run bench:prefect -- --write\` on ${machine(python)}.`;
-		if (values.write) write(document, "prefect", made, how);
+		for (const [section, report] of [
+			["prefect", handoffReport(results)],
+			["prefect-rate", rateReport(rates)],
+		] as const) {
+			process.stdout.write(`\n${toText(report)}\n`);
+			if (values.write) write(document, section, report, how);
+		}
 	} finally {
 		own.child.kill("SIGKILL");
 	}

@@ -1,16 +1,23 @@
-"""One of several processes that share limits through Prefect's public client: worker.py SCENE NAME START SECONDS TASKS"""
+"""One of several processes that share limits through Prefect's public client.
+
+worker.py NAMES TASKS START SECONDS WORK: so many tasks for each of the names, with commas between them, from a moment on
+for so many seconds. Each holds a slot for WORK seconds again and again; without WORK they ask for slots by rate.
+"""
 
 import asyncio
 import json
+import os
+import random
 import sys
 import time
 
 import httpx
 from prefect.concurrency.asyncio import concurrency, rate_limit
 
-scene, name, start, seconds, tasks = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
-WORK_SECONDS = 0.1
-rows: list[list[float]] = []
+names, tasks = sys.argv[1].split(","), int(sys.argv[2])
+start, seconds = float(sys.argv[3]), float(sys.argv[4])
+work_seconds = float(sys.argv[5]) if len(sys.argv) > 5 else None
+rows: list[list[object]] = []
 
 #: When each task sent the request that gives its slot back. What the client does before that is its own time.
 sent: dict[object, float] = {}
@@ -26,27 +33,28 @@ async def noting(self: httpx.AsyncClient, request: httpx.Request, **more: object
 httpx.AsyncClient.send = noting
 
 
-async def hold(ends: float) -> None:
+async def hold(name: str, work: float, ends: float) -> None:
     while time.time() < ends:
         left = ends - time.time()
         async with concurrency(name, timeout_seconds=max(0.1, left)):
             began = time.time()
-            await asyncio.sleep(WORK_SECONDS)
-        rows.append([began, sent.pop(asyncio.current_task(), time.time())])
+            # A fifth more or less, so that not all of them end at once.
+            await asyncio.sleep(work * random.uniform(0.8, 1.2))
+        rows.append([name, began, sent.pop(asyncio.current_task(), time.time())])
 
 
-async def rate(ends: float) -> None:
+async def rate(name: str, ends: float) -> None:
     while time.time() < ends:
         await rate_limit(name, timeout_seconds=max(0.1, ends - time.time()))
-        rows.append([time.time()])
+        rows.append([name, time.time()])
 
 
-async def guarded(ends: float) -> int:
+async def guarded(name: str, ends: float) -> int:
     """Jobs until the end; answers how many failed for another reason than that the time was over."""
     failed = 0
     while time.time() < ends:
         try:
-            await (hold if scene == "hold" else rate)(ends)
+            await (rate(name, ends) if work_seconds is None else hold(name, work_seconds, ends))
         except TimeoutError:
             pass
         except Exception:
@@ -56,8 +64,10 @@ async def guarded(ends: float) -> int:
 
 async def main() -> None:
     await asyncio.sleep(max(0, start - time.time()))
-    failed = await asyncio.gather(*(guarded(start + seconds) for _ in range(tasks)))
+    failed = await asyncio.gather(*(guarded(name, start + seconds) for name in names for _ in range(tasks)))
     print(json.dumps({"rows": rows, "failed": sum(failed)}), flush=True)
 
 
 asyncio.run(main())
+# The client's own threads sleep on for those that gave up.
+os._exit(0)
