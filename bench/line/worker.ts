@@ -5,7 +5,7 @@
 
 import { DurableObject } from "cloudflare:workers";
 import type { Env as HeadgateEnv } from "../../src/server/env.ts";
-import { acceptEvents } from "../../src/server/prefect-events.ts";
+import { acceptEvents } from "../../src/server/prefect/events.ts";
 
 interface Env extends HeadgateEnv {
 	LINE: DurableObjectNamespace<Line>;

@@ -3,10 +3,10 @@
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
 import { type Ask, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
 import { Coordinator, coreRequest, deniedVerdict, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
+import { remembering } from "./denials/remembering.ts";
 import type { Env } from "./env.ts";
+import { BEAT_MS, withdrawn } from "./limit/line.ts";
 import { type LimitCalls, limitOf } from "./limits.ts";
-import { BEAT_MS, withdrawn } from "./line.ts";
-import { remembering } from "./remembering.ts";
 import type { Acquire } from "./requests.ts";
 
 /** After a grant a stream ends this much later; if it breaks before, the grant is undone. */

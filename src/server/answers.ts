@@ -12,7 +12,7 @@ import {
 	type Receipt,
 	STATUS,
 } from "../protocol.ts";
-import type { Ruling } from "./policies.ts";
+import type { Ruling } from "./policies/policies.ts";
 
 /** What a limit's object says of itself with each answer. */
 export interface Status extends LimitStatus {

@@ -30,14 +30,14 @@ import {
 	wantsStream,
 } from "./http.ts";
 import { limitOf } from "./limits.ts";
-import { metrics, OPENMETRICS } from "./metrics.ts";
-import { openApiDocument } from "./openapi.ts";
+import { metrics, OPENMETRICS } from "./metrics/exposition.ts";
 import { acrossOrigins } from "./origins.ts";
 import { pageRoutes } from "./page.ts";
-import { prefect } from "./prefect.ts";
-import { referencePage } from "./reference.ts";
+import { prefect } from "./prefect/routes.ts";
+import { openApiDocument } from "./reference/openapi.ts";
+import { referencePage } from "./reference/page.ts";
 import * as requests from "./requests.ts";
-import { watchRoutes } from "./watch-routes.ts";
+import { watchRoutes } from "./watch/routes.ts";
 
 export const app = new Hono<App>({ strict: true });
 

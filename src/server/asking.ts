@@ -9,9 +9,9 @@ import { acquire } from "./acquire.ts";
 import { type Ask, type Missing, type Outcome, problem, toIso } from "./answers.ts";
 import type { Env } from "./env.ts";
 import { problemOf } from "./http.ts";
+import type { Tether } from "./limit/tether.ts";
 import { type LimitCalls, limitOf } from "./limits.ts";
 import type { Acquire } from "./requests.ts";
-import type { Tether } from "./tether.ts";
 
 /** What became of a request. */
 export type Decided = { lease: Lease | Receipt; problem: null } | { lease: null; problem: Problem };

@@ -13,8 +13,8 @@ import type { Request } from "../core/limit.ts";
 import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
 import { type Asked, denial, type Granted, lease, type Outcome, outOfReach, problem, type Status } from "./answers.ts";
 import type { Env } from "./env.ts";
+import { withdrawn } from "./limit/line.ts";
 import { limitOf } from "./limits.ts";
-import { withdrawn } from "./line.ts";
 import { type Line, lines } from "./lines.ts";
 import { type Acquire, modeOf } from "./requests.ts";
 

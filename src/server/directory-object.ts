@@ -6,10 +6,10 @@
 import { DurableObject } from "cloudflare:workers";
 import { BOUNDS, type Policy, type PolicySettings } from "../protocol.ts";
 import type { Env } from "./env.ts";
-import { type PolicySum, PolicyTotals, type Told } from "./metrics-totals.ts";
-import { PolicyTable } from "./policies.ts";
-import { migrate } from "./store.ts";
-import { NamesWatchers } from "./watch.ts";
+import { migrate } from "./limit/store.ts";
+import { type PolicySum, PolicyTotals, type Told } from "./metrics/totals.ts";
+import { PolicyTable } from "./policies/policies.ts";
+import { NamesWatchers } from "./watch/watchers.ts";
 
 /** Each entry brings the schema from the version of its index to the next. Never change one that was released. */
 const MIGRATIONS: ((sql: SqlStorage) => void)[] = [

@@ -1,5 +1,5 @@
 import type { DirectoryObject } from "./directory-object.ts";
-import type { MovableLimit } from "./moving.ts";
+import type { MovableLimit } from "./limit/moving.ts";
 
 /** What the Worker is bound to. The objects come from `wrangler.toml`, the texts from variables and secrets. */
 export interface Env {

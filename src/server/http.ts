@@ -6,11 +6,11 @@ import type { Caller } from "./acquire.ts";
 import { outOfReach, problem } from "./answers.ts";
 import { authenticate, forbidden, type Grant } from "./auth.ts";
 import { unknownLimits } from "./coordinator.ts";
+import { denialsOf } from "./denials/memory.ts";
 import type { Env } from "./env.ts";
-import { denialsOf } from "./memory.ts";
-import { prefixOf } from "./policies.ts";
+import { prefixOf } from "./policies/policies.ts";
+import { rulingsOf } from "./policies/rulings.ts";
 import * as requests from "./requests.ts";
-import { rulingsOf } from "./rulings.ts";
 
 export type App = { Bindings: Env; Variables: { grant: Grant } };
 export type C = Context<App>;

@@ -7,10 +7,10 @@
 import type { Mode } from "../core/limit.ts";
 import type { LimitPatch, Settings } from "../protocol.ts";
 import type { Ask, Missing, Outcome } from "./answers.ts";
+import { denialsOf } from "./denials/memory.ts";
 import type { Env } from "./env.ts";
-import type { ByHand } from "./limit-views.ts";
-import { denialsOf } from "./memory.ts";
-import { rulingsOf } from "./rulings.ts";
+import type { ByHand } from "./limit/limit-views.ts";
+import { rulingsOf } from "./policies/rulings.ts";
 
 export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
 

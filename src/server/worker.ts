@@ -4,6 +4,6 @@ import { service } from "./app.ts";
 
 export { DirectoryObject } from "./directory-object.ts";
 export { HeadgateService } from "./entrypoint.ts";
-export { MovableLimit as LimitObject } from "./moving.ts";
+export { MovableLimit as LimitObject } from "./limit/moving.ts";
 
 export default service;

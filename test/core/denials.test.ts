@@ -8,7 +8,7 @@ import { describe, expect, test } from "vitest";
 import { decide } from "../../src/core/decide.ts";
 import { createLimit, fits, type Limit, type Request, steadyMs } from "../../src/core/limit.ts";
 import type { Asked, Status } from "../../src/server/answers.ts";
-import { CHANGES_MAX, DENIAL_MAX_MS, DENIALS_MAX, Denials, type Wish } from "../../src/server/denials.ts";
+import { CHANGES_MAX, DENIAL_MAX_MS, DENIALS_MAX, Denials, type Wish } from "../../src/server/denials/denials.ts";
 import { Random } from "./random.ts";
 
 const START = 1_000_000;

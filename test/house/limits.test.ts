@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { codeOnly, files, read } from "../support/sources.ts";
 
 /** The one way there, and an object that asks its peers: it remembers nothing. */
-const MAY_CALL = ["src/server/limits.ts", "src/server/doubts.ts", "src/server/moving.ts"];
+const MAY_CALL = ["src/server/limits.ts", "src/server/limit/doubts.ts", "src/server/limit/moving.ts"];
 
 test("Workers call limits by `limitOf` alone", () => {
 	const DIRECT = /\bLIMITS\s*\.\s*(getByName|get|idFromName)\b|\blimits\s*\.\s*getByName\b/;

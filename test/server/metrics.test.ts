@@ -5,10 +5,10 @@ import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { newTotals, observe } from "../../src/core/totals.ts";
 import { service } from "../../src/server/app.ts";
-import { text } from "../../src/server/metrics.ts";
-import { Ledger, TELL_MS } from "../../src/server/metrics-ledger.ts";
-import { PolicyTotals, policySums } from "../../src/server/metrics-totals.ts";
-import type { Identity } from "../../src/server/store.ts";
+import type { Identity } from "../../src/server/limit/store.ts";
+import { text } from "../../src/server/metrics/exposition.ts";
+import { Ledger, TELL_MS } from "../../src/server/metrics/ledger.ts";
+import { PolicyTotals, policySums } from "../../src/server/metrics/totals.ts";
 import {
 	acquire,
 	bindings,

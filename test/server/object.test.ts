@@ -3,7 +3,7 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { LimitsPage } from "../../src/protocol.ts";
-import { migrate, SCHEMA_VERSION } from "../../src/server/store.ts";
+import { migrate, SCHEMA_VERSION } from "../../src/server/limit/store.ts";
 import {
 	acquire,
 	bindings,

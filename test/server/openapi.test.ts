@@ -2,7 +2,7 @@
 
 import { expect, test } from "vitest";
 import { app } from "../../src/server/app.ts";
-import { openApiDocument } from "../../src/server/openapi.ts";
+import { openApiDocument } from "../../src/server/reference/openapi.ts";
 import { call, newLimit, newName } from "./support.ts";
 
 /** Pages for people, and a wire that has its own document. */

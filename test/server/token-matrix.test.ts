@@ -8,7 +8,7 @@ import { describe, expect, test } from "vitest";
 import { type Problem, SCOPES, type Scope } from "../../src/protocol.ts";
 import { service } from "../../src/server/app.ts";
 import type { Env } from "../../src/server/env.ts";
-import { openApiDocument } from "../../src/server/openapi.ts";
+import { openApiDocument } from "../../src/server/reference/openapi.ts";
 import { bindings, expectProblem, newName, read } from "./support.ts";
 
 interface Operation {

@@ -1,7 +1,7 @@
 /** The denials that this Worker remembers; see `denials.ts`. */
 
+import type { Env } from "../env.ts";
 import { Denials } from "./denials.ts";
-import type { Env } from "./env.ts";
 
 /** One for each binding: a program may be bound to more than one Headgate. */
 const ofLimits = new WeakMap<Env["LIMITS"], Denials>();

@@ -1,13 +1,13 @@
 /** Requests that are denied from memory, where their denial stands; see `denials.ts`. */
 
 import { waitUntil } from "cloudflare:workers";
-import type { Ms } from "../core/level.ts";
-import { deniedVerdict, type Verdict } from "./coordinator.ts";
+import type { Ms } from "../../core/level.ts";
+import { deniedVerdict, type Verdict } from "../coordinator.ts";
+import type { Env } from "../env.ts";
+import { limitOf } from "../limits.ts";
+import { type Acquire, modeOf } from "../requests.ts";
 import type { Wish } from "./denials.ts";
-import type { Env } from "./env.ts";
-import { limitOf } from "./limits.ts";
 import { denialsOf, isForgetful } from "./memory.ts";
-import { type Acquire, modeOf } from "./requests.ts";
 
 /** Denies the request from memory, or asks, and remembers a denial that stands. */
 export async function remembering(env: Env, request: Acquire, ask: () => Promise<Verdict>): Promise<Verdict> {

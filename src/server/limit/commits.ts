@@ -3,8 +3,8 @@
  * order, all is written once, and nobody is answered before the write is durable.
  */
 
-import type { Command, Event } from "../core/commands.ts";
-import type { Status } from "./answers.ts";
+import type { Command, Event } from "../../core/commands.ts";
+import type { Status } from "../answers.ts";
 import type { Hearer } from "./line.ts";
 
 /** What a command came to. */

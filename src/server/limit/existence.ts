@@ -4,11 +4,11 @@
  * storage goes. A key of a policy tells nobody at first: most of them are used once.
  */
 
-import { DOUBT_MS } from "../core/commands.ts";
-import type { At, Ms } from "../core/level.ts";
-import { isIdle, type Limit, wallClock } from "../core/limit.ts";
-import type { Origin, Policy } from "../protocol.ts";
-import type { Env } from "./env.ts";
+import { DOUBT_MS } from "../../core/commands.ts";
+import type { At, Ms } from "../../core/level.ts";
+import { isIdle, type Limit, wallClock } from "../../core/limit.ts";
+import type { Origin, Policy } from "../../protocol.ts";
+import type { Env } from "../env.ts";
 import type { Identity, LimitStore } from "./store.ts";
 
 /** An idle limit that nobody configured is deleted after this: a day in which an operator could have seen it. */

@@ -3,25 +3,25 @@
  * how it commits in `commits.ts`, whether it exists in `existence.ts`, who waits in `line.ts`.
  */
 
-import type { Command, Event } from "../core/commands.ts";
-import { decide } from "../core/decide.ts";
-import type { At } from "../core/level.ts";
-import { createLimit, type Limit, type Request } from "../core/limit.ts";
-import type { LimitPatch, LimitSummary, Settings } from "../protocol.ts";
-import type { Ask, Missing, Outcome, Status } from "./answers.ts";
+import type { Command, Event } from "../../core/commands.ts";
+import { decide } from "../../core/decide.ts";
+import type { At } from "../../core/level.ts";
+import { createLimit, type Limit, type Request } from "../../core/limit.ts";
+import type { LimitPatch, LimitSummary, Settings } from "../../protocol.ts";
+import type { Ask, Missing, Outcome, Status } from "../answers.ts";
+import type { Env } from "../env.ts";
+import { Ledger } from "../metrics/ledger.ts";
+import { type By, Following } from "../policies/following.ts";
+import { type Ruling, settingsOf } from "../policies/policies.ts";
+import { LimitWatchers } from "../watch/watchers.ts";
 import { Commits, isAsked, type Job, type Tell } from "./commits.ts";
 import { settleDoubts } from "./doubts.ts";
-import type { Env } from "./env.ts";
 import { Existence, type Source } from "./existence.ts";
-import { type By, Following } from "./following.ts";
 import { type ByHand, LimitViews, type Present } from "./limit-views.ts";
 import { Line, Waiters } from "./line.ts";
-import { Ledger } from "./metrics-ledger.ts";
-import { type Ruling, settingsOf } from "./policies.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
 import * as views from "./views.ts";
 import { Wakeups } from "./wakeups.ts";
-import { LimitWatchers } from "./watch.ts";
 
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */
 const NEWER_AGAIN_MS = 60_000;

@@ -1,18 +1,18 @@
 /** What can be asked of a limit without changing it. Time is let run first, so that nothing shown is out of date. */
 
-import type { History } from "../core/history.ts";
-import type { At } from "../core/level.ts";
-import type { Limit, Mode } from "../core/limit.ts";
-import type { LeasesPage, LimitHistory, LimitInfo, LimitSummary } from "../protocol.ts";
-import type { Missing, Peeked, Status } from "./answers.ts";
-import type { Env } from "./env.ts";
+import type { History } from "../../core/history.ts";
+import type { At } from "../../core/level.ts";
+import type { Limit, Mode } from "../../core/limit.ts";
+import type { LeasesPage, LimitHistory, LimitInfo, LimitSummary } from "../../protocol.ts";
+import type { Missing, Peeked, Status } from "../answers.ts";
+import type { Env } from "../env.ts";
+import { type Measured, measure } from "../metrics/ledger.ts";
+import type { Ruling } from "../policies/policies.ts";
+import type { LimitWatchers, Watched } from "../watch/watchers.ts";
 import type { Existence } from "./existence.ts";
-import { type Measured, measure } from "./metrics-ledger.ts";
-import type { Ruling } from "./policies.ts";
 import type { Identity } from "./store.ts";
 import { TetheredObject } from "./tether.ts";
 import * as views from "./views.ts";
-import type { LimitWatchers, Watched } from "./watch.ts";
 
 /** A limit that exists, apart from its state. */
 export interface Present {

@@ -3,10 +3,10 @@
  * server lives, and tells the server, by breaking, that its caller has gone.
  */
 
-import type { Event } from "../core/commands.ts";
-import { type Entry, type Limit, positions, type Request } from "../core/limit.ts";
-import type { StreamEvent } from "../protocol.ts";
-import { denial, leaseOf, type Outcome, problem, type Status } from "./answers.ts";
+import type { Event } from "../../core/commands.ts";
+import { type Entry, type Limit, positions, type Request } from "../../core/limit.ts";
+import type { StreamEvent } from "../../protocol.ts";
+import { denial, leaseOf, type Outcome, problem, type Status } from "../answers.ts";
 import { answerTo } from "./views.ts";
 
 /** How often a held lease and the first in line get a line. A caller that has gone is noticed at the second one. */

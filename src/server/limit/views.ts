@@ -1,8 +1,8 @@
 /** What a limit looks like from outside: read off its state, never stored. */
 
-import { type DenialCode, type Event, RESERVATION_MS } from "../core/commands.ts";
-import { type History, type Reading, SAMPLE_MS, type Sample } from "../core/history.ts";
-import { type At, SLOT } from "../core/level.ts";
+import { type DenialCode, type Event, RESERVATION_MS } from "../../core/commands.ts";
+import { type History, type Reading, SAMPLE_MS, type Sample } from "../../core/history.ts";
+import { type At, SLOT } from "../../core/level.ts";
 import {
 	activeSlots,
 	decays,
@@ -16,8 +16,8 @@ import {
 	retryAfterMs,
 	steadyMs,
 	wallClock,
-} from "../core/limit.ts";
-import { deniedSlots } from "../core/polling.ts";
+} from "../../core/limit.ts";
+import { deniedSlots } from "../../core/polling.ts";
 import {
 	BOUNDS,
 	type HistorySample,
@@ -26,11 +26,11 @@ import {
 	type LimitInfo,
 	type LimitSummary,
 	type WaiterInfo,
-} from "../protocol.ts";
-import { type Status, toIso } from "./answers.ts";
-import { DENIAL_MAX_MS } from "./denials.ts";
+} from "../../protocol.ts";
+import { type Status, toIso } from "../answers.ts";
+import { DENIAL_MAX_MS } from "../denials/denials.ts";
+import type { Picture } from "../watch/watchers.ts";
 import type { Identity } from "./store.ts";
-import type { Picture } from "./watch.ts";
 
 export function status(identity: Identity | null, limit: Limit | null): Status {
 	if (!identity || !limit) throw new Error("The limit was deleted.");

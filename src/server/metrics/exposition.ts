@@ -1,11 +1,11 @@
 /** `/metrics`: every limit that is its own, and the sum of each policy, as OpenMetrics text. */
 
-import { BUCKETS_MS, type Histogram } from "../core/totals.ts";
-import { BOUNDS, VERSION } from "../protocol.ts";
-import type { Env } from "./env.ts";
-import { limitOf } from "./limits.ts";
-import type { Measured } from "./metrics-ledger.ts";
-import { type PolicySum, policySums } from "./metrics-totals.ts";
+import { BUCKETS_MS, type Histogram } from "../../core/totals.ts";
+import { BOUNDS, VERSION } from "../../protocol.ts";
+import type { Env } from "../env.ts";
+import { limitOf } from "../limits.ts";
+import type { Measured } from "./ledger.ts";
+import { type PolicySum, policySums } from "./totals.ts";
 
 export const OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

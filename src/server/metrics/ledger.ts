@@ -4,13 +4,13 @@
  * once a minute, in the background, and every key tells before it goes. One that is used once tells only then.
  */
 
-import type { At, Ms } from "../core/level.ts";
-import { activeSlots, type Limit } from "../core/limit.ts";
-import { combine, copyTotals, isNothing, newTotals, type Totals } from "../core/totals.ts";
-import type { Env } from "./env.ts";
-import type { Existence } from "./existence.ts";
-import { type Told, totalsShard } from "./metrics-totals.ts";
-import type { Identity } from "./store.ts";
+import type { At, Ms } from "../../core/level.ts";
+import { activeSlots, type Limit } from "../../core/limit.ts";
+import { combine, copyTotals, isNothing, newTotals, type Totals } from "../../core/totals.ts";
+import type { Env } from "../env.ts";
+import type { Existence } from "../limit/existence.ts";
+import type { Identity } from "../limit/store.ts";
+import { type Told, totalsShard } from "./totals.ts";
 
 /** A limit tells no more often than this. */
 export const TELL_MS: Ms = 60_000;

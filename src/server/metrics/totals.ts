@@ -3,10 +3,10 @@
  * a policy may have 100,000 keys. Their number is that of the policies, however many keys there are.
  */
 
-import type { At, Ms } from "../core/level.ts";
-import { combine, completed, newTotals, type Totals } from "../core/totals.ts";
-import { BOUNDS } from "../protocol.ts";
-import type { Env } from "./env.ts";
+import type { At, Ms } from "../../core/level.ts";
+import { combine, completed, newTotals, type Totals } from "../../core/totals.ts";
+import { BOUNDS } from "../../protocol.ts";
+import type { Env } from "../env.ts";
 
 /** Objects that share the keys: each adds up some hundred tellings a second. */
 const SHARDS = 8;

@@ -4,11 +4,11 @@
  * changed policy may be what they wait for.
  */
 
-import type { At } from "../core/level.ts";
-import type { Limit } from "../core/limit.ts";
-import type { Settings } from "../protocol.ts";
-import type { Ask } from "./answers.ts";
-import type { Existence, Source } from "./existence.ts";
+import type { At } from "../../core/level.ts";
+import type { Limit } from "../../core/limit.ts";
+import type { Settings } from "../../protocol.ts";
+import type { Ask } from "../answers.ts";
+import type { Existence, Source } from "../limit/existence.ts";
 import { DEFAULT_SETTINGS, RULING_MAX_MS, type Ruling, sameSettings, settingsOf } from "./policies.ts";
 
 /** How soon the directory is asked again after it did not answer. */

@@ -3,8 +3,8 @@
  * used by whoever holds the list: the directory, and each Worker that has a copy of it.
  */
 
-import type { Ms } from "../core/level.ts";
-import type { Policy, Settings } from "../protocol.ts";
+import type { Ms } from "../../core/level.ts";
+import type { Policy, Settings } from "../../protocol.ts";
 
 /**
  * How old what is known of the policies may be when a request is decided by it. With the second for which a denial

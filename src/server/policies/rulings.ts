@@ -5,8 +5,8 @@
  */
 
 import { waitUntil } from "cloudflare:workers";
-import type { At, Ms } from "../core/level.ts";
-import type { Env } from "./env.ts";
+import type { At, Ms } from "../../core/level.ts";
+import type { Env } from "../env.ts";
 import { PolicyTable, RULING_MAX_MS, type Ruling } from "./policies.ts";
 
 /** Age from which a copy is asked for anew. */

@@ -3,8 +3,8 @@
  * its words for what is wrong, because its command line shows them.
  */
 
-import { BOUNDS } from "../protocol.ts";
-import { nameFault } from "./requests.ts";
+import { BOUNDS } from "../../protocol.ts";
+import { nameFault } from "../requests.ts";
 
 /** One complaint, as pydantic words it. */
 export interface Complaint {

@@ -3,8 +3,8 @@
  * limits know already, so its events are dropped; but it must be let in, or the client logs an error for each.
  */
 
-import { authenticate } from "./auth.ts";
-import type { Env } from "./env.ts";
+import { authenticate } from "../auth.ts";
+import type { Env } from "../env.ts";
 
 /** How long a connection may stay before it says who it is. */
 const HELLO_MS = 10_000;

@@ -1,11 +1,11 @@
 /** What every route of Prefect's wire needs: its errors in their three shapes, who may, a checked body. */
 
 import { type Context, Hono } from "hono";
-import type { Problem, Scope } from "../protocol.ts";
-import { authenticate, forbidden, type Grant } from "./auth.ts";
-import type { Env } from "./env.ts";
-import { boundedText, Refused } from "./http.ts";
-import * as bodies from "./prefect-bodies.ts";
+import type { Problem, Scope } from "../../protocol.ts";
+import { authenticate, forbidden, type Grant } from "../auth.ts";
+import type { Env } from "../env.ts";
+import { boundedText, Refused } from "../http.ts";
+import * as bodies from "./bodies.ts";
 
 type App = { Bindings: Env; Variables: { grant: Grant } };
 export type C = Context<App>;

@@ -4,8 +4,8 @@
  * whose they are, and that limit's part of the lease knows the other names. Nothing is written for it anywhere else.
  */
 
-import type { Env } from "./env.ts";
-import { limitOf } from "./limits.ts";
+import type { Env } from "../env.ts";
+import { limitOf } from "../limits.ts";
 
 /** Ids of limits and names that one isolate remembers; more of them are asked for again. */
 const REMEMBERED = 10_000;

@@ -3,13 +3,14 @@
  * semantics of its own. A limit made here is there, and the other way round. See docs/prefect.md.
  */
 
-import type { LimitSummary, Problem, Scope } from "../protocol.ts";
-import type { Status } from "./answers.ts";
-import { answerHeard } from "./heard.ts";
-import { callerOf } from "./http.ts";
-import { limitOf } from "./limits.ts";
-import * as bodies from "./prefect-bodies.ts";
-import { acceptEvents } from "./prefect-events.ts";
+import type { LimitSummary, Problem, Scope } from "../../protocol.ts";
+import type { Status } from "../answers.ts";
+import { answerHeard } from "../heard.ts";
+import { callerOf } from "../http.ts";
+import { limitOf } from "../limits.ts";
+import { nameFault } from "../requests.ts";
+import * as bodies from "./bodies.ts";
+import { acceptEvents } from "./events.ts";
 import {
 	allow,
 	type C,
@@ -22,10 +23,9 @@ import {
 	route,
 	Wrong,
 	wrong,
-} from "./prefect-http.ts";
-import { forget, locate, namesOf } from "./prefect-leases.ts";
-import { pausedSeconds, retryAfterSeconds, type Take, take } from "./prefect-slots.ts";
-import { nameFault } from "./requests.ts";
+} from "./http.ts";
+import { forget, locate, namesOf } from "./leases.ts";
+import { pausedSeconds, retryAfterSeconds, type Take, take } from "./slots.ts";
 
 export { prefect };
 

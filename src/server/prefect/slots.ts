@@ -1,14 +1,14 @@
 /** Taking slots over Prefect's wire: what is asked, how long a caller that was denied is to stay away. */
 
-import { HELD_MAX_MS } from "../core/polling.ts";
-import type { Problem } from "../protocol.ts";
-import { acquire, type Caller } from "./acquire.ts";
-import type { Status } from "./answers.ts";
-import type { Verdict } from "./coordinator.ts";
-import type { Env } from "./env.ts";
-import { limitOf } from "./limits.ts";
-import { forget, leadsTo, limitIds, newLeaseId } from "./prefect-leases.ts";
-import type { Acquire } from "./requests.ts";
+import { HELD_MAX_MS } from "../../core/polling.ts";
+import type { Problem } from "../../protocol.ts";
+import { acquire, type Caller } from "../acquire.ts";
+import type { Status } from "../answers.ts";
+import type { Verdict } from "../coordinator.ts";
+import type { Env } from "../env.ts";
+import { limitOf } from "../limits.ts";
+import type { Acquire } from "../requests.ts";
+import { forget, leadsTo, limitIds, newLeaseId } from "./leases.ts";
 
 /** Longest estimate for limits of task tags, as Prefect sets it. */
 const TAG_WAIT_MAX_SECONDS = 10;

@@ -30,7 +30,7 @@ import {
 	VERSION,
 	type WaiterInfo,
 	type WatchEvent,
-} from "../protocol.ts";
+} from "../../protocol.ts";
 
 /** A schema of exactly this type: a field that one has and the other has not does not compile. */
 type Says<T> = <S extends z.ZodType>(schema: S & (Same<z.output<S>, T> extends true ? unknown : never)) => S;

@@ -5,9 +5,9 @@
 
 import * as z from "zod";
 import type { ZodOpenApiLinksObject } from "zod-openapi";
-import { type Code, type Scope, VERSION } from "../protocol.ts";
+import { type Code, type Scope, VERSION } from "../../protocol.ts";
+import * as schemas from "../schemas.ts";
 import * as answers from "./answer-schemas.ts";
-import * as schemas from "./schemas.ts";
 
 /** One answer that is no problem. */
 export interface Answer {

@@ -7,9 +7,9 @@ import {
 	type ZodOpenApiPathsObject,
 	type ZodOpenApiResponseObject,
 } from "zod-openapi";
-import { BOUNDS, type Code, type Scope, STATUS } from "../protocol.ts";
+import { BOUNDS, type Code, type Scope, STATUS } from "../../protocol.ts";
+import { problem } from "../answers.ts";
 import { problem as problemSchema } from "./answer-schemas.ts";
-import { problem } from "./answers.ts";
 import { type Answer, type RouteDescription, routes } from "./openapi-routes.ts";
 
 export type OpenApiDocument = ReturnType<typeof createDocument>;

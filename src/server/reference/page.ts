@@ -2,7 +2,7 @@
 
 import { html, raw } from "hono/html";
 import type { OpenApiDocument } from "./openapi.ts";
-import { STYLE } from "./reference-style.ts";
+import { STYLE } from "./style.ts";
 
 /** The parts of the document that the page reads; what it does not know it leaves out. */
 interface Schema {

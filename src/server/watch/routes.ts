@@ -1,10 +1,10 @@
 /** The routes of those who look on: a stream of how limits stand, and what a limit did lately. */
 
 import type { Hono } from "hono";
-import { type App, accept, allow, callerOf, named, Refused, route, unknown } from "./http.ts";
-import { limitOf } from "./limits.ts";
-import { parseWatchQuery } from "./requests.ts";
-import { watchMany, watchOne } from "./watch-stream.ts";
+import { type App, accept, allow, callerOf, named, Refused, route, unknown } from "../http.ts";
+import { limitOf } from "../limits.ts";
+import { parseWatchQuery } from "../requests.ts";
+import { watchMany, watchOne } from "./stream.ts";
 
 export function watchRoutes(app: Hono<App>): void {
 	route(app, "/v1/watch", {

@@ -3,7 +3,7 @@
  * reader that is slow, or a change that comes right after another, costs a line that is left out and nothing else.
  */
 
-import { BOUNDS, type WatchEvent } from "../protocol.ts";
+import { BOUNDS, type WatchEvent } from "../../protocol.ts";
 
 /** The shortest time between two lines of one limit. */
 const LINE_MS = 250;
