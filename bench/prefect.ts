@@ -72,9 +72,12 @@ class Bench {
 	async handoffs(side: Side, { workSeconds, limits, seconds }: Scene): Promise<Handoffs> {
 		const names = Array.from({ length: limits }, newName);
 		if (!side.bare) for (const name of names) await create(side, { name, limit: LIMIT });
-		const { rows, failed } = await this.#run(side, names, seconds, workSeconds);
-		const waits = names.flatMap((name) => handoffs(rows.filter(([of]) => of === name) as Job[]));
-		return { jobs: rows.length / seconds, waits: waits.sort((a, b) => a - b), failed };
+		const { start, rows, failed } = await this.#run(side, names, seconds, workSeconds);
+		const jobs = rows as Job[];
+		const waits = names.flatMap((name) => handoffs(jobs.filter(([of]) => of === name)));
+		// A job that began in time may end after it.
+		const inTime = jobs.filter(([, , ended]) => ended <= start + seconds);
+		return { jobs: inTime.length / seconds, waits: waits.sort((a, b) => a - b), failed };
 	}
 
 	async rate(side: Side): Promise<Rated> {
