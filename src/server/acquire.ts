@@ -59,14 +59,20 @@ async function acquireOne(
 ): Promise<Verdict> {
 	const limit = limitOf(env, name);
 	const ask: Ask = { request: coreRequest(request, name, slots), createIfMissing: creates(request) };
-	if (request.waitMs > 0 && !askOne) {
-		// A signal is dear, and only a caller that waits has the time to go.
-		const call = crypto.randomUUID();
-		ask.call = call;
-		caller.signal().addEventListener("abort", () => caller.waitUntil(limit.leave(request.id, call)));
+	const verdict = (answer: Outcome | Missing): Verdict =>
+		"missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
+	if (askOne) return verdict(await askOne(limit, ask));
+	if (request.waitMs === 0) return verdict(await limit.acquire(ask));
+	// A signal is dear, and only a caller that waits has the time to go.
+	const call = crypto.randomUUID();
+	const left = (): void => caller.waitUntil(limit.leave(request.id, call));
+	caller.signal().addEventListener("abort", left);
+	const answer = await limit.acquire({ ...ask, call });
+	// Whether a caller that has waited is still there is found out as it is answered.
+	if ("event" in answer && answer.event.kind === "granted" && answer.event.waitedMs > 0) {
+		caller.signal().removeEventListener("abort", left);
 	}
-	const answer = await (askOne ? askOne(limit, ask) : limit.acquire(ask));
-	return "missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
+	return verdict(answer);
 }
 
 const creates = ({ createIfMissing, strict }: Acquire): boolean => createIfMissing && !strict;

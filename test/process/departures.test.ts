@@ -204,56 +204,6 @@ test.concurrent.each([1, 2])(
 	},
 );
 
-describe.concurrent.each([
-	[
-		"a held response",
-		(name: string) => ({ path: "/v1/acquire", body: { names: name, waitSeconds: 60, leaseSeconds: 600 } }),
-	],
-	[
-		"a held response for two names",
-		(name: string) => ({
-			path: "/v1/acquire",
-			body: { names: [name, `${name}-b`], waitSeconds: 60, leaseSeconds: 600 },
-		}),
-	],
-	[
-		"an increment of Prefect's with Prefer: wait",
-		(name: string) => ({
-			path: "/api/v2/concurrency_limits/increment-with-lease",
-			body: { names: [name], slots: 1, lease_duration: 600 },
-		}),
-	],
-])("%s whose caller closed its connection (FIN)", (_, ask) => {
-	test.each([
-		[1, 1],
-		[2, 1],
-		[1, 100],
-	])("promise 10: %i before it on each of %i limits are passed over as their turn comes", async (before, count) => {
-		const lateness = await Promise.all(
-			(await fresh(count)).map(async (name) => {
-				const lease = await caller.take({ names: name, leaseSeconds: 600 });
-				for (let place = 1; place <= before; place += 1) {
-					const { path, body } = ask(name);
-					const { request, response } = caller.send("POST", path, body, { Prefer: "wait=60" });
-					response.catch(() => undefined);
-					await until("a place in line", ANSWER_MS, async () => (await caller.inspect(name)).waitingCount === place);
-					request.destroy();
-				}
-				const next = caller.stream({ names: name });
-				await within("a place behind", ANSWER_MS, next.queued);
-				const freedAt = performance.now();
-				await caller.release(lease);
-				await within("the hand-off", ANSWER_MS, next.granted);
-				next.close();
-				return next.grantedAt - freedAt;
-			}),
-		);
-		expect(report(`${before} gone in front on ${count} limits: slots with the next after`, lateness).p50).toBeLessThan(
-			BUSY_MS,
-		);
-	});
-});
-
 test.concurrent("promise 11: a held response that is asked for again keeps its place when the first one breaks", async () => {
 	const [name = ""] = await fresh(1);
 	const lease = await caller.take({ names: name, leaseSeconds: 600 });
