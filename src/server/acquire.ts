@@ -77,11 +77,11 @@ async function acquireOne(
 
 const creates = ({ createIfMissing, strict }: Acquire): boolean => createIfMissing && !strict;
 
-function verdictOf(id: string, slots: number, { event, status }: Outcome): Verdict {
+function verdictOf(id: string, slots: number, { event, status, shared }: Outcome): Verdict {
 	const statuses = [status];
 	switch (event.kind) {
 		case "granted":
-			return { ok: true, lease: leaseOf(event, status), statuses };
+			return { ok: true, lease: leaseOf(event, status), statuses, shared: shared ?? false };
 		case "denied":
 			return deniedVerdict(id, [{ slots, status, denied: event }]);
 		case "left":

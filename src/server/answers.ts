@@ -55,6 +55,8 @@ export interface Peeked {
 export interface Outcome {
 	event: Event;
 	status: Status;
+	/** Another call hears of the same grant: that this one's caller has gone means nothing. */
+	shared?: true;
 }
 
 export const toSeconds = (ms: Ms): number => ms / 1000;

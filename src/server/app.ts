@@ -101,9 +101,9 @@ route(app, "/v1/acquire", {
 		const verdict = await acquire(c.env, request, caller);
 		const limits = verdict.statuses.map(publicStatus);
 		if (!verdict.ok) return answerProblem(verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
-		const { lease } = verdict;
+		const { lease, shared } = verdict;
 		const headers = rateLimitHeaders(limits);
-		if (lease.waitedSeconds === 0) return c.json(lease, 200, headers);
+		if (lease.waitedSeconds === 0 || shared) return c.json(lease, 200, headers);
 		const undo = () => releaseAll(c.env, lease, "unheard");
 		return answerHeard(JSON.stringify(lease), { "Content-Type": "application/json", ...headers }, caller, undo);
 	},

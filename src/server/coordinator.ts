@@ -27,7 +27,8 @@ export const TOUCH_MS = 1_500;
 const BREAKS_MAX = 5;
 
 export type Verdict =
-	| { ok: true; lease: Lease | Receipt; statuses: Status[] }
+	/** `shared`: another call was granted the same lease. */
+	| { ok: true; lease: Lease | Receipt; statuses: Status[]; shared?: boolean }
 	/** `asked`: how each name was answered, of a request that was denied. */
 	| { ok: false; problem: Problem; statuses: Status[]; asked?: Asked[] };
 

@@ -79,6 +79,32 @@ describe.each([
 	});
 });
 
+test.each([1, 2])(
+	"promise 11: who asked again for %i names keeps the lease, though its first caller had gone",
+	async (count) => {
+		const kept = await Promise.all(
+			(await fresh(20)).map(async (name, index) => {
+				const lease = await caller.take({ names: name, leaseSeconds: 600 });
+				const names = count === 1 ? name : [name, `${name}-b`];
+				const body = { names, id: `again-${count}-${index}`, waitSeconds: 60 };
+				const gone = caller.send("POST", "/v1/acquire", body);
+				gone.response.catch(() => undefined);
+				await until("a place in line", ANSWER_MS, async () => (await caller.inspect(name)).waitingCount === 1);
+				gone.request.destroy();
+				const again = caller.acquire(body);
+				// Nothing outside tells of a second caller: this is the time that a request takes to arrive, many times over.
+				await sleep(200);
+				await caller.release(lease);
+				const { status, body: granted } = await within("the grant", ANSWER_MS, again);
+				expect([status, granted]).toEqual([200, expect.objectContaining({ id: body.id })]);
+				return { name, id: body.id };
+			}),
+		);
+		await sleep(GONE_MS);
+		for (const { name, id } of kept) expect((await caller.inspect(name)).leases).toMatchObject([{ id }]);
+	},
+);
+
 test.each([
 	["a held response", "/v1/acquire"],
 	["an increment of Prefect's", "/api/v2/concurrency_limits/increment-with-lease"],

@@ -80,7 +80,7 @@ export class Waiters {
 				hear: (event, status) => {
 					if (event.kind === "queued") return;
 					this.remove(hearer);
-					resolve({ event, status });
+					resolve({ event, status, ...(hearer.shared && { shared: true }) });
 				},
 			};
 			this.add(hearer);
