@@ -32,11 +32,25 @@ const SCENES = [
 	{ workSeconds: 0.1, limits: 1, seconds: 15 },
 	{ workSeconds: 1, limits: 1, seconds: 25 },
 	{ workSeconds: 10, limits: 4, seconds: 60 },
+	{ workSeconds: 30, limits: 8, seconds: 100 },
 ];
 type Scene = (typeof SCENES)[number];
 const RATE_SECONDS = 12;
 
-const { values } = parseArgs({ options: { write: { type: "boolean", default: false } } });
+const { values } = parseArgs({
+	options: {
+		/** Lengths of jobs in seconds, with commas between them. */
+		jobs: { type: "string", default: SCENES.map(({ workSeconds }) => workSeconds).join() },
+		write: { type: "boolean", default: false },
+	},
+});
+const lengths = values.jobs.split(",").map(Number);
+const scenes = SCENES.filter(({ workSeconds }) => lengths.includes(workSeconds));
+if (scenes.length < lengths.length) {
+	throw new Error(
+		`--jobs takes some of ${SCENES.map(({ workSeconds }) => workSeconds).join()}, and not "${values.jobs}".`,
+	);
+}
 
 interface Side {
 	name: string;
@@ -286,7 +300,7 @@ async function main(): Promise<void> {
 		];
 		const bare: Side = { name: "a bare line", api: `${line.url}/api`, env: {}, bare: true };
 		const results: { scene: Scene; sides: [Side, Handoffs][] }[] = [];
-		for (const scene of SCENES) {
+		for (const scene of scenes) {
 			const measured: [Side, Handoffs][] = [];
 			for (const side of [...sides, bare]) {
 				process.stderr.write(`jobs of ${scene.workSeconds} s, ${side.name}\n`);
