@@ -228,7 +228,7 @@ function handoffReport(results: { scene: Scene; sides: [Side, Handoffs][] }[]): 
 	return {
 		title: "Prefect's client, on its own server and on Headgate: hand-off",
 		notes: [
-			`${PROCESSES} processes with ${WAITERS / PROCESSES} tasks each on a limit of ${LIMIT}; where jobs are long, on each of ${SCENES.at(-1)?.limits} such limits. ` +
+			`${PROCESSES} processes with ${WAITERS / PROCESSES} tasks each on a limit of ${LIMIT}; jobs of 10 s are measured on 4 such limits at once, and those of 30 s on 8. ` +
 				"Jobs take a fifth more or less than their length. A hand-off is from the request that gives a slot back, as it is sent, to the first line of the next job; " +
 				"what the client does before and after, new connections and threads, is its own time and lowers the jobs a second. Failed are jobs whose client raised anything but its timeout.",
 			"The bare line is an object that hands a slot to the next waiter and does nothing else: no checks, no disk. Its hand-off is the client's own.",

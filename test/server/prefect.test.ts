@@ -429,13 +429,22 @@ describe("Prefer: wait=N", () => {
 		expect((await late).status).toBe(200);
 	});
 
-	test("is 423 when the time is over", async () => {
-		const name = newName();
-		await prefect.create(name);
-		await prefect.leased(name);
-		const answer = await prefect.lease(name, {}, { Prefer: "respond-async, wait=1" });
-		prefect.retryAfter(answer);
-		expect((await inspect(name)).waitingCount).toBe(0);
+	test("is 423 when the time is over, for a caller that is to stand in line again at once", async () => {
+		const [a, b, r] = newNames(3) as [string, string, string];
+		for (const name of [a, b]) await prefect.create(name);
+		await prefect.create(r, { slot_decay_per_second: 0.01 });
+		await prefect.leased([a, b]);
+		await prefect.increment(r, { mode: "rate_limit" });
+		const short = { Prefer: "respond-async, wait=1" };
+		const answers = await Promise.all([
+			prefect.lease(a, {}, short),
+			prefect.lease([a, b], {}, short),
+			prefect.increment(a, {}, short),
+			prefect.increment(r, { mode: "rate_limit" }, short),
+		]);
+		for (const answer of answers) expect(prefect.retryAfter(answer)).toBe(0);
+		for (const name of [a, b, r]) expect((await inspect(name)).waitingCount).toBe(0);
+		expect(prefect.retryAfter(await prefect.lease(a))).toBeGreaterThan(0);
 	});
 
 	test("works for several limits, for old callers and for rate limits", async () => {

@@ -241,7 +241,7 @@ async function taken(c: C, ask: Take, show: (leaseId: string, statuses: Status[]
 	return new Response(text, { headers });
 }
 
-function refusal(problem: Problem, statuses: Status[], { slots }: Take): Wrong {
+function refusal(problem: Problem, statuses: Status[], { slots, waitMs }: Take): Wrong {
 	const enforced = statuses.filter((status) => status.enforced);
 	const tooSmall = enforced.filter(({ limit }) => limit < slots);
 	switch (problem.code) {
@@ -257,6 +257,8 @@ function refusal(problem: Problem, statuses: Status[], { slots }: Take): Wrong {
 			return new Wrong(422, { detail });
 		}
 		case "denied":
+			// Its whole wait is over: it is to stand in line again, and not to sleep outside of it.
+			return locked(waitMs > 0 ? 0 : retryAfterSeconds(problem, statuses, slots));
 		case "queue_full":
 			return locked(retryAfterSeconds(problem, statuses, slots));
 		default:
