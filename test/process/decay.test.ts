@@ -1,23 +1,11 @@
 /** Promises 1 and 8 over real time: the configured rate is given, never more and hardly less, and a retry is worth its wait. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { Problem } from "../../src/protocol.ts";
-import { type FreshServer, freshServer } from "../support/server.ts";
-import { Caller, report, within } from "./support.ts";
+import { caller, report, startOne, within } from "./support.ts";
 
-let server: FreshServer;
-let caller: Caller;
-
-beforeAll(async () => {
-	server = await freshServer();
-	caller = new Caller(server.url);
-});
-
-afterAll(async () => {
-	caller?.close();
-	await server?.[Symbol.asyncDispose]();
-});
+startOne();
 
 /** What has to be given of what is allowed. */
 const SHARE = 0.97;

@@ -2,25 +2,23 @@
 
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { AcquireRequest, Lease } from "../../src/protocol.ts";
 import { Random } from "../core/random.ts";
-import { type FreshServer, freshServer } from "../support/server.ts";
-import { Caller, ClientProcess, type Heard, hasCurl, newSeed, report, until, within } from "./support.ts";
+import {
+	ClientProcess,
+	caller,
+	type Heard,
+	hasCurl,
+	newSeed,
+	report,
+	server,
+	startOne,
+	until,
+	within,
+} from "./support.ts";
 
-let server: FreshServer;
-let caller: Caller;
-let limits = 0;
-
-beforeAll(async () => {
-	server = await freshServer();
-	caller = new Caller(server.url);
-});
-
-afterAll(async () => {
-	caller?.close();
-	await server?.[Symbol.asyncDispose]();
-});
+startOne();
 
 /** What the promises allow. */
 const GONE_MS = 2_000;
@@ -56,13 +54,6 @@ function processThatEnds(signal: "SIGKILL" | "SIGINT", body: AcquireRequest): Cl
 	return Object.assign(client, { leave: () => client.kill(signal) });
 }
 
-/** New limits of one slot each. */
-async function fresh(count: number): Promise<string[]> {
-	const names = Array.from({ length: count }, () => `left-${++limits}`);
-	for (const name of names) await caller.limit(name, 1);
-	return names;
-}
-
 /** Runs the rounds side by side, each on limits of its own, and reports what they measured. */
 async function rounds(what: string, round: (index: number) => Promise<number>): Promise<void> {
 	const latencies = await Promise.all(Array.from({ length: ROUNDS }, (_, index) => round(index)));
@@ -75,7 +66,7 @@ async function rounds(what: string, round: (index: number) => Promise<number>): 
 describe.concurrent.each(Object.entries(WAYS))("%s", (way, ask) => {
 	test.each([1, 2])("promise 5: slots of %i names held by the stream go to the next in line", async (count) => {
 		await rounds(`${way}, ${count} held: slots with the next after`, async () => {
-			const names = await fresh(count);
+			const names = await caller.fresh(count);
 			const holder = ask({ names, hold: true });
 			await within("the held lease", ANSWER_MS, holder.granted);
 			const next = caller.stream({ names, hold: true });
@@ -91,7 +82,7 @@ describe.concurrent.each(Object.entries(WAYS))("%s", (way, ask) => {
 	test.each([1, 2])("promise 10: a waiter for %i names leaves the line", async (count) => {
 		const passed: number[] = [];
 		await rounds(`${way}, ${count} waited for: out of the line after`, async () => {
-			const names = await fresh(count);
+			const names = await caller.fresh(count);
 			const first = names[0] as string;
 			const lease = await caller.take({ names: first, leaseSeconds: 600 });
 			const waiter = ask({ names, id: randomUUID() });
@@ -130,7 +121,7 @@ describe.concurrent.each(Object.entries(WAYS))("%s", (way, ask) => {
 			await rounds(
 				`${way}, granted ${count} as it went${hold ? ", holding" : ""} (seed ${seed}): next after`,
 				async (index) => {
-					const names = await fresh(count);
+					const names = await caller.fresh(count);
 					const lease = await caller.take({ names, leaseSeconds: 600 });
 					// A lease far longer than the test, so that only the departure can bring it back.
 					const waiter = ask({ names, hold, id: randomUUID(), leaseSeconds: 600 });
@@ -160,7 +151,7 @@ describe.concurrent.each(Object.entries(WAYS))("%s", (way, ask) => {
 	);
 
 	test("promise 11: a waiter whose connection broke keeps its place when it is back at once", async () => {
-		const [name = ""] = await fresh(1);
+		const [name = ""] = await caller.fresh(1);
 		const lease = await caller.take({ names: name, leaseSeconds: 600 });
 		const request = { names: name, id: randomUUID() };
 		const broken = ask(request);
@@ -184,7 +175,7 @@ test.concurrent.each([1, 2])(
 	"promise 10: a held response for %i names that is reset leaves the line",
 	async (count) => {
 		await rounds(`a held response for ${count} reset: slots with the next after`, async (index) => {
-			const names = await fresh(count);
+			const names = await caller.fresh(count);
 			const lease = await caller.take({ names, leaseSeconds: 600 });
 			const body = { names, waitSeconds: 60, leaseSeconds: 600 };
 			const { request, response } = caller.send("POST", "/v1/acquire", body);
@@ -205,7 +196,7 @@ test.concurrent.each([1, 2])(
 );
 
 test.concurrent("promise 11: a held response that is asked for again keeps its place when the first one breaks", async () => {
-	const [name = ""] = await fresh(1);
+	const [name = ""] = await caller.fresh(1);
 	const lease = await caller.take({ names: name, leaseSeconds: 600 });
 	const body = { names: name, id: randomUUID(), waitSeconds: 60 };
 	const broken = caller.send("POST", "/v1/acquire", body);
@@ -229,7 +220,7 @@ test.concurrent("promise 11: a held response that is asked for again keeps its p
 test.concurrent("promise 5: a plain lease of a process that was killed comes back when it ends, and not before", async () => {
 	const late = await Promise.all(
 		Array.from({ length: ROUNDS }, async () => {
-			const [name = ""] = await fresh(1);
+			const [name = ""] = await caller.fresh(1);
 			const holder = new ClientProcess(program, server.url, { names: name, leaseSeconds: 1 });
 			const { expiresAt } = await within("the lease", ANSWER_MS, holder.granted);
 			await within("the end of the stream", ANSWER_MS, holder.ended);

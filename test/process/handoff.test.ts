@@ -1,23 +1,11 @@
 /** Promise 4, from outside: how long it takes from a release to the granted line of the next in line. */
 
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { AcquireRequest, Lease } from "../../src/protocol.ts";
-import { type FreshServer, freshServer } from "../support/server.ts";
-import { Caller, report, type Stream, within } from "./support.ts";
+import { caller, report, type Stream, startOne, within } from "./support.ts";
 
-let server: FreshServer;
-let caller: Caller;
-
-beforeAll(async () => {
-	server = await freshServer();
-	caller = new Caller(server.url);
-});
-
-afterAll(async () => {
-	caller?.close();
-	await server?.[Symbol.asyncDispose]();
-});
+startOne();
 
 const HAND_OFFS = 200;
 const IN_LINE = 8;

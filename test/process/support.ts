@@ -5,6 +5,7 @@ import { randomInt } from "node:crypto";
 import { Agent, type ClientRequest, type IncomingMessage, request } from "node:http";
 import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll } from "vitest";
 import type {
 	AcquireRequest,
 	Lease,
@@ -15,6 +16,7 @@ import type {
 	Slots,
 	StreamEvent,
 } from "../../src/protocol.ts";
+import { type FreshServer, freshServer } from "../support/server.ts";
 
 export interface Answer<T> {
 	status: number;
@@ -60,6 +62,7 @@ export class Caller {
 	readonly url: string;
 	readonly #agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
 	readonly #sockets = new Set<Socket>();
+	#limits = 0;
 
 	constructor(url: string) {
 		this.url = url;
@@ -107,6 +110,13 @@ export class Caller {
 	async limit(name: string, limit: number, slotDecayPerSecond = 0): Promise<void> {
 		const { status, body } = await this.call("PUT", `/v1/limits/${name}`, { limit, slotDecayPerSecond });
 		if (status !== 200 && status !== 201) throw new Error(`${status} ${JSON.stringify(body)}`);
+	}
+
+	/** New limits of one slot each. */
+	async fresh(count: number): Promise<string[]> {
+		const names = Array.from({ length: count }, () => `fresh-${++this.#limits}`);
+		for (const name of names) await this.limit(name, 1);
+		return names;
 	}
 
 	acquire(body: AcquireRequest): Promise<Answer<Lease | Problem>> {
@@ -314,4 +324,20 @@ export function report(what: string, values: number[], unit = "ms"): Figures {
 	const shown = [p50, p99, max].map((value) => value.toFixed(1));
 	console.log(`${what}: p50 ${shown[0]} ${unit}, p99 ${shown[1]} ${unit}, max ${shown[2]} ${unit} (${count})`);
 	return all;
+}
+
+/** The server of a test file, and its only caller; there from `startOne` on. */
+export let server: FreshServer;
+export let caller: Caller;
+
+/** Starts a server for the tests of a file, and ends it after them. */
+export function startOne(): void {
+	beforeAll(async () => {
+		server = await freshServer();
+		caller = new Caller(server.url);
+	});
+	afterAll(async () => {
+		caller?.close();
+		await server?.[Symbol.asyncDispose]();
+	});
 }

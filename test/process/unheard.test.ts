@@ -1,35 +1,15 @@
 /** Promises 6 and 10 for plain answers after a wait: who had gone before it takes nothing, who read it holds the lease. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type FreshServer, freshServer } from "../support/server.ts";
-import { Caller, report, until, within } from "./support.ts";
+import { describe, expect, test } from "vitest";
+import { caller, report, startOne, until, within } from "./support.ts";
 
-let server: FreshServer;
-let caller: Caller;
-let limits = 0;
-
-beforeAll(async () => {
-	server = await freshServer();
-	caller = new Caller(server.url);
-});
-
-afterAll(async () => {
-	caller?.close();
-	await server?.[Symbol.asyncDispose]();
-});
+startOne();
 
 /** Leases here are sixty times longer: what comes back sooner was not left to its end. */
 const ANSWER_MS = 10_000;
 /** A departure is noticed within this. */
 const GONE_MS = 2_000;
-
-/** New limits of one slot each. */
-async function fresh(count: number): Promise<string[]> {
-	const names = Array.from({ length: count }, () => `unheard-${++limits}`);
-	for (const name of names) await caller.limit(name, 1);
-	return names;
-}
 
 describe.each([
 	[
@@ -57,7 +37,7 @@ describe.each([
 		[1, 100],
 	])("promise 10: %i before it on each of %i limits are passed over as their turn comes", async (before, count) => {
 		const lateness = await Promise.all(
-			(await fresh(count)).map(async (name) => {
+			(await caller.fresh(count)).map(async (name) => {
 				const lease = await caller.take({ names: name, leaseSeconds: 600 });
 				for (let place = 1; place <= before; place += 1) {
 					const { path, body } = ask(name);
@@ -83,7 +63,7 @@ test.each([1, 2])(
 	"promise 11: who asked again for %i names keeps the lease, though its first caller had gone",
 	async (count) => {
 		const kept = await Promise.all(
-			(await fresh(20)).map(async (name, index) => {
+			(await caller.fresh(20)).map(async (name, index) => {
 				const lease = await caller.take({ names: name, leaseSeconds: 600 });
 				const names = count === 1 ? name : [name, `${name}-b`];
 				const body = { names, id: `again-${count}-${index}`, waitSeconds: 60 };
@@ -110,7 +90,7 @@ test.each([
 	["an increment of Prefect's", "/api/v2/concurrency_limits/increment-with-lease"],
 ])("promise 6: %s that was read is kept, however soon its caller closes the connection", async (_, path) => {
 	const kept = await Promise.all(
-		(await fresh(20)).map(async (name) => {
+		(await caller.fresh(20)).map(async (name) => {
 			const lease = await caller.take({ names: name, leaseSeconds: 600 });
 			const body = { names: [name], ...(path === "/v1/acquire" ? { waitSeconds: 60 } : { slots: 1 }) };
 			const { request, response } = caller.send("POST", path, body, { Prefer: "wait=60" });

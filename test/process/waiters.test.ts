@@ -2,22 +2,10 @@
 
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { type FreshServer, freshServer } from "../support/server.ts";
-import { Caller, report, type Stream, until, within } from "./support.ts";
+import { expect, test } from "vitest";
+import { caller, report, type Stream, server, startOne, until, within } from "./support.ts";
 
-let server: FreshServer;
-let caller: Caller;
-
-beforeAll(async () => {
-	server = await freshServer();
-	caller = new Caller(server.url);
-});
-
-afterAll(async () => {
-	caller?.close();
-	await server?.[Symbol.asyncDispose]();
-});
+startOne();
 
 const WAITERS = 1_000;
 /** Connections that are opened at a time. */
