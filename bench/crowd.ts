@@ -158,10 +158,11 @@ class Waiter {
 	#takeAnswer(chunk: string): void {
 		if (this.#state === "served") return;
 		this.#received += chunk;
-		const body = this.#received.indexOf("\r\n\r\n{");
-		if (!this.#received.startsWith("HTTP/1.1 200")) this.#failed(`${this.id}: ${this.#received}`);
-		// An answer is small, and comes as a whole or nearly so.
-		else if (body > 0 && this.#received.endsWith("]}")) this.#grant(JSON.parse(this.#received.slice(body)) as Lease);
+		if (!this.#received.startsWith("HTTP/1.1 200")) return this.#failed(`${this.id}: ${this.#received}`);
+		// White space comes first, in chunks of its own; the lease is written at once, so no chunk ends within it.
+		const from = this.#received.indexOf("{", this.#received.indexOf("\r\n\r\n"));
+		const to = this.#received.lastIndexOf("]}");
+		if (from > 0 && to > from) this.#grant(JSON.parse(this.#received.slice(from, to + 2)) as Lease);
 	}
 
 	#grant({ expiresAt }: Lease): void {

@@ -29,7 +29,8 @@ interface Round {
 	none: Measured;
 }
 
-export async function denials({ rounds, sliceMs, generator, progress }: Context): Promise<Report> {
+export async function denials(context: Context): Promise<Report> {
+	const { rounds, sliceMs, generator, progress } = context;
 	await using memory = await freshServer({ config });
 	await using none = await freshServer({ config, env: { HEADGATE_DENIAL_MEMORY: "off" } });
 	const body = { names: "empty", mode: "rate_limit" };
@@ -49,7 +50,7 @@ export async function denials({ rounds, sliceMs, generator, progress }: Context)
 	const measured = new Map<number, Round[]>();
 	const quiet: string[] = [];
 	for (const callers of CALLERS) {
-		const done = await quietRounds(rounds, [memory.pid, none.pid, generator.pid], async (n): Promise<Round> => {
+		const done = await quietRounds(context, [memory.pid, none.pid, generator.pid], async (n): Promise<Round> => {
 			progress(`round ${n + 1}, ${callers} callers`);
 			if (n % 2 === 0) return { memory: await measure(memory, callers), none: await measure(none, callers) };
 			const first = await measure(none, callers);

@@ -28,7 +28,8 @@ interface Round {
 	bare: Measured;
 }
 
-export async function hotName({ rounds, sliceMs, generator, progress }: Context): Promise<Report> {
+export async function hotName(context: Context): Promise<Report> {
+	const { rounds, sliceMs, generator, progress } = context;
 	await using headgate = await freshServer();
 	await using bare = await freshServer({ config: `${import.meta.dirname}/bare/wrangler.toml` });
 	await once(headgate.url, "PUT", "/v1/limits/hot", ENDLESS);
@@ -43,7 +44,7 @@ export async function hotName({ rounds, sliceMs, generator, progress }: Context)
 	const measured = new Map<number, Round[]>();
 	const quiet: string[] = [];
 	for (const callers of CALLERS) {
-		const done = await quietRounds(rounds, [headgate.pid, bare.pid, generator.pid], async (n): Promise<Round> => {
+		const done = await quietRounds(context, [headgate.pid, bare.pid, generator.pid], async (n): Promise<Round> => {
 			progress(`round ${n + 1}, ${callers} callers`);
 			// Whoever comes second may find the machine warmer, so they take turns.
 			if (n % 2 === 0) return { headgate: await measure(headgate, callers), bare: await measure(bare, callers) };

@@ -23,7 +23,8 @@ interface Round {
 	many: LoadResult;
 }
 
-export async function leases({ rounds, sliceMs, generator, progress }: Context): Promise<Report> {
+export async function leases(context: Context): Promise<Report> {
+	const { rounds, sliceMs, generator, progress } = context;
 	await using server = await freshServer();
 	progress(`taking ${MANY} leases`);
 	for (const [name, count] of [
@@ -41,7 +42,7 @@ export async function leases({ rounds, sliceMs, generator, progress }: Context):
 	const measured = new Map<number, Round[]>();
 	const quiet: string[] = [];
 	for (const callers of CALLERS) {
-		const done = await quietRounds(rounds, [server.pid, generator.pid], async (n): Promise<Round> => {
+		const done = await quietRounds(context, [server.pid, generator.pid], async (n): Promise<Round> => {
 			progress(`round ${n + 1}, ${callers} callers`);
 			if (n % 2 === 0) return { few: await measure("few", callers), many: await measure("many", callers) };
 			const first = await measure("many", callers);

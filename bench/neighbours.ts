@@ -5,6 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Context } from "./context.ts";
 
 /** Of one core. Interrupts of the measured connections themselves make up to a tenth. */
 const QUIET = 0.25;
@@ -27,14 +28,15 @@ export interface Rounds<T> {
  * disturbed count. `pids` are the processes that belong to the measurement, beside this one.
  */
 export async function quietRounds<T>(
-	wanted: number,
+	{ rounds: wanted, short }: Pick<Context, "rounds" | "short">,
 	pids: number[],
 	measure: (n: number) => Promise<T>,
 ): Promise<Rounds<T>> {
 	const done: { round: T; others: number }[] = [];
 	const isQuiet = ({ others }: { others: number }): boolean => others <= QUIET;
-	for (let n = 0; n < wanted * TRIES && done.filter(isQuiet).length < wanted; n++) {
-		await untilQuiet(pids);
+	const tries = short ? wanted : wanted * TRIES;
+	for (let n = 0; n < tries && done.filter(isQuiet).length < wanted; n++) {
+		if (!short) await untilQuiet(pids);
 		const others = startWatch(pids);
 		const round = await measure(n);
 		done.push({ round, others: others() });

@@ -24,9 +24,11 @@ const WAITERS = 20;
 const LIMIT = 2;
 const RATE = 10;
 /** Processes of Python take this long to be ready. */
-const START_SECONDS = 12;
+const START_SECONDS = { full: 12, short: 6 };
 /** What is left out at the begin, while the bucket that was full at first empties. */
 const SETTLE_SECONDS = 2;
+/** Calls below the rate. */
+const BELOW = { full: 80, short: 8 };
 /** Long jobs end seldom, so several limits like the first are measured at once; each has its own waiters. */
 const SCENES = [
 	{ workSeconds: 0.1, limits: 1, seconds: 15 },
@@ -35,18 +37,25 @@ const SCENES = [
 	{ workSeconds: 30, limits: 8, seconds: 100 },
 ];
 type Scene = (typeof SCENES)[number];
-const RATE_SECONDS = 12;
+const RATE_SECONDS = { full: 12, short: 3 };
+/** In the short form only the shortest jobs, for so long. */
+const SHORT_SECONDS = 3;
 
 const { values } = parseArgs({
 	options: {
 		/** Lengths of jobs in seconds, with commas between them. */
 		jobs: { type: "string", default: SCENES.map(({ workSeconds }) => workSeconds).join() },
+		/** A moment of each, to see that it still runs. */
+		short: { type: "boolean", default: false },
 		write: { type: "boolean", default: false },
 	},
 });
+if (values.short && values.write) throw new Error("Figures of the short form are none: leave --write out.");
+const form = values.short ? "short" : "full";
 const lengths = values.jobs.split(",").map(Number);
-const scenes = SCENES.filter(({ workSeconds }) => lengths.includes(workSeconds));
-if (scenes.length < lengths.length) {
+const asked = SCENES.filter(({ workSeconds }) => lengths.includes(workSeconds));
+const scenes = values.short ? asked.slice(0, 1).map((scene) => ({ ...scene, seconds: SHORT_SECONDS })) : asked;
+if (asked.length < lengths.length) {
 	throw new Error(
 		`--jobs takes some of ${SCENES.map(({ workSeconds }) => workSeconds).join()}, and not "${values.jobs}".`,
 	);
@@ -91,21 +100,22 @@ class Bench {
 		const waits = names.flatMap((name) => handoffs(jobs.filter(([of]) => of === name)));
 		// A job that began in time may end after it.
 		const inTime = jobs.filter(([, , ended]) => ended <= start + seconds);
+		if (waits.length === 0) throw new Error(`${side.name} handed nothing over within ${seconds} s.`);
 		return { jobs: inTime.length / seconds, waits: waits.sort((a, b) => a - b), failed };
 	}
 
 	async rate(side: Side): Promise<Rated> {
 		const name = newName();
 		await create(side, { name, limit: RATE, slot_decay_per_second: RATE });
-		const { start, rows, failed } = await this.#run(side, [name], RATE_SECONDS);
+		const { start, rows, failed } = await this.#run(side, [name], RATE_SECONDS[form]);
 		const from = start + SETTLE_SECONDS;
-		const counted = rows.filter(([, at]) => (at as number) >= from && (at as number) < start + RATE_SECONDS);
-		const rate = counted.length / (RATE * (RATE_SECONDS - SETTLE_SECONDS));
+		const counted = rows.filter(([, at]) => (at as number) >= from && (at as number) < start + RATE_SECONDS[form]);
+		const rate = counted.length / (RATE * (RATE_SECONDS[form] - SETTLE_SECONDS));
 		return { rate, wronglyDenied: await belowTheRate(side), failed };
 	}
 
 	async #run({ api, env }: Side, names: string[], seconds: number, workSeconds?: number) {
-		const start = Date.now() / 1_000 + START_SECONDS;
+		const start = Date.now() / 1_000 + START_SECONDS[form];
 		const args = [program, names.join(","), WAITERS / PROCESSES, start, seconds, workSeconds ?? []].flat().map(String);
 		const environment = { PREFECT_API_URL: api, PREFECT_HOME: this.#home, PREFECT_LOGGING_LEVEL: "CRITICAL", ...env };
 		const all = await Promise.all(Array.from({ length: PROCESSES }, () => output(this.#python, args, environment)));
@@ -147,7 +157,7 @@ async function belowTheRate(side: Side): Promise<number> {
 	const name = newName();
 	await create(side, { name, limit: 5, slot_decay_per_second: RATE });
 	let wronglyDenied = 0;
-	for (let index = 0; index < 80; index += 1) {
+	for (let index = 0; index < BELOW[form]; index += 1) {
 		const status = await post(`${side.api}/v2/concurrency_limits/increment`, {
 			names: [name],
 			slots: 1,
@@ -257,7 +267,7 @@ function rateReport(results: [Side, Rated][]): Report {
 		],
 		head: ["server", "achieved / configured rate", "wrongly denied", "failed"],
 		rows: results.map(([{ name }, { rate, wronglyDenied, failed }]) => [
-			...[name, rate.toFixed(3), `${wronglyDenied} of 80`, String(failed)],
+			...[name, rate.toFixed(3), `${wronglyDenied} of ${BELOW[form]}`, String(failed)],
 		]),
 		targets: [
 			{
@@ -318,7 +328,7 @@ async function main(): Promise<void> {
 			["prefect", handoffReport(results)],
 			["prefect-rate", rateReport(rates)],
 		] as const) {
-			process.stdout.write(`\n${toText(report)}\n`);
+			process.stdout.write(`\n${toText(values.short ? { ...report, targets: [] } : report)}\n`);
 			if (values.write) write(document, section, report, how);
 		}
 	} finally {
