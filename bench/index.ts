@@ -14,12 +14,14 @@ import { hotName } from "./hot-name.ts";
 import { keys } from "./keys.ts";
 import { leases } from "./leases.ts";
 import { type Report, toText, write } from "./report.ts";
+import { timing } from "./timing.ts";
 import { waiters } from "./waiters.ts";
 
 const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
 	"hot-name": hotName,
 	leases,
 	waiters,
+	timing,
 	denials,
 	keys,
 };
@@ -35,6 +37,7 @@ Sections: ${Object.keys(SECTIONS).join(", ")} (all when none is named)
   --seconds <n>   how long each thing is measured in each round (default ${FULL.seconds})
   --waiters <n>   waiters on one limit (default ${FULL.waiters})
   --keys <n>      keys of a policy that are used once each (default ${FULL.keys})
+  --check         only what a caller can time (section timing), judged by controls of the same rounds
   --short         a moment of each, to see that it still runs; nothing is judged
   --write         put the numbers into docs/benchmarks.md
   --help          this text
@@ -66,6 +69,7 @@ async function main(args: string[]): Promise<void> {
 			seconds: { type: "string" },
 			waiters: { type: "string" },
 			keys: { type: "string" },
+			check: { type: "boolean", default: false },
 			short: { type: "boolean", default: false },
 			write: { type: "boolean", default: false },
 			help: { type: "boolean", default: false },
@@ -75,7 +79,8 @@ async function main(args: string[]): Promise<void> {
 		process.stdout.write(HELP);
 		return;
 	}
-	const names = positionals.length > 0 ? positionals : Object.keys(SECTIONS);
+	const all = values.check ? ["timing"] : Object.keys(SECTIONS);
+	const names = positionals.length > 0 ? positionals : all;
 	const unknown = names.filter((name) => !(name in SECTIONS));
 	if (unknown.length > 0) throw new Error(`No such section: ${unknown.join(", ")}.\n\n${HELP}`);
 

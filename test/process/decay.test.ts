@@ -1,32 +1,34 @@
-/** Promises 1 and 8 over real time: the configured rate is given, never more and hardly less, and a retry is worth its wait. */
+/**
+ * Promises 1 and 8 over real time: never more than the configured rate, everybody in line is served, and a retry is worth
+ * its wait. How much of the rate is given is a figure: `npm run bench -- --check` has it beside its control.
+ */
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Problem } from "../../src/protocol.ts";
-import { caller, report, startOne, within } from "./support.ts";
+import { caller, startOne, within } from "./support.ts";
 
 startOne();
 
-/** What has to be given of what is allowed. */
-const SHARE = 0.97;
-const ALL_MS = 20_000;
+/** Ends a test that hangs. */
+const ALL_MS = 50_000;
 
 /** Until a moment of `performance.now()`, and not a fraction of a millisecond less, which timers do not promise. */
 async function sleepUntil(at: number): Promise<void> {
 	for (let left = at - performance.now(); left > 0; left = at - performance.now()) await sleep(Math.ceil(left));
 }
 
-test("promise 1: ten times too much is asked for, and what the limit allows is granted", async () => {
+test("promise 1: ten times too much is asked for, and never more than the limit allows is granted", async () => {
 	const [limit, perSecond, forMs, everyMs] = [10, 20, 5_000, 5];
 	await caller.limit("overload", limit, perSecond);
-	const grantedAt: number[] = [];
+	let granted = 0;
 	let refused = 0;
 	const startedAt = performance.now();
 	const asked: Promise<void>[] = [];
 	for (let at = startedAt; at < startedAt + forMs; at += everyMs) {
 		await sleepUntil(at);
 		const request = caller.acquire({ names: "overload", mode: "rate_limit" }).then(({ status, body }) => {
-			if (status === 200) grantedAt.push(performance.now());
+			if (status === 200) granted += 1;
 			else if (status === 429) refused += 1;
 			else throw new Error(`${status} ${JSON.stringify(body)}`);
 		});
@@ -34,39 +36,31 @@ test("promise 1: ten times too much is asked for, and what the limit allows is g
 	}
 	await within("every answer", ALL_MS, Promise.all(asked));
 	const askedForMs = performance.now() - startedAt;
-	const allowed = (ms: number): number => limit + (perSecond * ms) / 1000;
-	const share = grantedAt.length / allowed(forMs);
-	console.log(
-		`${asked.length} asked, ${grantedAt.length} granted: ${share.toFixed(3)} of ${allowed(forMs)}, ${refused} refused`,
-	);
-	expect(grantedAt.length + refused).toBe(asked.length);
-	expect(grantedAt.length).toBeLessThanOrEqual(allowed(askedForMs));
-	expect(grantedAt.length).toBeGreaterThanOrEqual(SHARE * allowed(forMs));
+	expect(granted + refused).toBe(asked.length);
+	expect(granted).toBeGreaterThanOrEqual(limit);
+	expect(granted).toBeLessThanOrEqual(limit + (perSecond * askedForMs) / 1000);
 });
 
-// With room for one slot besides, a grant that is late costs the next one nothing.
 test.concurrent.each([
 	{ limit: 10, perSecond: 20, seconds: 3 },
 	{ limit: 20, perSecond: 200, seconds: 3 },
 	{ limit: 2, perSecond: 50, seconds: 2 },
-])("promise 8: a line is served at the configured rate: $limit decaying $perSecond/s", async (each) => {
-	const { limit, perSecond, seconds } = each;
-	const name = `line-${limit}-${perSecond}`;
-	await caller.limit(name, limit, perSecond);
-	const waiting = perSecond * seconds;
-	const startedAt = performance.now();
-	const streams = Array.from({ length: limit + waiting }, () => caller.stream({ names: name, mode: "rate_limit" }));
-	await within("every grant", ALL_MS, Promise.all(streams.map(({ granted }) => granted)));
-	const grants = streams.map(({ grantedAt }) => grantedAt).sort((a, b) => a - b);
-	// The first ones found the limit empty; from the last of those on, it is decay alone that serves.
-	const tookMs = (grants.at(-1) ?? Number.NaN) - startedAt;
-	const servedMs = (grants.at(-1) ?? Number.NaN) - (grants[limit - 1] ?? Number.NaN);
-	const share = (waiting * 1000) / servedMs / perSecond;
-	console.log(`${name}: ${waiting} served in ${servedMs.toFixed(0)} ms, ${share.toFixed(3)} of the rate`);
-	expect(share).toBeGreaterThanOrEqual(SHARE);
-	// In no interval more than the promise allows, seen from the first request on.
-	expect(grants.length).toBeLessThanOrEqual(limit + (perSecond * tookMs) / 1000);
-});
+])(
+	"promise 8: everybody in a line is served by decay, and never too soon: $limit decaying $perSecond/s",
+	async (each) => {
+		const { limit, perSecond, seconds } = each;
+		const name = `line-${limit}-${perSecond}`;
+		await caller.limit(name, limit, perSecond);
+		const waiting = perSecond * seconds;
+		const startedAt = performance.now();
+		const streams = Array.from({ length: limit + waiting }, () => caller.stream({ names: name, mode: "rate_limit" }));
+		await within("every grant", ALL_MS, Promise.all(streams.map(({ granted }) => granted)));
+		const grants = streams.map(({ grantedAt }) => grantedAt).sort((a, b) => a - b);
+		const tookMs = (grants.at(-1) ?? Number.NaN) - startedAt;
+		// In no interval more than the promise allows, seen from the first request on.
+		expect(grants.length).toBeLessThanOrEqual(limit + (perSecond * tookMs) / 1000);
+	},
+);
 
 const LIMITS = [
 	{ limit: 1, perSecond: 7.3, occupy: 1 },
@@ -78,7 +72,7 @@ const LIMITS = [
 const RETRIES = 10;
 
 test("promise 8: a retry after exactly retryAfterSeconds is granted", async () => {
-	const waitedMs: number[] = [];
+	let granted = 0;
 	await Promise.all(
 		LIMITS.map(async ({ limit, perSecond, occupy }) => {
 			const names = `retry-${limit}-${perSecond}`;
@@ -96,11 +90,10 @@ test("promise 8: a retry after exactly retryAfterSeconds is granted", async () =
 				await sleepUntil(deniedAt + seconds * 1000);
 				const again = await ask();
 				expect([names, done, again.status, again.body]).toEqual([names, done, 200, again.body]);
-				waitedMs.push(seconds * 1000);
+				granted += 1;
 				done += 1;
 			}
 		}),
 	);
-	expect(waitedMs).toHaveLength(LIMITS.length * RETRIES);
-	report("announced waits, each of them enough", waitedMs);
+	expect(granted).toBe(LIMITS.length * RETRIES);
 });
