@@ -27,8 +27,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "the newest waiter is served first",
-		is: `for (const entry of limit.queue.values()) {\n			if (!inTurn(entry)) continue;`,
-		becomes: `for (const entry of [...limit.queue.values()].reverse()) {\n			if (!inTurn(entry)) continue;`,
+		is: `for (const entry of limit.queue.values()) {\n		if (!inTurn(entry)) continue;`,
+		becomes: `for (const entry of [...limit.queue.values()].reverse()) {\n		if (!inTurn(entry)) continue;`,
 	},
 	{
 		name: "a head that does not fit is overtaken",
@@ -37,8 +37,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "who does not wait jumps the line",
-		is: `(limit.sums.standing === 0 && fits(limit, request.slots))`,
-		becomes: `fits(limit, request.slots)`,
+		is: `return limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";`,
+		becomes: `return fits(limit, slots) ? null : "denied";`,
 	},
 	{
 		name: "reservations do not count",
@@ -52,8 +52,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a denial rounds the level down",
-		is: `if (busy) limit.totals.denied += 1;`,
-		becomes: `if (busy) limit.totals.denied += 1;\n		if (busy && decays(limit)) limit.level.top -= limit.level.top % SLOT;`,
+		is: `if (isBusy(code)) limit.totals.denied += 1;`,
+		becomes: `if (isBusy(code)) limit.totals.denied += 1;\n	if (isBusy(code) && decays(limit)) limit.level.top -= limit.level.top % SLOT;`,
 	},
 	{
 		name: "waits are not measured",
@@ -62,12 +62,12 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "holds are measured from arrival",
-		is: `observe(limit.totals.holds, heldMs);`,
-		becomes: `observe(limit.totals.holds, heldMs + entry.waitedMs);`,
+		is: `observe(totals.holds, heldMs);`,
+		becomes: `observe(totals.holds, heldMs + entry.waitedMs);`,
 	},
 	{
 		name: "who times out is counted as merely denied",
-		is: `if (gaveUp) this.limit.totals.timedOut += 1;`,
+		is: `if (gaveUp) limit.totals.timedOut += 1;`,
 		becomes: ``,
 	},
 	{
@@ -82,23 +82,23 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a reservation that is dropped frees twice",
-		is: `if (entry.enforced) sums.reserved -= entry.slots;\n		entry.state = "waiting";`,
-		becomes: `if (entry.enforced) sums.reserved -= 2 * entry.slots;\n		entry.state = "waiting";`,
+		is: `count(limit.sums, entry, -1);\n	entry.state = "waiting";`,
+		becomes: `count(limit.sums, entry, -1);\n	count(limit.sums, entry, -1);\n	entry.state = "waiting";`,
 	},
 	{
 		name: "what falls due does not wake the line",
-		is: `limit.level.drain(now);\n		this.serve();`,
-		becomes: `limit.level.drain(now);\n		if (givingUp.length > 0) this.serve();`,
+		is: `limit.level.drain(now);\n	serve(turn);`,
+		becomes: `limit.level.drain(now);\n	if (givingUp.length > 0) serve(turn);`,
 	},
 	{
 		name: "nothing is served after a command",
-		is: `this.#carryOut(command);\n		this.serve();`,
-		becomes: `this.#carryOut(command);`,
+		is: `carryOut(turn, command);\n	serve(turn);`,
+		becomes: `carryOut(turn, command);`,
 	},
 	{
 		name: "a late alarm grants in the past",
-		is: `this.fallDue(entry);\n			}\n		}`,
-		becomes: `this.fallDue(entry);\n			}\n			this.serve();\n		}`,
+		is: `fallDue(turn, entry);\n		}\n	}`,
+		becomes: `fallDue(turn, entry);\n		}\n		serve(turn);\n	}`,
 	},
 	{
 		name: "a clock that jumps back frees",
@@ -117,8 +117,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "an id that ended in the same decision is not remembered",
-		is: `const past = this.endedNow(id) ?? this.limit.recall(id);`,
-		becomes: `const past = this.limit.recall(id);`,
+		is: `const past = said?.kind === "ended" ? said.record : turn.limit.recall(id);`,
+		becomes: `const past = said ? turn.limit.recall(id) : turn.limit.recall(id);`,
 	},
 	{
 		name: "bands do not sink on release",
@@ -127,23 +127,23 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a release gives back all, also what had drained",
-		is: `return decays(this.limit) ? Number(this.limit.level.owned(entry.id) / SLOT) : entry.slots;`,
+		is: `return decays(limit) ? Number(limit.level.owned(entry.id) / SLOT) : entry.slots;`,
 		becomes: `return entry.slots;`,
 	},
 	{
 		name: "a raised limit does not serve the line",
-		is: `this.deny(entry.id, never, entry.slots);\n		}\n		this.say({ kind: "configured" });`,
-		becomes: `this.deny(entry.id, never, entry.slots);\n		}\n		this.say({ kind: "configured" });\n		this.serve = () => undefined;`,
+		is: `carryOut(turn, command);\n	serve(turn);\n	return`,
+		becomes: `carryOut(turn, command);\n	if (command.kind !== "configure") serve(turn);\n	return`,
 	},
 	{
 		name: "a lowered limit leaves waiters that never fit",
-		is: `const never = neverFits(limit, entry.slots, entry.mode);\n			if (!never) continue;`,
-		becomes: `const never = neverFits(limit, entry.slots, entry.mode);\n			if (!never || never === "exceeds_limit") continue;`,
+		is: `const never = neverFits(limit, entry.slots, entry.mode);\n		if (!never) continue;`,
+		becomes: `const never = neverFits(limit, entry.slots, entry.mode);\n		if (!never || never === "exceeds_limit") continue;`,
 	},
 	{
 		name: "a wait of nothing never ends",
-		is: `giveUpAt: this.now + request.waitMs,`,
-		becomes: `giveUpAt: this.now + (request.waitMs || Number.POSITIVE_INFINITY),`,
+		is: `giveUpAt: now + request.waitMs,`,
+		becomes: `giveUpAt: now + (request.waitMs || Number.POSITIVE_INFINITY),`,
 	},
 	{
 		name: "a restart loses what had drained",
@@ -167,13 +167,13 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "the band above is not written when it moves",
-		is: `this.sayMoved(level.take(entry.id));`,
-		becomes: `level.take(entry.id);`,
+		is: `sayMoved(turn, limit.level.take(entry.id));`,
+		becomes: `limit.level.take(entry.id);`,
 	},
 	{
 		name: "a parked one comes back at the end of the line",
-		is: `queue.set(entry.id, entry);\n		for (const other of behind) {`,
-		becomes: `queue.set(entry.id, entry);\n		for (const other of behind.slice(1)) {`,
+		is: `queue.set(entry.id, entry);\n	for (const other of behind) {`,
+		becomes: `queue.set(entry.id, entry);\n	for (const other of behind.slice(1)) {`,
 	},
 	{
 		name: "who went is not passed",
@@ -192,8 +192,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "an abort is kept as a lease",
-		is: `this.end(entry, by === "abort" ? "cancelled" : "lease");`,
-		becomes: `this.end(entry, "lease");`,
+		is: `conclude(turn, entry, "cancelled");\n		return say(turn, { kind: "released", id, slots, by });`,
+		becomes: `conclude(turn, entry, "lease");\n		return say(turn, { kind: "released", id, slots, by });`,
 	},
 	{
 		name: "retry-after forgets those in line",

@@ -1,24 +1,9 @@
 /** What a limit can be told, and what can come of it. */
 
-import type { At, Ms } from "./level.ts";
 import type { Ended, Request, Settings } from "./limit.ts";
+import type { At, Ms } from "./time.ts";
 
-/** How long slots stay set aside for a request that collects its other names, since it was last heard of. */
-export const RESERVATION_MS: Ms = 5_000;
-/** How long after its commit a lease of several names asks its peers whether they committed too. */
-export const DOUBT_MS: Ms = 3_000;
-/** Doubts fall due on multiples of this, so that a busy limit asks each peer once for many of them. */
-export const DOUBT_STEP_MS: Ms = 500;
-/** How long a waiter whose connection broke keeps its place. With the time to notice it, under two seconds. */
-export const AWAY_MS: Ms = 750;
-/** How long the line waits, after a restart, for waiters to come back. */
-export const RESUME_MS: Ms = 5_000;
-/** How long an id is remembered after its lease ended. */
-export const REMEMBER_MS: Ms = 300_000;
-/** How long the id of a rate-limit grant is remembered. */
-export const REMEMBER_RECEIPT_MS: Ms = 60_000;
-/** Waiters in line, parked ones included; see BOUNDS.queueLength. */
-export const QUEUE_MAX = 10_000;
+/** What a limit can be told. */
 export type Command =
 	/** Takes slots for good, or waits for them. */
 	| { kind: "acquire"; request: Request }

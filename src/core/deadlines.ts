@@ -1,4 +1,4 @@
-import type { At } from "./level.ts";
+import type { At } from "./time.ts";
 
 /** Anything with a moment at which something must be done about it. */
 export interface Due {

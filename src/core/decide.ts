@@ -4,39 +4,50 @@
  * `decide(limit, command, now)` lets time run to `now`, carries the command out, and serves the line while slots
  * fit. It changes `limit` in place and answers with everything that happened; the same state, command and moment
  * always give the same events. Refusals are events. An exception is a bug.
+ *
+ * Here stands what each command means. What it is made of: `line.ts` keeps those who wait, `granting.ts` gives slots and
+ * refuses them, `ending.ts` takes requests out, `passing.ts` lets time run, `level.ts` counts what decays.
  */
 
-import { type Command, type Decision, QUEUE_MAX, REMEMBER_MS, RESERVATION_MS } from "./commands.ts";
-import type { At, Ms } from "./level.ts";
+import type { Command, Decision } from "./commands.ts";
+import { conclude, drop, giveBack } from "./ending.ts";
+import { fitsAt } from "./forecast.ts";
+import {
+	deny,
+	dueNext,
+	give,
+	grant,
+	grantAgain,
+	keepReserved,
+	neverFits,
+	refusal,
+	sayReserved,
+	serve,
+} from "./granting.ts";
 import {
 	decays,
+	type Ended,
 	type Entry,
-	fits,
-	fitsAt,
 	inTurn,
 	isGranted,
 	isLease,
 	type Limit,
-	neverFits,
 	type Request,
 	type Settings,
 	wallClock,
 } from "./limit.ts";
-import { Moves } from "./moves.ts";
+import { enter, QUEUE_MAX, returnToLine, stand, wait } from "./line.ts";
+import { runTime } from "./passing.ts";
 import { deniedSlots, learnHeld, setDenied } from "./polling.ts";
+import { type At, type Ms, tellTime } from "./time.ts";
+import { recall, rememberCancelled, say, type Turn } from "./turn.ts";
 
 export function decide(limit: Limit, command: Command, now: At): Decision {
-	const turn = new Turn(limit, tellTime(limit, now));
-	turn.decide(command);
+	const turn: Turn = { limit, now: tellTime(limit.clock, now), events: [] };
+	runTime(turn);
+	carryOut(turn, command);
+	serve(turn);
 	return { events: turn.events, wakeAt: wakeAt(limit) };
-}
-
-/** Logical time: never back, and running on from where it was when the clock of `now` jumped back. */
-function tellTime(limit: Limit, now: At): At {
-	const { clock } = limit;
-	if (now + clock.offsetMs < clock.lastAt) clock.offsetMs = clock.lastAt - now;
-	clock.lastAt = now + clock.offsetMs;
-	return clock.lastAt;
 }
 
 function wakeAt(limit: Limit): At | null {
@@ -54,290 +65,243 @@ function nextInTurn(limit: Limit): Entry | undefined {
 	return undefined;
 }
 
-/** One call of `decide`. */
-class Turn extends Moves {
-	/**
-	 * Lets time run to now: what fell due takes effect at its own moment and in order, but slots are granted now and
-	 * never in the past. Whoever gave up meanwhile is served first if there is room by now.
-	 */
-	#runTime(): void {
-		const limit = this.limit;
-		const now = this.now;
-		const givingUp: Entry[] = [];
-		for (;;) {
-			const entry = limit.deadlines.first;
-			if (!entry || entry.until > now) break;
-			this.now = Math.max(entry.until, limit.level.at);
-			limit.level.drain(this.now);
-			if (entry.state === "waiting" && entry.standing === "present") {
-				limit.deadlines.remove(entry);
-				givingUp.push(entry);
-			} else {
-				this.fallDue(entry);
-			}
-		}
-		this.now = now;
-		limit.level.drain(now);
-		this.serve();
-		const late = givingUp.filter((entry) => entry.state === "waiting");
-		if (late.length === 0) return;
-		for (const entry of late) this.fallDue(entry);
-		this.serve();
-	}
-
-	/** Carries a command out, and serves the line with what it freed. */
-	decide(command: Command): void {
-		this.#runTime();
-		this.#carryOut(command);
-		this.serve();
-	}
-
-	#carryOut(command: Command): void {
-		switch (command.kind) {
-			case "acquire":
-				return this.#ask(command.request, "lease");
-			case "reserve":
-				return this.#ask(command.request, "reservation");
-			case "commit":
-				return this.#commit(command.id, command.peers);
-			case "cancel":
-				return this.#cancel(command.id, command.keepPlace);
-			case "touch":
-				return this.#touch(command.id);
-			case "renew":
-				return this.#renew(command.id, command.leaseMs);
-			case "release":
-				return this.#release(command.id, command.by);
-			case "detach":
-				return this.#detach(command.id);
-			case "vouch":
-				return this.#vouch(command.id);
-			case "settle":
-				return this.#settle(command.id, command.committed);
-			case "configure":
-				return this.#configure(command.settings ?? {}, command.activeSlots, command.deniedSlots);
-			case "takeBack":
-				return this.#takeBack(command.slots, command.heldMs);
-			case "absorbed":
-				this.limit.totals.denied += command.denials;
-				return;
-			case "close":
-				return this.#close();
-			case "inspect":
-			case "tick":
-				return;
-			default:
-				command satisfies never;
-		}
-	}
-
-	#ask(request: Request, wants: Entry["wants"]): void {
-		const limit = this.limit;
-		const known = limit.entries.get(request.id);
-		if (known) return this.#askAgain(known, request, wants);
-		const past = request.remember ? this.recall(request.id) : undefined;
-		if (past) {
-			const repeat = past.kind === "receipt" && past.print === request.print;
-			if (!repeat) return this.deny(request.id, "id_in_use", request.slots);
-			this.say({
-				kind: "granted",
-				id: request.id,
-				slots: past.slots,
-				enforced: past.enforced,
-				expiresAt: null,
-				waitedMs: 0,
-				repeat,
-			});
+function carryOut(turn: Turn, command: Command): void {
+	switch (command.kind) {
+		case "acquire":
+			return ask(turn, command.request, "lease");
+		case "reserve":
+			return ask(turn, command.request, "reservation");
+		case "commit":
+			return commit(turn, command.id, command.peers);
+		case "cancel":
+			return cancel(turn, command.id, command.keepPlace);
+		case "touch":
+			return touch(turn, command.id);
+		case "renew":
+			return renew(turn, command.id, command.leaseMs);
+		case "release":
+			return release(turn, command.id, command.by);
+		case "detach":
+			return detach(turn, command.id);
+		case "vouch":
+			return vouch(turn, command.id);
+		case "settle":
+			return settle(turn, command.id, command.committed);
+		case "configure":
+			return configure(turn, command.settings ?? {}, command.activeSlots, command.deniedSlots);
+		case "takeBack":
+			return takeBack(turn, command.slots, command.heldMs);
+		case "absorbed":
+			turn.limit.totals.denied += command.denials;
 			return;
-		}
-		const never = neverFits(limit, request.slots, request.mode);
-		if (never) return this.deny(request.id, never, request.slots);
-
-		const free = !limit.settings.active || (limit.sums.standing === 0 && fits(limit, request.slots));
-		if (!free && request.ifBusy === "deny") return this.deny(request.id, "denied", request.slots);
-		if (!free && limit.queue.size >= QUEUE_MAX) return this.deny(request.id, "queue_full", request.slots);
-		const entry = this.enter(request, wants);
-		if (free) this.give(entry);
-		else this.wait(entry, request.ifBusy === "park");
+		case "close":
+			return close(turn);
+		case "inspect":
+		case "tick":
+			return;
+		default:
+			command satisfies never;
 	}
+}
 
-	/** The same id again: the same place in line, or the same lease. */
-	#askAgain(entry: Entry, request: Request, wants: Entry["wants"]): void {
-		if (entry.print !== request.print || entry.wants !== wants) {
-			return this.deny(request.id, "id_in_use", request.slots);
-		}
-		if (entry.state === "reserved") {
-			this.limit.deadlines.set(entry, this.now + RESERVATION_MS);
-			return this.say({ kind: "reserved", id: entry.id, slots: entry.slots, enforced: entry.enforced });
-		}
-		if (entry.state !== "waiting") return this.grantAgain(entry);
+// --------------------------------------------------------------------------------- asking for slots
 
-		const never = neverFits(this.limit, request.slots, request.mode);
-		if (never) {
-			this.forget(entry);
-			return this.deny(entry.id, never, entry.slots);
-		}
-		entry.giveUpAt = this.now + request.waitMs;
-		this.stand(entry, "present");
-		this.serve();
-		if (entry.state !== "waiting") return;
-		if (request.ifBusy !== "deny") return this.wait(entry, request.ifBusy === "park");
-		this.forget(entry);
-		this.deny(entry.id, "denied", entry.slots);
+function ask(turn: Turn, request: Request, wants: Entry["wants"]): void {
+	const { limit } = turn;
+	const { id, slots, mode, ifBusy } = request;
+	const known = limit.entries.get(id);
+	if (known) return askAgain(turn, known, request, wants);
+	const past = request.remember ? recall(turn, id) : undefined;
+	if (past?.kind === "receipt" && past.print === request.print) return sayReceipt(turn, past);
+	if (past) return deny(turn, id, "id_in_use", slots);
+
+	const refused = refusal(limit, slots, mode);
+	if (refused && (refused !== "denied" || ifBusy === "deny")) return deny(turn, id, refused, slots);
+	if (refused && limit.queue.size >= QUEUE_MAX) return deny(turn, id, "queue_full", slots);
+	const entry = enter(turn, request, wants);
+	if (refused) wait(turn, entry, ifBusy === "park");
+	else give(turn, entry);
+}
+
+/** The same id again: the same place in line, or the same lease. */
+function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["wants"]): void {
+	if (entry.print !== request.print || entry.wants !== wants) {
+		return deny(turn, request.id, "id_in_use", request.slots);
 	}
-
-	#commit(id: string, peers: readonly string[]): void {
-		const entry = this.limit.entries.get(id);
-		const past = entry ? undefined : this.recall(id);
-		if (past?.kind === "receipt") {
-			const { slots, enforced } = past;
-			return this.say({ kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
-		}
-		if (!entry || entry.state === "waiting") return this.say({ kind: "gone", id });
-		if (entry.state !== "reserved") return this.grantAgain(entry);
-		if (entry.enforced) this.limit.sums.reserved -= entry.slots;
-		entry.peers = peers;
-		this.grant(entry, "committed");
+	if (entry.state === "reserved") {
+		keepReserved(turn, entry);
+		return sayReserved(turn, entry);
 	}
+	if (entry.state !== "waiting") return grantAgain(turn, entry);
 
-	#renew(id: string, leaseMs: Ms | null): void {
-		const entry = this.limit.entries.get(id);
-		if (entry?.mode !== "concurrency" || !isGranted(entry)) {
-			return this.say({ kind: "gone", id });
-		}
-		entry.expiresAt = this.now + (leaseMs ?? entry.leaseMs);
-		entry.state = "leased"; // Its holder was answered, so every peer had committed.
-		this.dueNext(entry);
-		this.say({ kind: "renewed", id, expiresAt: wallClock(this.limit, entry.expiresAt) });
+	const never = neverFits(turn.limit, request.slots, request.mode);
+	if (never) {
+		drop(turn, entry);
+		return deny(turn, entry.id, never, entry.slots);
 	}
+	entry.giveUpAt = turn.now + request.waitMs;
+	stand(turn, entry, "present");
+	serve(turn);
+	if (entry.state !== "waiting") return;
+	if (request.ifBusy !== "deny") return wait(turn, entry, request.ifBusy === "park");
+	drop(turn, entry);
+	deny(turn, entry.id, "denied", entry.slots);
+}
 
-	#touch(id: string): void {
-		const entry = this.limit.entries.get(id);
-		if (entry?.state === "reserved") this.limit.deadlines.set(entry, this.now + RESERVATION_MS);
-		else if (entry?.state !== "waiting") this.say({ kind: "gone", id });
-		// Nobody keeps the whole line waiting by speaking for one who does not come back.
-		else if (entry.standing !== "resuming") this.stand(entry, entry.standing);
+/** A grant by rate that is over, told again. */
+function sayReceipt(turn: Turn, { id, slots, enforced }: Ended): void {
+	say(turn, { kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
+}
+
+function commit(turn: Turn, id: string, peers: readonly string[]): void {
+	const entry = turn.limit.entries.get(id);
+	const past = entry ? undefined : recall(turn, id);
+	if (past?.kind === "receipt") return sayReceipt(turn, past);
+	if (!entry || entry.state === "waiting") return say(turn, { kind: "gone", id });
+	if (entry.state !== "reserved") return grantAgain(turn, entry);
+	entry.peers = peers;
+	grant(turn, entry, "committed");
+}
+
+// ------------------------------------------------------------------------ keeping and giving back
+
+function renew(turn: Turn, id: string, leaseMs: Ms | null): void {
+	const entry = turn.limit.entries.get(id);
+	if (entry?.mode !== "concurrency" || !isGranted(entry)) {
+		return say(turn, { kind: "gone", id });
 	}
+	entry.expiresAt = turn.now + (leaseMs ?? entry.leaseMs);
+	entry.state = "leased"; // Its holder was answered, so every peer had committed.
+	dueNext(turn, entry);
+	say(turn, { kind: "renewed", id, expiresAt: wallClock(turn.limit, entry.expiresAt) });
+}
 
-	#release(id: string, by: "caller" | "operator" | "unheard"): void {
-		const entry = this.limit.entries.get(id);
-		if (by === "unheard" && (entry?.claimed || entry?.state === "waiting")) {
-			this.#detach(id);
-			return this.say({ kind: "released", id, slots: 0, by });
-		}
-		if (entry && isGranted(entry)) return this.giveBack(entry, by);
+function touch(turn: Turn, id: string): void {
+	const entry = turn.limit.entries.get(id);
+	if (entry?.state === "reserved") keepReserved(turn, entry);
+	else if (entry?.state !== "waiting") say(turn, { kind: "gone", id });
+	// Nobody keeps the whole line waiting by speaking for one who does not come back.
+	else if (entry.standing !== "resuming") stand(turn, entry, entry.standing);
+}
+
+function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"): void {
+	const entry = turn.limit.entries.get(id);
+	if (by === "unheard" && (entry?.claimed || entry?.state === "waiting")) {
+		detach(turn, id);
+		return say(turn, { kind: "released", id, slots: 0, by });
+	}
+	if (entry && isGranted(entry)) return giveBack(turn, entry, by);
+	if (entry) {
+		conclude(turn, entry, "cancelled");
+		say(turn, { kind: "left", id, why: "cancelled" });
+	} else if (by === "caller" && !recall(turn, id)) rememberCancelled(turn, id);
+	say(turn, { kind: "released", id, slots: 0, by });
+}
+
+function cancel(turn: Turn, id: string, keepPlace: boolean): void {
+	const entry = turn.limit.entries.get(id);
+	if (!entry || entry.state === "leased") return say(turn, { kind: "gone", id });
+	// Only a reservation can step back: the same request may be committed, or wait, by another coordinator.
+	if (keepPlace && entry.state !== "reserved") return say(turn, { kind: "gone", id });
+	if (!keepPlace) {
+		drop(turn, entry);
+		return say(turn, { kind: "left", id, why: "cancelled" });
+	}
+	returnToLine(turn, entry);
+	wait(turn, entry, true);
+}
+
+function detach(turn: Turn, id: string): void {
+	const entry = turn.limit.entries.get(id);
+	if (!entry) return;
+	if (entry.state === "waiting" && inTurn(entry)) stand(turn, entry, "away");
+	else if (entry.held && isGranted(entry)) giveBack(turn, entry, "caller");
+}
+
+// --------------------------------------------------------------------------------- what peers ask
+
+function vouch(turn: Turn, id: string): void {
+	const entry = turn.limit.entries.get(id);
+	const past = recall(turn, id);
+	const committed = entry ? isGranted(entry) : past !== undefined && past.kind !== "cancelled";
+	if (!committed) {
 		if (entry) {
-			this.end(entry, "cancelled");
-			this.say({ kind: "left", id, why: "cancelled" });
-		} else if (by === "caller" && !this.recall(id)) {
-			// The request may still be on its way: it must not be granted to a caller that has gone.
-			this.remember({ id, kind: "cancelled", print: "", slots: 0, enforced: false, until: this.now + REMEMBER_MS });
-		}
-		this.say({ kind: "released", id, slots: 0, by });
+			conclude(turn, entry, "cancelled");
+			say(turn, { kind: "left", id, why: "cancelled" });
+		} else if (!past) rememberCancelled(turn, id);
 	}
+	say(turn, { kind: "vouched", id, committed });
+}
 
-	#cancel(id: string, keepPlace: boolean): void {
-		const entry = this.limit.entries.get(id);
-		if (!entry || entry.state === "leased") return this.say({ kind: "gone", id });
-		// Only a reservation can step back: the same request may be committed, or wait, by another coordinator.
-		if (keepPlace && entry.state !== "reserved") return this.say({ kind: "gone", id });
-		if (!keepPlace) {
-			this.forget(entry);
-			return this.say({ kind: "left", id, why: "cancelled" });
-		}
-		this.unreserve(entry);
-		this.wait(entry, true);
+function settle(turn: Turn, id: string, committed: boolean): void {
+	const entry = turn.limit.entries.get(id);
+	if (entry?.state !== "committed") return;
+	if (!committed) return giveBack(turn, entry, "abort");
+	if (entry.mode !== "concurrency") return conclude(turn, entry, "receipt");
+	entry.state = "leased";
+	entry.peers = [];
+	dueNext(turn, entry);
+	say(turn, { kind: "moved", id });
+}
+
+// ----------------------------------------------------------------------- what an operator changes
+
+function configure(turn: Turn, change: Partial<Settings>, slots: number | undefined, denied: number | undefined): void {
+	const limit = turn.limit;
+	// What was denied until now sank at the old rate.
+	setDenied(limit, denied ?? deniedSlots(limit));
+	const didDecay = decays(limit);
+	limit.settings = { ...limit.settings, ...change };
+	if (didDecay !== decays(limit)) changeKind(turn);
+	else if (change.slotDecayPerSecond !== undefined) limit.level.setRate(change.slotDecayPerSecond);
+	if (slots !== undefined) {
+		if (decays(limit)) limit.level.reset(slots);
+		else limit.unleased = Math.max(0, slots - limit.sums.leased);
 	}
-
-	#detach(id: string): void {
-		const entry = this.limit.entries.get(id);
-		if (!entry) return;
-		if (entry.state === "waiting" && inTurn(entry)) this.stand(entry, "away");
-		else if (entry.held && isGranted(entry)) this.giveBack(entry, "caller");
+	for (const entry of [...limit.queue.values()]) {
+		const never = neverFits(limit, entry.slots, entry.mode);
+		if (!never) continue;
+		drop(turn, entry);
+		deny(turn, entry.id, never, entry.slots);
 	}
+	say(turn, { kind: "configured" });
+}
 
-	#vouch(id: string): void {
-		const entry = this.limit.entries.get(id);
-		const past = this.recall(id);
-		const committed = entry ? isGranted(entry) : past !== undefined && past.kind !== "cancelled";
-		if (!committed) {
-			if (entry) {
-				this.end(entry, "cancelled");
-				this.say({ kind: "left", id, why: "cancelled" });
-			} else if (!past)
-				this.remember({ id, kind: "cancelled", print: "", slots: 0, enforced: false, until: this.now + REMEMBER_MS });
-		}
-		this.say({ kind: "vouched", id, committed });
+function takeBack(turn: Turn, slots: number, heldMs: Ms | null): void {
+	const limit = turn.limit;
+	if (heldMs !== null && limit.settings.active) learnHeld(limit, slots, heldMs);
+	// Those of several names are leases until their peers have answered; whoever gives them back knows that they are his.
+	for (const entry of limit.entries.values()) {
+		if (decays(limit) || limit.unleased >= slots) break;
+		if (entry.mode === "unleased" && isLease(entry)) conclude(turn, entry, "receipt");
 	}
+	limit.unleased -= Math.min(limit.unleased, slots);
+	say(turn, { kind: "configured" });
+}
 
-	#settle(id: string, committed: boolean): void {
-		const entry = this.limit.entries.get(id);
-		if (entry?.state !== "committed") return;
-		if (!committed) return this.giveBack(entry, "abort");
-		if (entry.mode !== "concurrency") return this.end(entry, "receipt");
-		entry.state = "leased";
-		entry.peers = [];
-		this.dueNext(entry);
-		this.say({ kind: "moved", id });
+/**
+ * From leases alone to a level, or back. What leases hold goes along in full. What nobody owns of a level would
+ * never come back without decay, so it comes back now.
+ */
+function changeKind(turn: Turn): void {
+	const { level, settings, unleased, entries } = turn.limit;
+	level.reset(decays(turn.limit) ? unleased : 0);
+	level.setRate(settings.slotDecayPerSecond);
+	turn.limit.unleased = 0;
+	for (const entry of entries.values()) {
+		if (!isLease(entry)) continue;
+		if (decays(turn.limit)) level.lay(entry.id, entry.slots);
+		say(turn, { kind: "moved", id: entry.id });
 	}
+}
 
-	#configure(change: Partial<Settings>, slots: number | undefined, denied: number | undefined): void {
-		const limit = this.limit;
-		// What was denied until now sank at the old rate.
-		setDenied(limit, denied ?? deniedSlots(limit));
-		const didDecay = decays(limit);
-		limit.settings = { ...limit.settings, ...change };
-		if (didDecay !== decays(limit)) this.#changeKind();
-		else if (change.slotDecayPerSecond !== undefined) limit.level.setRate(change.slotDecayPerSecond);
-		if (slots !== undefined) {
-			if (decays(limit)) limit.level.reset(slots);
-			else limit.unleased = Math.max(0, slots - limit.sums.leased);
+function close(turn: Turn): void {
+	for (const entry of [...turn.limit.entries.values()]) {
+		if (isGranted(entry)) {
+			giveBack(turn, entry, "operator");
+			continue;
 		}
-		for (const entry of [...limit.queue.values()]) {
-			const never = neverFits(limit, entry.slots, entry.mode);
-			if (!never) continue;
-			this.forget(entry);
-			this.deny(entry.id, never, entry.slots);
-		}
-		this.say({ kind: "configured" });
-	}
-
-	#takeBack(slots: number, heldMs: Ms | null): void {
-		const limit = this.limit;
-		if (heldMs !== null && limit.settings.active) learnHeld(limit, slots, heldMs);
-		// Those of several names are leases until their peers have answered; whoever gives them back knows that they are his.
-		for (const entry of limit.entries.values()) {
-			if (decays(limit) || limit.unleased >= slots) break;
-			if (entry.mode === "unleased" && isLease(entry)) this.end(entry, "receipt");
-		}
-		limit.unleased -= Math.min(limit.unleased, slots);
-		this.say({ kind: "configured" });
-	}
-
-	/**
-	 * From leases alone to a level, or back. What leases hold goes along in full. What nobody owns of a level would
-	 * never come back without decay, so it comes back now.
-	 */
-	#changeKind(): void {
-		const { level, settings, unleased, entries } = this.limit;
-		level.reset(decays(this.limit) ? unleased : 0);
-		level.setRate(settings.slotDecayPerSecond);
-		this.limit.unleased = 0;
-		for (const entry of entries.values()) {
-			if (!isLease(entry)) continue;
-			if (decays(this.limit)) level.lay(entry.id, entry.slots);
-			this.say({ kind: "moved", id: entry.id });
-		}
-	}
-
-	#close(): void {
-		for (const entry of [...this.limit.entries.values()]) {
-			if (isGranted(entry)) {
-				this.giveBack(entry, "operator");
-				continue;
-			}
-			this.forget(entry);
-			if (entry.state === "waiting") this.deny(entry.id, "unknown_limit", entry.slots);
-		}
+		drop(turn, entry);
+		if (entry.state === "waiting") deny(turn, entry.id, "unknown_limit", entry.slots);
 	}
 }

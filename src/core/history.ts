@@ -6,7 +6,7 @@
  * has no sample: what it must have looked like follows from the last one before it.
  */
 
-import type { At, Ms } from "./level.ts";
+import type { At, Ms } from "./time.ts";
 
 /** The length of one sample. */
 export const SAMPLE_MS: Ms = 5_000;

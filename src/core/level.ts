@@ -9,10 +9,7 @@
  * millisecond, d * 10^15, for every d of up to 15 decimals. Nothing is rounded, whatever the order of calls.
  */
 
-/** A moment, milliseconds since the epoch. Names end in `At`. */
-export type At = number;
-/** A length of time in milliseconds. Names end in `Ms`. */
-export type Ms = number;
+import type { At } from "./time.ts";
 
 /** One slot, in units of the level. */
 export const SLOT = 10n ** 18n;

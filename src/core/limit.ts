@@ -11,8 +11,9 @@
  */
 
 import { Deadlines } from "./deadlines.ts";
-import { type At, Level, type Ms, SLOT } from "./level.ts";
+import { Level, SLOT } from "./level.ts";
 import { newPolling, type Polling } from "./polling.ts";
+import type { At, Clock, Ms } from "./time.ts";
 import { newTotals, type Totals } from "./totals.ts";
 
 export interface Settings {
@@ -107,10 +108,40 @@ export interface Ended {
 	until: At;
 }
 
+/** Sums over the entries of a limit. */
+export interface Sums {
+	/** Slots of leases. */
+	leased: number;
+	/** Slots of reservations. */
+	reserved: number;
+	leases: number;
+	/** Of the leases, those that can be given back; the others were taken by rate. */
+	returnable: number;
+	/** Waiters that have their turn in the line, and their slots. */
+	inTurn: number;
+	inTurnSlots: number;
+}
+
+/** Adds an entry to the sums, as it stands, or takes it out of them. */
+export function count(sums: Sums, entry: Entry, sign: 1 | -1): void {
+	if (entry.state === "waiting") {
+		if (!inTurn(entry)) return;
+		sums.inTurn += sign;
+		sums.inTurnSlots += sign * entry.slots;
+	} else if (!entry.enforced) {
+		return;
+	} else if (entry.state === "reserved") {
+		sums.reserved += sign * entry.slots;
+	} else {
+		sums.leased += sign * entry.slots;
+		sums.leases += sign;
+		if (entry.mode !== "rate_limit") sums.returnable += sign;
+	}
+}
+
 export interface Limit {
 	settings: Settings;
-	/** Logical time: runs with the caller's clock, and on from where it was when that clock jumps back. */
-	clock: { lastAt: At; offsetMs: Ms };
+	clock: Clock;
 	/** Every live request, by id, in order of arrival. */
 	readonly entries: Map<string, Entry>;
 	/** The waiting ones, in order of service. */
@@ -125,16 +156,7 @@ export interface Limit {
 	meanHeldMs: Ms | null;
 	polling: Polling;
 	nextSeq: number;
-	/** Sums over `entries`. */
-	sums: {
-		leased: number;
-		reserved: number;
-		leases: number;
-		/** Of the leases, those that are held and can be given back; the others were taken by rate. */
-		held: number;
-		standing: number;
-		standingSlots: number;
-	};
+	sums: Sums;
 	/** Finds what is remembered of an ended id. */
 	readonly recall: (id: string) => Ended | undefined;
 }
@@ -152,7 +174,7 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		meanHeldMs: null,
 		polling: newPolling(now),
 		nextSeq: 1,
-		sums: { leased: 0, reserved: 0, leases: 0, held: 0, standing: 0, standingSlots: 0 },
+		sums: { leased: 0, reserved: 0, leases: 0, returnable: 0, inTurn: 0, inTurnSlots: 0 },
 		recall,
 	};
 }
@@ -173,98 +195,8 @@ export function activeSlots(limit: Limit): number {
 	return held + limit.sums.reserved;
 }
 
-/** Why a request could never be granted as the limit is set, however long it waited; null: it could. */
-export function neverFits({ settings }: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
-	if (!settings.active) return null;
-	if (slots > settings.limit) return "exceeds_limit";
-	return mode === "rate_limit" && settings.slotDecayPerSecond === 0 ? "no_decay" : null;
-}
-
-export function fits(limit: Limit, slots: number): boolean {
-	const { settings, sums, level } = limit;
-	if (!decays(limit)) return sums.leased + sums.reserved + limit.unleased + slots <= settings.limit;
-	return level.total <= BigInt(settings.limit - sums.reserved - slots) * SLOT;
-}
-
-/** The first moment when decay alone makes room for `slots` more; never earlier than the last moment decided. */
-export function fitsAt(limit: Limit, slots: number): At {
-	return limit.level.reaches(BigInt(limit.settings.limit - limit.sums.reserved - slots) * SLOT);
-}
-
-/**
- * How long nothing but decay gives slots back, if nobody asks for anything but slots; at most `mostMs`. 0: not at all,
- * for somebody in line may go, and whoever holds a lease may give it back or lose it with its connection.
- */
-export function steadyMs(limit: Limit, mostMs: Ms): Ms {
-	const { settings, sums, queue, deadlines, clock } = limit;
-	if (!settings.active || !decays(limit) || queue.size > 0 || sums.held > 0) return 0;
-	const first = deadlines.first;
-	return first ? Math.max(0, Math.min(mostMs, first.until - clock.lastAt)) : mostMs;
-}
-
-/** Longest estimate given without decay, after which asking again beats believing. */
-export const RETRY_ESTIMATE_MAX_MS = 30_000;
-
-/** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
-export function retryAfterMs(limit: Limit, slots: number, reservationMs: Ms): Ms {
-	const now = limit.clock.lastAt;
-	if (decays(limit)) return servedAt(limit, slots, reservationMs) - now;
-	const first = limit.deadlines.first;
-	const toFirstDeadline = first ? first.until - now : RETRY_ESTIMATE_MAX_MS;
-	const rounds = Math.ceil((limit.sums.standingSlots + slots) / Math.max(1, limit.settings.limit));
-	const estimate = limit.meanHeldMs === null ? toFirstDeadline : limit.meanHeldMs * rounds;
-	return Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate)));
-}
-
-/** Plays the line of a decaying limit forward, each in its turn, to a request for `slots` at its end. */
-function servedAt(limit: Limit, slots: number, reservationMs: Ms): At {
-	const { settings, level, queue } = limit;
-	let { at } = level;
-	let { total } = level;
-	let { reserved } = limit.sums;
-	const run = (until: At): void => {
-		const left = total - level.rate * BigInt(until - at);
-		total = left > 0n ? left : 0n;
-		at = until;
-	};
-	const serve = (wanted: number, wants: Entry["wants"]): void => {
-		if (wanted > settings.limit - reserved) {
-			// Reservations do not decay: at the latest they lapse.
-			run(at + reservationMs);
-			reserved = 0;
-		}
-		const excess = total - BigInt(settings.limit - reserved - wanted) * SLOT;
-		if (excess > 0n) run(at + Number((excess + level.rate - 1n) / level.rate));
-		if (wants === "lease") total += BigInt(wanted) * SLOT;
-		else reserved += wanted;
-	};
-	// While time is being caught up with, the level is still that of an earlier moment.
-	run(limit.clock.lastAt);
-	for (const entry of queue.values()) {
-		if (entry.standing === "present") serve(entry.slots, entry.wants);
-		else if (entry.standing === "resuming" && entry.until > at) run(entry.until);
-	}
-	serve(slots, "lease");
-	return at;
-}
-
 /** Whether a waiter has its turn in the line, or is passed by those behind it. */
 export const inTurn = (entry: Entry): boolean => entry.standing === "present" || entry.standing === "resuming";
-
-/** The waiters that stand in line, with their places; 1 is next. */
-export function* positions(limit: Limit): Generator<[entry: Entry, position: number]> {
-	let position = 0;
-	for (const entry of limit.queue.values()) {
-		yield [entry, position + 1];
-		if (inTurn(entry)) position += 1;
-	}
-}
-
-/** The place of one waiter, or the place at the end of the line for whoever is not in it. */
-export function positionOf(limit: Limit, id: string): number {
-	for (const [entry, position] of positions(limit)) if (entry.id === id) return position;
-	return limit.sums.standing + 1;
-}
 
 /** Leases after `afterSeq`, in order of arrival, as many as `count`. */
 export function* leasesAfter(limit: Limit, afterSeq: number, count: number): Generator<Entry> {

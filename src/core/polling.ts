@@ -4,8 +4,7 @@
  * takes its own slots off it. Nothing here decides about a grant.
  */
 
-import type { At, Ms } from "./level.ts";
-import type { Limit } from "./limit.ts";
+import type { At, Clock, Ms } from "./time.ts";
 
 export interface Polling {
 	/** Slots that were denied and not asked for again, at the moment `at`. */
@@ -13,6 +12,13 @@ export interface Polling {
 	at: At;
 	/** Mean time that one slot is held, recent ones weighing more, as Prefect counts it. */
 	averageHeldMs: Ms;
+}
+
+/** What is asked here of a limit. */
+interface Polled {
+	polling: Polling;
+	readonly settings: { readonly limit: number; readonly slotDecayPerSecond: number };
+	readonly clock: Readonly<Clock>;
 }
 
 /** The mean before anybody has held a slot. */
@@ -25,24 +31,24 @@ export const HELD_MAX_MS: Ms = 30_000;
 export const newPolling = (at: At): Polling => ({ denied: 0, at, averageHeldMs: FIRST_HELD_MS });
 
 /** Slots denied of late that are still expected to be asked for again. */
-export function deniedSlots({ polling, settings, clock }: Limit): number {
+export function deniedSlots({ polling, settings, clock }: Polled): number {
 	const heldMs = Math.min(HELD_MAX_MS, Math.max(HELD_MIN_MS, polling.averageHeldMs));
 	const perMs = settings.slotDecayPerSecond > 0 ? settings.slotDecayPerSecond / 1_000 : 1 / heldMs;
 	return Math.max(0, polling.denied - perMs * Math.max(0, clock.lastAt - polling.at));
 }
 
 /** Counts slots that were denied, or takes off those that were granted. */
-export function countDenied(limit: Limit, slots: number): void {
+export function countDenied(limit: Polled, slots: number): void {
 	setDenied(limit, Math.max(0, deniedSlots(limit) + slots));
 }
 
-export function setDenied(limit: Limit, slots: number): void {
+export function setDenied(limit: Polled, slots: number): void {
 	limit.polling.denied = slots;
 	limit.polling.at = limit.clock.lastAt;
 }
 
 /** Learns from slots that were given back how long they are held. The dead say nothing about it. */
-export function learnHeld(limit: Limit, slots: number, heldMs: Ms): void {
+export function learnHeld(limit: Polled, slots: number, heldMs: Ms): void {
 	const capacity = limit.settings.limit;
 	if (capacity === 0) return;
 	setDenied(limit, deniedSlots(limit));

@@ -1,10 +1,11 @@
 /** The state of a limit as it is stored: plain values, one record for the limit and one for each entry. */
 
-import { RESERVATION_MS, RESUME_MS } from "./commands.ts";
 import { Deadlines } from "./deadlines.ts";
-import type { At, Band } from "./level.ts";
-import { createLimit, decays, type Entry, inTurn, isLease, type Limit } from "./limit.ts";
+import type { Band } from "./level.ts";
+import { count, createLimit, decays, type Entry, inTurn, type Limit } from "./limit.ts";
+import { RESERVATION_MS, RESUME_MS } from "./patience.ts";
 import type { Polling } from "./polling.ts";
+import type { At } from "./time.ts";
 import { completed } from "./totals.ts";
 
 /** A limit without its entries. */
@@ -68,12 +69,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		if (band) bands.push({ id: entry.id, own: BigInt(band.own), below: BigInt(band.below), order: band.order });
 		limit.entries.set(entry.id, entry);
 		if (entry.state === "waiting") requeue(limit, entry, wokeAt);
-		else if (entry.enforced && entry.state === "reserved") limit.sums.reserved += entry.slots;
-		else if (isLease(entry)) {
-			limit.sums.leased += entry.slots;
-			limit.sums.leases += 1;
-			if (entry.mode !== "rate_limit") limit.sums.held += 1;
-		}
+		count(limit.sums, entry, 1);
 		limit.deadlines.set(entry, entry.until);
 	}
 	limit.level.at = saved.level.at;
@@ -85,10 +81,7 @@ function requeue(limit: Limit, entry: Entry, wokeAt: At): void {
 	limit.queue.set(entry.id, entry);
 	if (entry.standing === "parked") entry.until = Math.min(entry.giveUpAt, wokeAt + RESERVATION_MS);
 	else entry.standing = "resuming";
-	if (!inTurn(entry)) return;
-	entry.until = Math.min(entry.giveUpAt, wokeAt + RESUME_MS);
-	limit.sums.standing += 1;
-	limit.sums.standingSlots += entry.slots;
+	if (inTurn(entry)) entry.until = Math.min(entry.giveUpAt, wokeAt + RESUME_MS);
 }
 
 const finite = (at: At): At | null => (at === Number.POSITIVE_INFINITY ? null : at);

@@ -1,6 +1,6 @@
 /** What a limit has done since it was made: counts, and how long requests waited and leases were held. */
 
-import type { Ms } from "./level.ts";
+import type { Ms } from "./time.ts";
 
 /**
  * Upper ends of the buckets of every histogram, ends included; one more bucket takes what is longer. From the time of

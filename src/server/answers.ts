@@ -1,8 +1,8 @@
 /** From decisions to the wire: leases, denials, problems, and the headers that say how much is left. */
 
 import type { DenialCode, Event } from "../core/commands.ts";
-import type { At, Ms } from "../core/level.ts";
 import type { Request } from "../core/limit.ts";
+import type { At, Ms } from "../core/time.ts";
 import {
 	type Code,
 	type DeniedLimit,

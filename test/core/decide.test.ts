@@ -1,9 +1,10 @@
 /** Callers that go or ask twice, and what holds of every decision: promises 10 and 11. */
 
 import { describe, expect, test } from "vitest";
-import { AWAY_MS, type Command, REMEMBER_MS, REMEMBER_RECEIPT_MS, RESERVATION_MS } from "../../src/core/commands.ts";
+import type { Command } from "../../src/core/commands.ts";
 import { decide } from "../../src/core/decide.ts";
 import { createLimit, isIdle, type Limit, type Request } from "../../src/core/limit.ts";
+import { AWAY_MS, REMEMBER_MS, REMEMBER_RECEIPT_MS, RESERVATION_MS } from "../../src/core/patience.ts";
 import { open, RATE, scene } from "./scene.ts";
 
 describe("promise 10: gone waiters take nothing", () => {

@@ -6,7 +6,9 @@
 
 import { describe, expect, test } from "vitest";
 import { decide } from "../../src/core/decide.ts";
-import { createLimit, fits, type Limit, type Request, steadyMs } from "../../src/core/limit.ts";
+import { steadyMs } from "../../src/core/forecast.ts";
+import { fits } from "../../src/core/granting.ts";
+import { createLimit, type Limit, type Request } from "../../src/core/limit.ts";
 import type { Asked, Status } from "../../src/server/answers.ts";
 import { CHANGES_MAX, DENIAL_MAX_MS, DENIALS_MAX, Denials, type Wish } from "../../src/server/denials/denials.ts";
 import { Random } from "./random.ts";
@@ -228,7 +230,7 @@ function simulate(seed: number, make: Make): Run {
 		if (again) {
 			const limit = limitOf(name);
 			decide(limit, { kind: "inspect" }, at);
-			const would = slots <= limit.settings.limit && limit.sums.standing === 0 && fits(limit, slots);
+			const would = slots <= limit.settings.limit && limit.sums.inTurn === 0 && fits(limit, slots);
 			if (!would) {
 				run.right += 1;
 				return;

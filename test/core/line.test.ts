@@ -1,8 +1,8 @@
 /** Who is granted, in which order, and when: promises 1 to 4. */
 
 import { describe, expect, test } from "vitest";
-import { AWAY_MS, DOUBT_MS, RESERVATION_MS } from "../../src/core/commands.ts";
 import type { Settings } from "../../src/core/limit.ts";
+import { AWAY_MS, DOUBT_MS, RESERVATION_MS } from "../../src/core/patience.ts";
 import { everything, open, RATE, scene } from "./scene.ts";
 
 describe("promise 1: never too many", () => {

@@ -7,20 +7,18 @@
  * promised (`order` of `decide`).
  */
 
+import type { Command, DenialCode, Event } from "../../src/core/commands.ts";
+import type { Ended, Request, Settings } from "../../src/core/limit.ts";
+import { QUEUE_MAX } from "../../src/core/line.ts";
 import {
 	AWAY_MS,
-	type Command,
-	type DenialCode,
 	DOUBT_MS,
 	DOUBT_STEP_MS,
-	type Event,
-	QUEUE_MAX,
 	REMEMBER_MS,
 	REMEMBER_RECEIPT_MS,
 	RESERVATION_MS,
 	RESUME_MS,
-} from "../../src/core/commands.ts";
-import type { Ended, Request, Settings } from "../../src/core/limit.ts";
+} from "../../src/core/patience.ts";
 import { BUCKETS_MS, type Totals } from "../../src/core/totals.ts";
 
 /** One slot in units of the model: fine enough that every rate used here is a whole number of them a millisecond. */

@@ -4,8 +4,8 @@
  */
 
 import { afterAll, expect, test } from "vitest";
-import { QUEUE_MAX } from "../../src/core/commands.ts";
 import type { Request } from "../../src/core/limit.ts";
+import { QUEUE_MAX } from "../../src/core/line.ts";
 import { type Outcomes, Simulation } from "./simulation.ts";
 import { Subject } from "./subject.ts";
 

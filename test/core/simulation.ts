@@ -354,7 +354,8 @@ export class Simulation {
 		const standing = waiting.filter((entry) => entry.standing === "present" || entry.standing === "resuming");
 		const recounted = {
 			...{ leased: slotsOf(leases), reserved: slotsOf(reserved), leases: leases.length },
-			...{ standing: standing.length, standingSlots: slotsOf(standing) },
+			returnable: leases.filter(({ mode }) => mode !== "rate_limit").length,
+			...{ inTurn: standing.length, inTurnSlots: slotsOf(standing) },
 		};
 		for (const [name, sum] of Object.entries(recounted)) {
 			const cached = sums[name as keyof typeof sums];

@@ -1,9 +1,11 @@
 /** What a denial from a Worker's memory rests on, and what the limit learns of it. */
 
 import { describe, expect, test } from "vitest";
-import { type Command, DOUBT_MS, RESERVATION_MS } from "../../src/core/commands.ts";
+import type { Command } from "../../src/core/commands.ts";
 import { decide } from "../../src/core/decide.ts";
-import { createLimit, type Request, steadyMs } from "../../src/core/limit.ts";
+import { steadyMs } from "../../src/core/forecast.ts";
+import { createLimit, type Request } from "../../src/core/limit.ts";
+import { DOUBT_MS, RESERVATION_MS } from "../../src/core/patience.ts";
 import { saveLimit } from "../../src/core/saved.ts";
 import { Subject } from "./subject.ts";
 

@@ -1,7 +1,7 @@
 /** A bound is one number: where two layers must both know it, they agree. */
 
 import { expect, test } from "vitest";
-import { QUEUE_MAX } from "../../src/core/commands.ts";
+import { QUEUE_MAX } from "../../src/core/line.ts";
 import { BOUNDS, VERSION } from "../../src/protocol.ts";
 import { read } from "../support/sources.ts";
 

@@ -8,7 +8,7 @@
  * was on its way meanwhile counts too. Changes through other Workers are what the second is for.
  */
 
-import type { At, Ms } from "../../core/level.ts";
+import type { At, Ms } from "../../core/time.ts";
 import type { Asked, Status } from "../answers.ts";
 
 /** How long a denial is remembered at most, counted from before it was asked for. */

@@ -1,7 +1,7 @@
 /** Requests that are denied from memory, where their denial stands; see `denials.ts`. */
 
 import { waitUntil } from "cloudflare:workers";
-import type { Ms } from "../../core/level.ts";
+import type { Ms } from "../../core/time.ts";
 import { deniedVerdict, type Verdict } from "../coordinator.ts";
 import type { Env } from "../env.ts";
 import { limitOf } from "../limits.ts";

@@ -4,9 +4,9 @@
  * storage goes. A key of a policy tells nobody at first: most of them are used once.
  */
 
-import { DOUBT_MS } from "../../core/commands.ts";
-import type { At, Ms } from "../../core/level.ts";
 import { isIdle, type Limit, wallClock } from "../../core/limit.ts";
+import { DOUBT_MS } from "../../core/patience.ts";
+import type { At, Ms } from "../../core/time.ts";
 import type { Origin, Policy } from "../../protocol.ts";
 import type { Env } from "../env.ts";
 import type { Identity, LimitStore } from "./store.ts";

@@ -5,8 +5,8 @@
 
 import type { Command, Event } from "../../core/commands.ts";
 import { decide } from "../../core/decide.ts";
-import type { At } from "../../core/level.ts";
 import { createLimit, type Limit, type Request } from "../../core/limit.ts";
+import type { At } from "../../core/time.ts";
 import type { LimitPatch, LimitSummary, Settings } from "../../protocol.ts";
 import type { Ask, Missing, Outcome, Status } from "../answers.ts";
 import type { Env } from "../env.ts";

@@ -1,8 +1,9 @@
 /** What can be asked of a limit without changing it. Time is let run first, so that nothing shown is out of date. */
 
+import { wouldDeny } from "../../core/granting.ts";
 import type { History } from "../../core/history.ts";
-import type { At } from "../../core/level.ts";
 import type { Limit, Mode } from "../../core/limit.ts";
+import type { At } from "../../core/time.ts";
 import type { LeasesPage, LimitHistory, LimitInfo, LimitSummary } from "../../protocol.ts";
 import type { Missing, Peeked, Status } from "../answers.ts";
 import type { Env } from "../env.ts";
@@ -92,7 +93,7 @@ export abstract class LimitViews extends TetheredObject {
 	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
 		const refusal = (limit: Limit, { identity }: Present) => ({
 			status: views.status(identity, limit),
-			denied: views.refusal(limit, id, slots, mode),
+			denied: wouldDeny(limit, id, slots, mode),
 		});
 		return (await this.#look(refusal)) ?? { missing: true };
 	}

@@ -4,7 +4,8 @@
  */
 
 import type { Event } from "../../core/commands.ts";
-import { type Entry, type Limit, positions, type Request } from "../../core/limit.ts";
+import type { Entry, Limit, Request } from "../../core/limit.ts";
+import { positions } from "../../core/line.ts";
 import type { StreamEvent } from "../../protocol.ts";
 import { denial, leaseOf, type Outcome, problem, type Status } from "../answers.ts";
 import { answerTo } from "./views.ts";

@@ -7,9 +7,9 @@
  * goes is written down first, and the other object takes the same limit once.
  */
 
-import type { At } from "../../core/level.ts";
 import type { Ended, Entry, Limit } from "../../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../../core/saved.ts";
+import type { At } from "../../core/time.ts";
 import type { Ask, Missing, Outcome } from "../answers.ts";
 import type { Env } from "../env.ts";
 import { LimitObject } from "./limit-object.ts";

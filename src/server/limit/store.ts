@@ -5,9 +5,9 @@
 
 import type { Event } from "../../core/commands.ts";
 import { History, rebuildSample, SAMPLES, type SavedSample, saveSample } from "../../core/history.ts";
-import type { At, Ms } from "../../core/level.ts";
 import type { Ended, Entry, Limit } from "../../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../../core/saved.ts";
+import type { At, Ms } from "../../core/time.ts";
 import type { Totals } from "../../core/totals.ts";
 import type { Origin } from "../../protocol.ts";
 

@@ -1,23 +1,13 @@
 /** What a limit looks like from outside: read off its state, never stored. */
 
-import { type DenialCode, type Event, RESERVATION_MS } from "../../core/commands.ts";
+import type { Event } from "../../core/commands.ts";
+import { steadyMs } from "../../core/forecast.ts";
 import { type History, type Reading, SAMPLE_MS, type Sample } from "../../core/history.ts";
-import { type At, SLOT } from "../../core/level.ts";
-import {
-	activeSlots,
-	decays,
-	type Entry,
-	fits,
-	type Limit,
-	leasesAfter,
-	type Mode,
-	neverFits,
-	positions,
-	retryAfterMs,
-	steadyMs,
-	wallClock,
-} from "../../core/limit.ts";
+import { SLOT } from "../../core/level.ts";
+import { activeSlots, decays, type Entry, type Limit, leasesAfter, wallClock } from "../../core/limit.ts";
+import { positions } from "../../core/line.ts";
 import { deniedSlots } from "../../core/polling.ts";
+import type { At } from "../../core/time.ts";
 import {
 	BOUNDS,
 	type HistorySample,
@@ -146,21 +136,6 @@ export function waiting(limit: Limit): WaiterInfo[] {
 		infos.push({ id, slots, holder, since: toIso(wallClock(limit, since)), position });
 	}
 	return infos;
-}
-
-/** How a request that does not wait would be refused now; null: it would be granted. */
-export function refusal(
-	limit: Limit,
-	id: string,
-	slots: number,
-	mode: Mode,
-): Extract<Event, { kind: "denied" }> | null {
-	const refuse = (code: DenialCode, retryMs: number) =>
-		({ kind: "denied", id, code, position: limit.sums.standing + 1, retryAfterMs: retryMs }) as const;
-	const never = neverFits(limit, slots, mode);
-	if (never) return refuse(never, 0);
-	if (!limit.settings.active || (limit.sums.standing === 0 && fits(limit, slots))) return null;
-	return refuse("denied", retryAfterMs(limit, slots, RESERVATION_MS));
 }
 
 /** The event that answers the command of this id: the last one that speaks of it, book-keeping aside. */

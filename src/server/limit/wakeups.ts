@@ -3,7 +3,7 @@
  * the object's time in memory. An alarm costs a write, so it is moved only when it would come too late.
  */
 
-import type { At } from "../../core/level.ts";
+import type { At } from "../../core/time.ts";
 
 /** A deadline that a timer watches gets its alarm this much later, as a backstop that is seldom moved. */
 const ALARM_SLACK_MS = 5_000;

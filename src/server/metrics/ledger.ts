@@ -4,8 +4,8 @@
  * once a minute, in the background, and every key tells before it goes. One that is used once tells only then.
  */
 
-import type { At, Ms } from "../../core/level.ts";
 import { activeSlots, type Limit } from "../../core/limit.ts";
+import type { At, Ms } from "../../core/time.ts";
 import { combine, copyTotals, isNothing, newTotals, type Totals } from "../../core/totals.ts";
 import type { Env } from "../env.ts";
 import type { Existence } from "../limit/existence.ts";

@@ -3,7 +3,7 @@
  * a policy may have 100,000 keys. Their number is that of the policies, however many keys there are.
  */
 
-import type { At, Ms } from "../../core/level.ts";
+import type { At, Ms } from "../../core/time.ts";
 import { combine, completed, newTotals, type Totals } from "../../core/totals.ts";
 import { BOUNDS } from "../../protocol.ts";
 import type { Env } from "../env.ts";

@@ -4,8 +4,8 @@
  * changed policy may be what they wait for.
  */
 
-import type { At } from "../../core/level.ts";
 import type { Limit } from "../../core/limit.ts";
+import type { At } from "../../core/time.ts";
 import type { Settings } from "../../protocol.ts";
 import type { Ask } from "../answers.ts";
 import type { Existence, Source } from "../limit/existence.ts";

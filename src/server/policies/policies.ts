@@ -3,7 +3,7 @@
  * used by whoever holds the list: the directory, and each Worker that has a copy of it.
  */
 
-import type { Ms } from "../../core/level.ts";
+import type { Ms } from "../../core/time.ts";
 import type { Policy, Settings } from "../../protocol.ts";
 
 /**

@@ -5,7 +5,7 @@
  */
 
 import { waitUntil } from "cloudflare:workers";
-import type { At, Ms } from "../../core/level.ts";
+import type { At, Ms } from "../../core/time.ts";
 import type { Env } from "../env.ts";
 import { PolicyTable, RULING_MAX_MS, type Ruling } from "./policies.ts";
 

@@ -1,0 +1,73 @@
+/**
+ * When slots will be free. With decay the answer is exact, for the level falls by `rate` units a millisecond whatever
+ * happens: it is at `units` or below from
+ *
+ *     at + ceil((total - units) / rate)
+ *
+ * on, and the line ahead can be played forward by this one formula. Without decay slots come back when their holders
+ * give them back, which only the mean time that they were held can tell: an estimate, and said to be one.
+ */
+
+import { SLOT } from "./level.ts";
+import { decays, type Entry, type Limit } from "./limit.ts";
+import { RESERVATION_MS, RETRY_ESTIMATE_MAX_MS } from "./patience.ts";
+import type { At, Ms } from "./time.ts";
+
+/** The first moment when decay alone makes room for `slots` more; never earlier than the last moment decided. */
+export function fitsAt(limit: Limit, slots: number): At {
+	return limit.level.reaches(BigInt(limit.settings.limit - limit.sums.reserved - slots) * SLOT);
+}
+
+/**
+ * How long nothing but decay gives slots back, if nobody asks for anything but slots; at most `mostMs`. 0: not at all,
+ * for a waiter may leave, and a holder may give its lease back or lose it with its connection.
+ */
+export function steadyMs(limit: Limit, mostMs: Ms): Ms {
+	const { settings, sums, queue, deadlines, clock } = limit;
+	if (!settings.active || !decays(limit) || queue.size > 0 || sums.returnable > 0) return 0;
+	const first = deadlines.first;
+	return first ? Math.max(0, Math.min(mostMs, first.until - clock.lastAt)) : mostMs;
+}
+
+/** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
+export function retryAfterMs(limit: Limit, slots: number): Ms {
+	const now = limit.clock.lastAt;
+	if (decays(limit)) return servedAt(limit, slots) - now;
+	const first = limit.deadlines.first;
+	const toFirstDeadline = first ? first.until - now : RETRY_ESTIMATE_MAX_MS;
+	const rounds = Math.ceil((limit.sums.inTurnSlots + slots) / Math.max(1, limit.settings.limit));
+	const estimate = limit.meanHeldMs === null ? toFirstDeadline : limit.meanHeldMs * rounds;
+	return Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate)));
+}
+
+/** Plays the line of a decaying limit forward, each in its turn, to a request for `slots` at its end. */
+function servedAt(limit: Limit, slots: number): At {
+	const { settings, level, queue } = limit;
+	let { at } = level;
+	let { total } = level;
+	let { reserved } = limit.sums;
+	const run = (until: At): void => {
+		const left = total - level.rate * BigInt(until - at);
+		total = left > 0n ? left : 0n;
+		at = until;
+	};
+	const serve = (wanted: number, wants: Entry["wants"]): void => {
+		if (wanted > settings.limit - reserved) {
+			// Reservations do not decay: at the latest they lapse.
+			run(at + RESERVATION_MS);
+			reserved = 0;
+		}
+		const excess = total - BigInt(settings.limit - reserved - wanted) * SLOT;
+		if (excess > 0n) run(at + Number((excess + level.rate - 1n) / level.rate));
+		if (wants === "lease") total += BigInt(wanted) * SLOT;
+		else reserved += wanted;
+	};
+	// While time is being caught up with, the level is still that of an earlier moment.
+	run(limit.clock.lastAt);
+	for (const entry of queue.values()) {
+		if (entry.standing === "present") serve(entry.slots, entry.wants);
+		else if (entry.standing === "resuming" && entry.until > at) run(entry.until);
+	}
+	serve(slots, "lease");
+	return at;
+}

@@ -1,0 +1,152 @@
+/**
+ * Granting, and refusing. One rule, for every decision and every view: a request is given slots when
+ *
+ *     the limit is switched off, or
+ *     nobody has a turn before it, and used + slots <= limit
+ *
+ * where `used` is the level with decay, else the slots of leases and those without one; reservations count on top of
+ * either. What could never fit is refused whoever waits; what merely does not fit now may wait.
+ */
+
+import type { DenialCode, Event } from "./commands.ts";
+import { conclude } from "./ending.ts";
+import { retryAfterMs } from "./forecast.ts";
+import { SLOT } from "./level.ts";
+import { count, decays, type Entry, inTurn, type Limit, type Mode, wallClock } from "./limit.ts";
+import { leaveLine } from "./line.ts";
+import { DOUBT_MS, DOUBT_STEP_MS, RESERVATION_MS } from "./patience.ts";
+import { countDenied } from "./polling.ts";
+import { observe } from "./totals.ts";
+import { say, type Turn } from "./turn.ts";
+
+type Denial = Extract<Event, { kind: "denied" }>;
+
+// ---------------------------------------------------------------------------------------------- the rule
+
+/** Why a request that arrives now cannot have its slots at once; null: it can. */
+export function refusal(limit: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | "denied" | null {
+	const never = neverFits(limit, slots, mode);
+	if (never || !limit.settings.active) return never;
+	return limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";
+}
+
+/** Why a request could never be granted as the limit is set, however long it waited; null: it could. */
+export function neverFits({ settings }: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
+	if (!settings.active) return null;
+	if (slots > settings.limit) return "exceeds_limit";
+	return mode === "rate_limit" && settings.slotDecayPerSecond === 0 ? "no_decay" : null;
+}
+
+export function fits(limit: Limit, slots: number): boolean {
+	const { settings, sums, level } = limit;
+	if (!decays(limit)) return sums.leased + sums.reserved + limit.unleased + slots <= settings.limit;
+	return level.total <= BigInt(settings.limit - sums.reserved - slots) * SLOT;
+}
+
+/** How a request that does not wait would be denied now; null: it would be granted. Changes nothing. */
+export function wouldDeny(limit: Limit, id: string, slots: number, mode: Mode): Denial | null {
+	const code = refusal(limit, slots, mode);
+	return code && denial(limit, id, code, slots);
+}
+
+/** With the place that it would have in line, and when it is worth asking again. */
+function denial(limit: Limit, id: string, code: DenialCode, slots: number): Denial {
+	const retryMs = isBusy(code) ? retryAfterMs(limit, slots) : 0;
+	return { kind: "denied", id, code, position: limit.sums.inTurn + 1, retryAfterMs: retryMs };
+}
+
+/** Whether a request is refused for want of free slots, and so may have them later. */
+const isBusy = (code: DenialCode): boolean => code === "denied" || code === "queue_full";
+
+export function deny(turn: Turn, id: string, code: DenialCode, slots: number): void {
+	const { limit } = turn;
+	if (isBusy(code)) limit.totals.denied += 1;
+	if (code === "denied") countDenied(limit, slots);
+	say(turn, denial(limit, id, code, slots));
+}
+
+// ---------------------------------------------------------------------------------------------- granting
+
+/** Grants from the head of the line while slots fit. A request that does not fit yet is not overtaken. */
+export function serve(turn: Turn): void {
+	const { limit, now } = turn;
+	for (const entry of limit.queue.values()) {
+		if (!inTurn(entry)) continue;
+		if (entry.standing === "resuming" && limit.settings.active) return;
+		if (limit.settings.active && !fits(limit, entry.slots)) return;
+		leaveLine(turn, entry);
+		entry.waitedMs = now - entry.since;
+		give(turn, entry);
+	}
+}
+
+/** Gives a request its slots: set aside, or for good. */
+export function give(turn: Turn, entry: Entry): void {
+	const { limit, now } = turn;
+	entry.enforced = limit.settings.active;
+	entry.since = now;
+	if (entry.wants === "lease") return grant(turn, entry, "leased");
+	entry.state = "reserved";
+	count(limit.sums, entry, 1);
+	keepReserved(turn, entry);
+	sayReserved(turn, entry);
+}
+
+/** A reservation was heard of, and lapses so much later. */
+export function keepReserved({ limit, now }: Turn, entry: Entry): void {
+	limit.deadlines.set(entry, now + RESERVATION_MS);
+}
+
+export function sayReserved(turn: Turn, { id, slots, enforced }: Entry): void {
+	say(turn, { kind: "reserved", id, slots, enforced });
+}
+
+export function grant(turn: Turn, entry: Entry, state: "leased" | "committed"): void {
+	const { limit, now } = turn;
+	const { totals } = limit;
+	observe(totals.waits, entry.waitedMs);
+	if (entry.waitedMs > 0) totals.grantedAfterWait += 1;
+	else totals.grantedAtOnce += 1;
+	if (entry.enforced) countDenied(limit, -entry.slots);
+	if (entry.mode !== "concurrency" && (state === "leased" || !entry.enforced)) {
+		if (entry.enforced) takeUnowned(limit, entry);
+		sayGranted(turn, entry, false);
+		conclude(turn, entry, "receipt");
+		entry.state = state; // The record is dead; code that still holds it must not see a waiter.
+		return;
+	}
+	count(limit.sums, entry, -1);
+	entry.state = state;
+	entry.expiresAt = now + entry.leaseMs;
+	count(limit.sums, entry, 1);
+	if (entry.enforced && decays(limit)) limit.level.lay(entry.id, entry.slots);
+	dueNext(turn, entry);
+	sayGranted(turn, entry, false);
+}
+
+/** Takes slots that no lease owns: they come back by decay, or by a `takeBack`. */
+function takeUnowned(limit: Limit, { mode, slots }: Entry): void {
+	if (mode === "rate_limit" || decays(limit)) limit.level.pour(slots);
+	else limit.unleased += slots;
+}
+
+/** The same lease again, for a caller that did not hear of the grant or asked twice. */
+export function grantAgain(turn: Turn, entry: Entry): void {
+	entry.claimed = true;
+	sayGranted(turn, entry, true);
+}
+
+/** When a granted entry must be looked at again: to be confirmed by its peers, or at its end. */
+export function dueNext({ limit, now }: Turn, entry: Entry): void {
+	const doubtAt = Math.ceil((now + DOUBT_MS) / DOUBT_STEP_MS) * DOUBT_STEP_MS;
+	const next = entry.state === "committed" ? doubtAt : Number.POSITIVE_INFINITY;
+	// A receipt has no end of its own: it stands until its peers have answered.
+	const end = entry.mode === "concurrency" ? entry.expiresAt : Number.POSITIVE_INFINITY;
+	limit.deadlines.set(entry, Math.min(next, end));
+}
+
+function sayGranted(turn: Turn, entry: Entry, repeat: boolean): void {
+	const { id, slots, enforced, waitedMs } = entry;
+	const expiresAt = entry.mode === "concurrency" ? wallClock(turn.limit, entry.expiresAt) : null;
+	say(turn, { kind: "granted", id, slots, enforced, expiresAt, waitedMs, repeat });
+}

@@ -1,0 +1,98 @@
+/**
+ * The line of a limit: those who wait, in order of arrival. A waiter keeps its place by being heard of, in one of four
+ * standings; each has its own patience, after which the waiter has left:
+ *
+ *     present    until the end of its wait                  served in its turn
+ *     resuming   5 s after a restart, to come back          the line waits for it
+ *     away       0.75 s after its connection broke          others pass it
+ *     parked     5 s since its coordinator spoke for it     others pass it
+ */
+
+import { retryAfterMs } from "./forecast.ts";
+import { count, type Entry, inTurn, type Limit, type Request, type Standing } from "./limit.ts";
+import { AWAY_MS, RESERVATION_MS, RESUME_MS } from "./patience.ts";
+import { say, type Turn } from "./turn.ts";
+
+/** Waiters in line, parked ones included; see BOUNDS.queueLength. */
+export const QUEUE_MAX = 10_000;
+
+const PATIENCE_MS = { present: Number.POSITIVE_INFINITY, resuming: RESUME_MS, away: AWAY_MS, parked: RESERVATION_MS };
+
+/** A request gets its record. */
+export function enter(turn: Turn, request: Request, wants: Entry["wants"]): Entry {
+	const { limit, now } = turn;
+	const { id, slots, mode, holder, held, print, remember, leaseMs, others } = request;
+	const entry: Entry = {
+		...{ id, slots, mode, holder, held, print, remember, leaseMs, wants, others },
+		seq: limit.nextSeq++,
+		state: "waiting",
+		standing: "parked",
+		enforced: true,
+		since: now,
+		waitedMs: 0,
+		giveUpAt: now + request.waitMs,
+		expiresAt: Number.POSITIVE_INFINITY,
+		peers: [],
+		claimed: false,
+		until: Number.POSITIVE_INFINITY,
+		heapIndex: -1,
+	};
+	limit.entries.set(id, entry);
+	return entry;
+}
+
+/** Takes its place in line, or the one that it has, and says which it is. */
+export function wait(turn: Turn, entry: Entry, park: boolean): void {
+	const { limit } = turn;
+	const { id, slots } = entry;
+	const last = !limit.queue.has(id);
+	limit.queue.set(id, entry);
+	stand(turn, entry, park ? "parked" : "present");
+	const position = last ? limit.sums.inTurn + (park ? 1 : 0) : positionOf(limit, id);
+	if (!park) return say(turn, { kind: "queued", id, position });
+	say(turn, { kind: "parked", id, position, retryAfterMs: retryAfterMs(limit, slots) });
+}
+
+/** Changes how a waiter stands, and with it when it is given up. */
+export function stand({ limit, now }: Turn, entry: Entry, standing: Standing): void {
+	count(limit.sums, entry, -1);
+	entry.standing = standing;
+	count(limit.sums, entry, 1);
+	limit.deadlines.set(entry, Math.min(entry.giveUpAt, now + PATIENCE_MS[standing]));
+}
+
+export function leaveLine(turn: Turn, entry: Entry): void {
+	stand(turn, entry, "parked");
+	turn.limit.queue.delete(entry.id);
+}
+
+/** Back from a reservation to its place in line, which is that of its arrival. */
+export function returnToLine({ limit }: Turn, entry: Entry): void {
+	count(limit.sums, entry, -1);
+	entry.state = "waiting";
+	entry.enforced = true;
+	entry.since -= entry.waitedMs;
+	entry.waitedMs = 0;
+	entry.standing = "parked";
+	const behind = [...limit.queue.values()].filter((other) => other.seq > entry.seq);
+	limit.queue.set(entry.id, entry);
+	for (const other of behind) {
+		limit.queue.delete(other.id);
+		limit.queue.set(other.id, other);
+	}
+}
+
+/** The waiters that stand in line, with their places; 1 is next. */
+export function* positions(limit: Limit): Generator<[entry: Entry, position: number]> {
+	let position = 0;
+	for (const entry of limit.queue.values()) {
+		yield [entry, position + 1];
+		if (inTurn(entry)) position += 1;
+	}
+}
+
+/** The place of one waiter, or the place at the end of the line of a request that is not in it. */
+function positionOf(limit: Limit, id: string): number {
+	for (const [entry, position] of positions(limit)) if (entry.id === id) return position;
+	return limit.sums.inTurn + 1;
+}

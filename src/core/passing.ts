@@ -1,0 +1,54 @@
+/**
+ * Time that passed. What fell due takes effect at its own moment and in the order of those moments, but slots are
+ * granted now and never in the past: a late alarm, or a clock that leapt forward, gives nobody more than was free.
+ */
+
+import { drop, giveBack } from "./ending.ts";
+import { deny, dueNext, serve } from "./granting.ts";
+import type { Entry } from "./limit.ts";
+import { say, type Turn } from "./turn.ts";
+
+/** Lets time run to now. A waiter whose time ended meanwhile is served first if there is room by now. */
+export function runTime(turn: Turn): void {
+	const { limit, now } = turn;
+	const givingUp: Entry[] = [];
+	for (;;) {
+		const entry = limit.deadlines.first;
+		if (!entry || entry.until > now) break;
+		turn.now = Math.max(entry.until, limit.level.at);
+		limit.level.drain(turn.now);
+		if (entry.state === "waiting" && entry.standing === "present") {
+			limit.deadlines.remove(entry);
+			givingUp.push(entry);
+		} else {
+			fallDue(turn, entry);
+		}
+	}
+	turn.now = now;
+	limit.level.drain(now);
+	serve(turn);
+	const late = givingUp.filter((entry) => entry.state === "waiting");
+	if (late.length === 0) return;
+	for (const entry of late) fallDue(turn, entry);
+	serve(turn);
+}
+
+function fallDue(turn: Turn, entry: Entry): void {
+	const { limit, now } = turn;
+	const { id, slots, peers } = entry;
+	if (entry.state === "waiting") {
+		const gaveUp = now >= entry.giveUpAt;
+		drop(turn, entry);
+		if (gaveUp) limit.totals.timedOut += 1;
+		if (gaveUp) deny(turn, id, "denied", slots);
+		else say(turn, { kind: "left", id, why: "gone" });
+	} else if (entry.state === "reserved") {
+		drop(turn, entry);
+		say(turn, { kind: "released", id, slots: entry.enforced ? slots : 0, by: "lapse" });
+	} else if (entry.state === "committed" && (entry.mode !== "concurrency" || now < entry.expiresAt)) {
+		dueNext(turn, entry);
+		say(turn, { kind: "doubted", id, peers });
+	} else {
+		giveBack(turn, entry, "expiry");
+	}
+}
