@@ -221,7 +221,13 @@ class Turn extends Moves {
 
 	#release(id: string, by: "caller" | "operator" | "unheard"): void {
 		const entry = this.limit.entries.get(id);
-		if (by === "unheard" && (entry?.claimed || entry?.state === "waiting")) {
+		if (by === "unheard" && entry && (entry.claims > 0 || !isGranted(entry))) {
+			// Each of those who were told of the grant may go; it ends with the last of them.
+			if (entry.claims > 0) entry.claims -= 1;
+			if (entry.state === "reserved") {
+				this.unreserve(entry);
+				this.sayMoved(id);
+			}
 			this.#detach(id);
 			return this.say({ kind: "released", id, slots: 0, by });
 		}
@@ -252,7 +258,7 @@ class Turn extends Moves {
 	#detach(id: string): void {
 		const entry = this.limit.entries.get(id);
 		if (!entry) return;
-		if (entry.state === "waiting" && inTurn(entry)) this.stand(entry, "away");
+		if (entry.state === "waiting") this.stand(entry, "away");
 		else if (entry.held && isGranted(entry)) this.giveBack(entry, "caller");
 	}
 

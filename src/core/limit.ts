@@ -88,8 +88,8 @@ export interface Entry {
 	expiresAt: At;
 	/** The other limits of the same request, until it is known that they committed too. */
 	peers: readonly string[];
-	/** The lease was asked for again after its grant, and that answer stands even if the first was never heard. */
-	claimed: boolean;
+	/** How often the lease was asked for again after its grant: each of those answers stands even if the first was never heard. */
+	claims: number;
 	/** When this entry is due next: to give up, lapse, be confirmed or expire. */
 	until: At;
 	heapIndex: number;
@@ -173,10 +173,14 @@ export function activeSlots(limit: Limit): number {
 	return held + limit.sums.reserved;
 }
 
+/** Whether the limit grants nothing until it is raised: 0 is how an operator pauses it. Who waits is to wait on. */
+export const isPaused = ({ settings }: Limit): boolean => settings.active && settings.limit === 0;
+
 /** Why a request could never be granted as the limit is set, however long it waited; null: it could. */
-export function neverFits({ settings }: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
+export function neverFits(limit: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
+	const { settings } = limit;
 	if (!settings.active) return null;
-	if (slots > settings.limit) return "exceeds_limit";
+	if (slots > settings.limit && !isPaused(limit)) return "exceeds_limit";
 	return mode === "rate_limit" && settings.slotDecayPerSecond === 0 ? "no_decay" : null;
 }
 
@@ -207,6 +211,8 @@ export const RETRY_ESTIMATE_MAX_MS = 30_000;
 
 /** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
 export function retryAfterMs(limit: Limit, slots: number, reservationMs: Ms): Ms {
+	// Nobody knows when it will be raised.
+	if (isPaused(limit)) return RETRY_ESTIMATE_MAX_MS;
 	const now = limit.clock.lastAt;
 	if (decays(limit)) return servedAt(limit, slots, reservationMs) - now;
 	const first = limit.deadlines.first;

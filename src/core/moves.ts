@@ -61,7 +61,7 @@ export class Moves {
 			giveUpAt: this.now + request.waitMs,
 			expiresAt: Number.POSITIVE_INFINITY,
 			peers: [],
-			claimed: false,
+			claims: 0,
 			until: Number.POSITIVE_INFINITY,
 			heapIndex: -1,
 		};
@@ -159,7 +159,7 @@ export class Moves {
 
 	/** The same lease again, for a caller that did not hear of the grant or asked twice. */
 	protected grantAgain(entry: Entry): void {
-		entry.claimed = true;
+		entry.claims += 1;
 		this.sayGranted(entry, true);
 	}
 
