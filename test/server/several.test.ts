@@ -12,6 +12,7 @@ import {
 	expectProblem,
 	fromNow,
 	granted,
+	holdBack,
 	inspect,
 	limitObject,
 	newId,
@@ -832,8 +833,43 @@ describe.concurrent("those who go", () => {
 		await gone;
 		await release(lease);
 		await next.granted(3_000);
-		await untilWaiting(a, 0, 8_000);
+		await untilWaiting(a, 0, 3_000);
 		await untilActive(a, 0);
+	});
+
+	// One after the other, for what is held back is a method of all limits.
+	describe.sequential.each(["a stream", "a held stream", "a plain wait"])("%s whose caller goes", (how) => {
+		test.each([
+			["the second name was reserved", 1, "reserve"],
+			["the first name was committed", 0, "commit"],
+			["the second name was committed", 1, "commit"],
+		] as const)("promise 10: when %s, and before that is answered, takes nothing", async (_, index, method) => {
+			const names = await pair(1, 1);
+			const lease = await granted({ names, leaseSeconds: 600 });
+			const going = new AbortController();
+			const plain = how === "a plain wait";
+			const request = {
+				names,
+				leaseSeconds: 600,
+				...(plain ? { waitSeconds: 60 } : { hold: how === "a held stream" }),
+			};
+			const headers = { "Content-Type": "application/json", ...(!plain && { Accept: "application/x-ndjson" }) };
+			const init = { method: "POST", headers, body: JSON.stringify(request), signal: going.signal };
+			const gone = exports.default
+				.fetch(new Request("http://headgate.test/v1/acquire", init))
+				.then(read)
+				.catch(() => null);
+			await untilWaiting(names[1], 1);
+			const next = await openQueued({ names });
+			const step = await holdBack(limitObject(names[index]), method);
+			await release(lease);
+			await step.reached();
+			going.abort();
+			await gone;
+			step.resume();
+			const { id } = await next.granted(5_000);
+			for (const name of names) expect((await inspect(name)).leases.map((each) => each.id)).toEqual([id]);
+		});
 	});
 
 	test("a lease that was heard of stays when its stream has ended", async () => {
