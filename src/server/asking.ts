@@ -25,16 +25,14 @@ type Tied = Pick<Tether, "renew" | "release"> & Disposable;
 
 export class Asking extends RpcTarget {
 	readonly #env: Env;
-	readonly #ctx: ExecutionContext<unknown>;
 	readonly #request: Acquire | Problem;
 	readonly #gone = new AbortController();
 	/** In the fixed order of names. */
 	readonly #ties = new Map<string, Tied>();
 
-	constructor(env: Env, ctx: ExecutionContext<unknown>, request: Acquire | Problem) {
+	constructor(env: Env, request: Acquire | Problem) {
 		super();
 		this.#env = env;
-		this.#ctx = ctx;
 		this.#request = request;
 	}
 
@@ -44,7 +42,8 @@ export class Asking extends RpcTarget {
 		if ("code" in request) return { lease: null, problem: request };
 		const caller = {
 			signal: () => this.#gone.signal,
-			waitUntil: (work: Promise<unknown>) => this.#ctx.waitUntil(work),
+			// Nothing is to outlive the caller here: its end is what ends the context, the stubs in it, and so the tethers.
+			waitUntil: (work: Promise<unknown>) => void work.catch((error) => console.warn("Not undone:", error)),
 		};
 		try {
 			// Tied before they are granted: whoever goes on the way leaves every line, and nothing of any name behind.
