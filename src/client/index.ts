@@ -24,6 +24,7 @@ export type {
 	Totals,
 	WaiterInfo,
 } from "../protocol.ts";
+export { type Refusal, type RefusalName, refusalOf } from "../refusals.ts";
 export type { HeadgateBinding } from "./binding.ts";
 export {
 	AcquireConcurrencySlotTimeoutError,

@@ -20,8 +20,8 @@ export type Command =
 	| { kind: "touch"; id: string }
 	| { kind: "renew"; id: string; leaseMs: Ms | null }
 	/**
-	 * `unheard`: the caller went before it was answered. A waiter may come back for a moment; a lease ends, unless it
-	 * was asked for again meanwhile.
+	 * `unheard`: the caller went before it was answered. A waiter may come back for a moment, and what was set aside for
+	 * it is for the next; a lease ends, unless it was asked for again meanwhile and that caller has not gone too.
 	 */
 	| { kind: "release"; id: string; by: "caller" | "operator" | "unheard" }
 	/** The connection of a waiter, or of the holder of a held lease, is gone. */

@@ -40,7 +40,7 @@ import { enter, QUEUE_MAX, returnToLine, stand, wait } from "./line.ts";
 import { runTime } from "./passing.ts";
 import { deniedSlots, learnHeld, setDenied } from "./polling.ts";
 import { type At, type Ms, tellTime } from "./time.ts";
-import { recall, rememberCancelled, say, type Turn } from "./turn.ts";
+import { recall, rememberCancelled, say, sayMoved, type Turn } from "./turn.ts";
 
 export function decide(limit: Limit, command: Command, now: At): Decision {
 	const turn: Turn = { limit, now: tellTime(limit.clock, now), events: [] };
@@ -186,7 +186,13 @@ function touch(turn: Turn, id: string): void {
 
 function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"): void {
 	const entry = turn.limit.entries.get(id);
-	if (by === "unheard" && (entry?.claimed || entry?.state === "waiting")) {
+	if (by === "unheard" && entry && (entry.claims > 0 || !isGranted(entry))) {
+		// Each of those who were told of the grant may go; it ends with the last of them.
+		if (entry.claims > 0) entry.claims -= 1;
+		if (entry.state === "reserved") {
+			returnToLine(turn, entry);
+			sayMoved(turn, id);
+		}
 		detach(turn, id);
 		return say(turn, { kind: "released", id, slots: 0, by });
 	}
@@ -214,7 +220,7 @@ function cancel(turn: Turn, id: string, keepPlace: boolean): void {
 function detach(turn: Turn, id: string): void {
 	const entry = turn.limit.entries.get(id);
 	if (!entry) return;
-	if (entry.state === "waiting" && inTurn(entry)) stand(turn, entry, "away");
+	if (entry.state === "waiting") stand(turn, entry, "away");
 	else if (entry.held && isGranted(entry)) giveBack(turn, entry, "caller");
 }
 

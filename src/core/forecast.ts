@@ -9,7 +9,7 @@
  */
 
 import { SLOT } from "./level.ts";
-import { decays, type Entry, type Limit } from "./limit.ts";
+import { decays, type Entry, isPaused, type Limit } from "./limit.ts";
 import { RESERVATION_MS, RETRY_ESTIMATE_MAX_MS } from "./patience.ts";
 import type { At, Ms } from "./time.ts";
 
@@ -31,6 +31,8 @@ export function steadyMs(limit: Limit, mostMs: Ms): Ms {
 
 /** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
 export function retryAfterMs(limit: Limit, slots: number): Ms {
+	// Nobody knows when it will be raised.
+	if (isPaused(limit)) return RETRY_ESTIMATE_MAX_MS;
 	const now = limit.clock.lastAt;
 	if (decays(limit)) return servedAt(limit, slots) - now;
 	const first = limit.deadlines.first;

@@ -12,7 +12,7 @@ import type { DenialCode, Event } from "./commands.ts";
 import { conclude } from "./ending.ts";
 import { retryAfterMs } from "./forecast.ts";
 import { SLOT } from "./level.ts";
-import { count, decays, type Entry, inTurn, type Limit, type Mode, wallClock } from "./limit.ts";
+import { count, decays, type Entry, inTurn, isPaused, type Limit, type Mode, wallClock } from "./limit.ts";
 import { leaveLine } from "./line.ts";
 import { DOUBT_MS, DOUBT_STEP_MS, RESERVATION_MS } from "./patience.ts";
 import { countDenied } from "./polling.ts";
@@ -31,9 +31,10 @@ export function refusal(limit: Limit, slots: number, mode: Mode): "exceeds_limit
 }
 
 /** Why a request could never be granted as the limit is set, however long it waited; null: it could. */
-export function neverFits({ settings }: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
+export function neverFits(limit: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
+	const { settings } = limit;
 	if (!settings.active) return null;
-	if (slots > settings.limit) return "exceeds_limit";
+	if (slots > settings.limit && !isPaused(limit)) return "exceeds_limit";
 	return mode === "rate_limit" && settings.slotDecayPerSecond === 0 ? "no_decay" : null;
 }
 
@@ -132,7 +133,7 @@ function takeUnowned(limit: Limit, { mode, slots }: Entry): void {
 
 /** The same lease again, for a caller that did not hear of the grant or asked twice. */
 export function grantAgain(turn: Turn, entry: Entry): void {
-	entry.claimed = true;
+	entry.claims += 1;
 	sayGranted(turn, entry, true);
 }
 

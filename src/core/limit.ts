@@ -89,8 +89,8 @@ export interface Entry {
 	expiresAt: At;
 	/** The other limits of the same request, until it is known that they committed too. */
 	peers: readonly string[];
-	/** The lease was asked for again after its grant, and that answer stands even if the first was never heard. */
-	claimed: boolean;
+	/** How often the lease was asked for again after its grant: each of those answers stands even if the first was never heard. */
+	claims: number;
 	/** When this entry is due next: to give up, lapse, be confirmed or expire. */
 	until: At;
 	heapIndex: number;
@@ -194,6 +194,9 @@ export function activeSlots(limit: Limit): number {
 	const held = decays(limit) ? Number((limit.level.total + SLOT - 1n) / SLOT) : limit.sums.leased + limit.unleased;
 	return held + limit.sums.reserved;
 }
+
+/** Whether the limit grants nothing until it is raised: 0 is how an operator pauses it. A waiter waits on. */
+export const isPaused = ({ settings }: Limit): boolean => settings.active && settings.limit === 0;
 
 /** Whether a waiter has its turn in the line, or is passed by those behind it. */
 export const inTurn = (entry: Entry): boolean => entry.standing === "present" || entry.standing === "resuming";

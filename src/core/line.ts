@@ -33,7 +33,7 @@ export function enter(turn: Turn, request: Request, wants: Entry["wants"]): Entr
 		giveUpAt: now + request.waitMs,
 		expiresAt: Number.POSITIVE_INFINITY,
 		peers: [],
-		claimed: false,
+		claims: 0,
 		until: Number.POSITIVE_INFINITY,
 		heapIndex: -1,
 	};

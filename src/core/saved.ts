@@ -16,7 +16,10 @@ export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals
 	level: { at: At; total: string; top: string };
 };
 
-export type SavedEntry = Omit<Entry, "heapIndex" | "giveUpAt" | "expiresAt" | "until"> & {
+export type SavedEntry = Omit<Entry, "heapIndex" | "giveUpAt" | "expiresAt" | "until" | "claims"> & {
+	/** Absent in what was written when it was only told whether there were any: `claimed`. */
+	claims?: number;
+	claimed?: boolean;
 	/** Null: never. */
 	giveUpAt: At | null;
 	expiresAt: At | null;
@@ -58,9 +61,10 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		...(saved.polling && { polling: { ...saved.polling } }),
 	};
 	const bands: Band[] = [];
-	for (const { band, ...fields } of entries) {
+	for (const { band, claimed, ...fields } of entries) {
 		const entry: Entry = {
 			...fields,
+			claims: fields.claims ?? (claimed ? 1 : 0),
 			giveUpAt: fields.giveUpAt ?? Number.POSITIVE_INFINITY,
 			expiresAt: fields.expiresAt ?? Number.POSITIVE_INFINITY,
 			until: fields.until ?? Number.POSITIVE_INFINITY,

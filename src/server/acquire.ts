@@ -2,15 +2,15 @@
 
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
 import { type Ask, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
-import { Coordinator, coreRequest, deniedVerdict, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
+import { Coordinator } from "./coordinator.ts";
 import { remembering } from "./denials/remembering.ts";
 import type { Env } from "./env.ts";
-import { BEAT_MS, withdrawn } from "./limit/line.ts";
+import { withdrawn } from "./limit/line.ts";
+import { BEAT_MS } from "./limit/waiters.ts";
 import { type LimitCalls, limitOf } from "./limits.ts";
+import { probe } from "./probe.ts";
 import type { Acquire } from "./requests.ts";
-
-/** After a grant a stream ends this much later; if it breaks before, the grant is undone. */
-const PROBE_MS = 50;
+import { coreRequest, deniedVerdict, missingStatus, unknownLimits, type Verdict } from "./verdicts.ts";
 
 /** After one part of a held lease has ended, the others end this much later. */
 const RELEASE_GRACE_MS = 250;
@@ -35,7 +35,8 @@ async function ask(env: Env, request: Acquire, caller: Caller, askOne?: AskOne):
 	const [only, ...others] = request.names;
 	if (only && others.length === 0) return acquireOne(env, request, only, caller, askOne);
 	const verdict = new Coordinator(env, request, caller.signal()).run();
-	if (request.waitMs > 0)
+	// What is taken without a lease is given back by those who took it.
+	if (request.waitMs > 0 && request.mode !== "unleased")
 		caller.waitUntil(
 			verdict.then(
 				(given) => undoUnheard(env, given, caller.signal()),
@@ -47,7 +48,13 @@ async function ask(env: Env, request: Acquire, caller: Caller, askOne?: AskOne):
 
 /** A lease that was granted to a caller who had gone is given back; a failure has been answered already. */
 async function undoUnheard(env: Env, verdict: Verdict, gone: AbortSignal): Promise<void> {
-	if (verdict.ok && gone.aborted) await releaseAll(env, verdict.lease, "unheard");
+	if (verdict.ok && gone.aborted) await undo(env, verdict);
+}
+
+/** Nobody heard of this verdict: what it grants is given back, unless another call was told of the same grant. */
+export async function undo(env: Env, { lease, shared }: Verdict & { ok: true }): Promise<void> {
+	const [name = ""] = Object.keys(lease.names);
+	await (shared ? limitOf(env, name).leave(lease.id, shared) : releaseAll(env, lease, "unheard"));
 }
 
 async function acquireOne(
@@ -81,7 +88,7 @@ function verdictOf(id: string, slots: number, { event, status, shared }: Outcome
 	const statuses = [status];
 	switch (event.kind) {
 		case "granted":
-			return { ok: true, lease: leaseOf(event, status), statuses, shared: shared ?? false };
+			return { ok: true, lease: leaseOf(event, status), statuses, ...(shared && { shared }) };
 		case "denied":
 			return deniedVerdict(id, [{ slots, status, denied: event }]);
 		case "left":
@@ -129,10 +136,11 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
 				void out.write({ event: "queued", position });
 			});
 			const verdict = await coordinator.run();
+			if (verdict.ok && waited && !request.hold) await out.probe();
 			await out.write(verdictLine(verdict));
 			if (!verdict.ok) return;
 			if (request.hold) await holdAll(env, verdict.lease, out.gone);
-			else if (waited && !(await out.isHeard())) await releaseAll(env, verdict.lease, "unheard");
+			else if (out.gone.aborted) await releaseAll(env, verdict.lease, "unheard");
 		} catch (error) {
 			if (out.gone.aborted) return; // Nobody is there to be told; what was set aside lapses.
 			console.error(error);
@@ -202,12 +210,12 @@ class LineWriter {
 		if (this.#pending === 0) void this.write({ event: "heartbeat" });
 	}
 
-	/** Whether the connection outlived the last line for a moment. */
-	async isHeard(): Promise<boolean> {
-		await scheduler.wait(PROBE_MS);
-		await this.#send("\n");
-		await scheduler.wait(PROBE_MS);
-		return !this.gone.aborted;
+	/** Aborts `gone` if nobody is there to be told of a grant. */
+	probe(): Promise<void> {
+		return probe(
+			() => this.#send("\n"),
+			() => !this.gone.aborted,
+		);
 	}
 
 	async close(): Promise<void> {

@@ -36,6 +36,8 @@ export interface Ask {
 	createIfMissing: boolean;
 	/** What the policies say of the name, where the Worker knows. */
 	ruling?: Ruling | undefined;
+	/** The Worker's time; see `limit/clock.ts`. */
+	sentAt?: At;
 	/** Names this call, so that it can leave without the others that wait for the same request. */
 	call?: string;
 }
@@ -55,8 +57,8 @@ export interface Peeked {
 export interface Outcome {
 	event: Event;
 	status: Status;
-	/** Another call hears of the same grant: that this one's caller has gone means nothing. */
-	shared?: true;
+	/** Another call hears of the same grant. This is the name of this one, by which it can leave. */
+	shared?: string;
 }
 
 export const toSeconds = (ms: Ms): number => ms / 1000;
@@ -171,6 +173,7 @@ function because(id: string, { slots, status, denied }: Asked): string {
 	const { name, limit, remaining } = status;
 	switch (denied && codeOf({ slots, status, denied })) {
 		case "denied":
+			if (limit === 0) return `"${name}" is paused: its limit is 0, until somebody raises it.`;
 			return `"${name}" has ${remaining} of ${limit} slots free for the ${wanted} asked, at place ${denied?.position} in line.`;
 		case "exceeds_limit":
 			return `"${name}" has ${limit} slots in all, so ${wanted} can never fit: ask for fewer, or raise the limit.`;

@@ -3,7 +3,7 @@
 import { Hono } from "hono";
 import { rateLimitHeaders } from "../headers.ts";
 import { type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../protocol.ts";
-import { acquire, acquireStream, releaseAll } from "./acquire.ts";
+import { acquire, acquireStream, undo } from "./acquire.ts";
 import { problem, publicStatus, toIso } from "./answers.ts";
 import { answerHeard } from "./heard.ts";
 import {
@@ -101,11 +101,11 @@ route(app, "/v1/acquire", {
 		const verdict = await acquire(c.env, request, caller);
 		const limits = verdict.statuses.map(publicStatus);
 		if (!verdict.ok) return answerProblem(verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
-		const { lease, shared } = verdict;
+		const { lease } = verdict;
 		const headers = rateLimitHeaders(limits);
-		if (lease.waitedSeconds === 0 || shared) return c.json(lease, 200, headers);
-		const undo = () => releaseAll(c.env, lease, "unheard");
-		return answerHeard(JSON.stringify(lease), { "Content-Type": "application/json", ...headers }, caller, undo);
+		if (lease.waitedSeconds === 0) return c.json(lease, 200, headers);
+		const type = { "Content-Type": "application/json", ...headers };
+		return answerHeard(JSON.stringify(lease), type, caller, () => undo(c.env, verdict));
 	},
 });
 

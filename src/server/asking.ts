@@ -5,6 +5,7 @@
 
 import { RpcTarget } from "cloudflare:workers";
 import type { Lease, LimitStatus, Problem, Receipt, Released, Renewed, Slots } from "../protocol.ts";
+import { type RefusalName, withRefusal } from "../refusals.ts";
 import { acquire } from "./acquire.ts";
 import { type Ask, type Missing, type Outcome, problem, toIso } from "./answers.ts";
 import type { Env } from "./env.ts";
@@ -24,16 +25,14 @@ type Tied = Pick<Tether, "renew" | "release"> & Disposable;
 
 export class Asking extends RpcTarget {
 	readonly #env: Env;
-	readonly #ctx: ExecutionContext<unknown>;
 	readonly #request: Acquire | Problem;
 	readonly #gone = new AbortController();
 	/** In the fixed order of names. */
 	readonly #ties = new Map<string, Tied>();
 
-	constructor(env: Env, ctx: ExecutionContext<unknown>, request: Acquire | Problem) {
+	constructor(env: Env, request: Acquire | Problem) {
 		super();
 		this.#env = env;
-		this.#ctx = ctx;
 		this.#request = request;
 	}
 
@@ -43,10 +42,14 @@ export class Asking extends RpcTarget {
 		if ("code" in request) return { lease: null, problem: request };
 		const caller = {
 			signal: () => this.#gone.signal,
-			waitUntil: (work: Promise<unknown>) => this.#ctx.waitUntil(work),
+			// Nothing is to outlive the caller here: its end is what ends the context, the stubs in it, and so the tethers.
+			waitUntil: (work: Promise<unknown>) => void work.catch((error) => console.warn("Not undone:", error)),
 		};
 		try {
-			const verdict = await acquire(this.#env, request, caller, (limit, ask) => this.#tie(limit, ask));
+			// Tied before they are granted: whoever goes on the way leaves every line, and nothing of any name behind.
+			const tying = this.#tieEarly(request);
+			const asking = acquire(this.#env, request, caller, (limit, ask) => this.#tie(limit, ask));
+			const [verdict] = await Promise.all([asking, tying]);
 			if (!verdict.ok) {
 				this[Symbol.dispose]();
 				return { lease: null, problem: verdict.problem };
@@ -105,14 +108,35 @@ export class Asking extends RpcTarget {
 		return (answer ?? tied.answer) as Outcome | Missing;
 	}
 
-	/** Ties what a coordinator was granted. */
-	async #tieAll({ id, names }: Lease): Promise<void> {
-		const untied = Object.keys(names).filter((name) => !this.#ties.has(name));
-		await Promise.all(
-			untied.map(async (name) => {
-				this.#ties.set(name, await tieTo(limitOf(this.#env, name), id));
-			}),
+	/** Ties each of several names that are waited for and to be held. */
+	async #tieEarly({ id, names, mode, rated, waitMs }: Acquire): Promise<void> {
+		if (names.length < 2 || waitMs === 0 || mode !== "concurrency") return;
+		await this.#tieTo(
+			id,
+			names.map(([name]) => name).filter((name) => !rated.includes(name)),
 		);
+	}
+
+	/** Ties what a coordinator was granted, and lets go of names that it passed over. */
+	async #tieAll({ id, names }: Lease): Promise<void> {
+		for (const [name, tether] of this.#ties) {
+			if (name in names) continue;
+			this.#ties.delete(name);
+			tether[Symbol.dispose]();
+		}
+		await this.#tieTo(id, Object.keys(names));
+	}
+
+	async #tieTo(id: string, names: string[]): Promise<void> {
+		const tied = await Promise.all(
+			names
+				.filter((name) => !this.#ties.has(name))
+				.map(async (name): Promise<[string, Tied]> => [name, await tieTo(limitOf(this.#env, name), id)]),
+		);
+		for (const [name, tether] of tied) {
+			if (this.#gone.signal.aborted) tether[Symbol.dispose]();
+			else this.#ties.set(name, tether);
+		}
 	}
 
 	async #release([name, tether]: [string, Tied]): Promise<number> {
@@ -233,9 +257,10 @@ export class HeldLease extends RpcTarget {
 	}
 }
 
-/** A refusal as it is thrown to another Worker: with its name, its message and the problem itself. */
-export function refusal(refused: Problem, name = "HeadgateError"): Error & { problem: Problem } {
+/** A refusal as it is thrown to another Worker: with its name, its message and the problem itself; see `refusalOf`. */
+export function refusal(refused: Problem, name: RefusalName = "HeadgateError"): Error & { problem: Problem } {
 	const fields = (refused.errors ?? []).map(({ field, message }) => `${field}: ${message}`).join("; ");
 	const detail = [`${refused.status} ${refused.code}`, refused.detail || refused.title, fields].filter((part) => part);
-	return Object.assign(new Error(detail.join("; ")), { name, problem: refused });
+	const message = withRefusal(detail.join("; "), { name, problem: refused });
+	return Object.assign(new Error(message), { name, problem: refused });
 }

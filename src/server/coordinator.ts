@@ -10,13 +10,14 @@
 
 import type { Event } from "../core/commands.ts";
 import type { Request } from "../core/limit.ts";
-import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
-import { type Asked, denial, type Granted, lease, type Outcome, outOfReach, problem, type Status } from "./answers.ts";
+import type { LimitStatus, Problem } from "../protocol.ts";
+import { type Asked, type Granted, lease, type Missing, type Outcome, outOfReach, type Status } from "./answers.ts";
 import type { Env } from "./env.ts";
 import { withdrawn } from "./limit/line.ts";
 import { limitOf } from "./limits.ts";
 import { type Line, lines } from "./lines.ts";
 import { type Acquire, modeOf } from "./requests.ts";
+import { coreRequest, deniedVerdict, missingStatus, unknownLimits, type Verdict } from "./verdicts.ts";
 
 /** Rounds in which a waiting request gives back what it has; then it holds on to it. */
 export const POLITE_ROUNDS = 3;
@@ -25,12 +26,6 @@ export const TOUCH_MS = 1_500;
 
 /** Restarts of objects that one request outlives; more of them are no accident. */
 const BREAKS_MAX = 5;
-
-export type Verdict =
-	/** `shared`: another call was granted the same lease. */
-	| { ok: true; lease: Lease | Receipt; statuses: Status[]; shared?: boolean }
-	/** `asked`: how each name was answered, of a request that was denied. */
-	| { ok: false; problem: Problem; statuses: Status[]; asked?: Asked[] };
 
 /** What a waiting request is told on its way. */
 export type Progress = (position: number) => void;
@@ -63,6 +58,8 @@ export class Coordinator {
 	readonly #reserved = new Map<string, Reserved>();
 	/** Tells this run from another under the same id, whose caller came back. */
 	readonly #call = crypto.randomUUID();
+	/** How each limit that this request was sent to stood then. Another one of the same name is not asked. */
+	readonly #met = new Map<string, Status>();
 	/** Names whose line has a place of this request. */
 	readonly #placed = new Set<string>();
 	/** Waits that ended because their object was restarted. */
@@ -112,12 +109,15 @@ export class Coordinator {
 			}
 			if (blocked.event.kind === "denied" || this.#leftMs() <= 0) return this.#refuse(blocked);
 
-			await this.#letGo(round <= POLITE_ROUNDS ? "" : blocked.name);
+			// A limit of 0 is paused, maybe for days: nobody else is kept waiting meanwhile.
+			const paused = blocked.status.enforced && blocked.status.limit === 0;
+			await this.#letGo(round <= POLITE_ROUNDS || paused ? "" : blocked.name);
 			const answer = await this.#waitFor(blocked.name);
 			if (answer === null) {
 				everyLine = true;
 				continue;
 			}
+			if (this.#isAnother(blocked.name, answer.status)) return this.#refuse(this.#deleted(blocked.name));
 			if (answer.event.kind === "reserved" || answer.event.kind === "granted")
 				this.#keep(blocked.name, answer.event, answer.status);
 			else return this.#refuse({ name: blocked.name, event: asBlocked(answer.event), status: answer.status });
@@ -133,14 +133,22 @@ export class Coordinator {
 		let first: BlockedName | null = null;
 		for (const [name] of this.#acquire.names) {
 			if (this.#reserved.has(name) || this.#skipped.some((skipped) => skipped.name === name)) continue;
+			const isNew = !this.#met.has(name);
 			const answer = await this.#limit(name).reserve({
 				request: this.#request(name, this.#acquire.waitMs > 0 ? "park" : "deny"),
-				createIfMissing: this.#acquire.createIfMissing && !this.#acquire.strict,
+				createIfMissing: isNew && this.#acquire.createIfMissing && !this.#acquire.strict,
+				call: this.#call,
 			});
 			if ("missing" in answer) {
+				if (!isNew) return this.#deleted(name);
 				this.#skipped.push(missingStatus(name));
 				continue;
 			}
+			if (this.#isAnother(name, answer.status)) {
+				this.#placed.add(name); // It is left again with the others.
+				return this.#deleted(name);
+			}
+			this.#met.set(name, answer.status);
 			if (answer.event.kind === "reserved" || answer.event.kind === "granted")
 				this.#keep(name, answer.event, answer.status);
 			else {
@@ -150,6 +158,20 @@ export class Coordinator {
 			}
 		}
 		return first;
+	}
+
+	/** Whether this is not the limit that the request was sent to, but one that was made under its name since. */
+	#isAnother(name: string, { limitId }: Status): boolean {
+		const met = this.#met.get(name);
+		return met !== undefined && met.limitId !== limitId;
+	}
+
+	/** A limit that was deleted while the request waited, wherever it stood. */
+	#deleted(name: string): BlockedName {
+		const status = this.#met.get(name);
+		if (!status) throw new Error(`"${name}" was never met.`);
+		const { id } = this.#acquire;
+		return { name, status, event: { kind: "denied", id, code: "unknown_limit", retryAfterMs: 0, position: 0 } };
 	}
 
 	#keep(name: string, event: Reserved["event"], status: Status): void {
@@ -225,12 +247,13 @@ export class Coordinator {
 			),
 		);
 		const granted: Granted[] = [];
-		answers.forEach(({ event, status }, index) => {
-			if (event.kind !== "granted") return;
-			granted.push({ name: all[index] as string, slots: event.slots, expiresAt: event.expiresAt, status });
+		answers.forEach((answer, index) => {
+			if ("missing" in answer || answer.event.kind !== "granted") return;
+			const { slots, expiresAt } = answer.event;
+			granted.push({ name: all[index] as string, slots, expiresAt, status: answer.status });
 		});
 		if (granted.length < reserved.length) {
-			await this.#undo(answers.flatMap(({ event }, index) => (isNew(event) ? [all[index] as string] : [])));
+			await this.#undo(answers.flatMap((answer, index) => (isNew(answer) ? [all[index] as string] : [])));
 			if (this.#acquire.waitMs > 0 && this.#leftMs() > 0) return null;
 			return { ok: false, problem: outOfReach(), statuses: [] };
 		}
@@ -319,34 +342,9 @@ export class Coordinator {
 	}
 }
 
-export const deniedVerdict = (id: string, asked: Asked[]): Verdict & { ok: false } => ({
-	...{ ok: false, problem: denial(id, asked), statuses: asked.map(({ status }) => status), asked },
-});
-
-/** What one limit is asked of a request. */
-export function coreRequest(acquire: Acquire, name: string, slots: number): Request {
-	const { id, leaseMs, waitMs, holder, idChosen, print } = acquire;
-	const mode = modeOf(acquire, name);
-	const held = acquire.hold && mode === "concurrency";
-	const ifBusy = waitMs > 0 ? "wait" : "deny";
-	return { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember: idChosen };
-}
-
-export const missingStatus = (name: string): LimitStatus => ({
-	...{ name, limit: 0, activeSlots: 0, remaining: 0 },
-	...{ enforced: false, missing: true },
-});
-
-export function unknownLimits(names: string[]): Problem {
-	const list = names.map((name) => `"${name}"`).join(", ");
-	const does = names.length === 1 ? "No limit has the name" : "No limits have the names";
-	return problem("unknown_limit", `${does} ${list}: configure it first, with PUT /v1/limits/{name}.`, {
-		"violated-policies": names,
-	});
-}
-
 /** Whether a commit was the first of its request. */
-const isNew = (event: Event): boolean => event.kind === "granted" && !event.repeat;
+const isNew = (answer: Outcome | Missing): boolean =>
+	"event" in answer && answer.event.kind === "granted" && !answer.event.repeat;
 
 function asBlocked(event: Event): Blocked {
 	if (event.kind === "denied" || event.kind === "parked") return event;

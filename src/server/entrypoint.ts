@@ -170,7 +170,7 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 	}
 
 	#asking(request: Acquire | Problem): Asking {
-		return new Asking(this.env, this.ctx, request);
+		return new Asking(this.env, request);
 	}
 
 	/** A checked request that this binding may make, or why not. */

@@ -5,26 +5,17 @@
  */
 
 import type { Caller } from "./acquire.ts";
-
-/** After its first byte an answer pauses, for the other end to say that nobody reads it: a local network takes less. */
-const PROBE_MS = 1;
-/**
- * Then it is written to so often. The runtime looks at a few connections in each turn, and each write takes one turn:
- * with hundreds of callers that went at once, four were enough.
- */
-const PROBES = 7;
+import { probe } from "./probe.ts";
 
 /** Answers with `text`, which is JSON. `undo` takes back what it grants. */
 export function answerHeard(text: string, headers: HeadersInit, caller: Caller, undo: () => Promise<void>): Response {
 	const { readable, writable } = new IdentityTransformStream();
 	const writer = writable.getWriter();
 	const encoder = new TextEncoder();
-	const probe = encoder.encode(" ");
+	const space = encoder.encode(" ");
 	const work = async (): Promise<void> => {
 		try {
-			await writer.write(probe);
-			await scheduler.wait(PROBE_MS);
-			for (let probes = 0; probes < PROBES; probes += 1) await writer.write(probe);
+			await probe(() => writer.write(space));
 			await writer.write(encoder.encode(text));
 		} catch {
 			return undo(); // The connection is gone, and with it whoever was to hold the slots.

@@ -9,6 +9,7 @@ import type { LimitPatch, Settings } from "../protocol.ts";
 import type { Ask, Missing, Outcome } from "./answers.ts";
 import { denialsOf } from "./denials/memory.ts";
 import type { Env } from "./env.ts";
+import { withRightClock } from "./limit/clock.ts";
 import type { ByHand } from "./limit/limit-views.ts";
 import { rulingsOf } from "./policies/rulings.ts";
 
@@ -38,19 +39,20 @@ export class LimitCalls {
 	}
 
 	reserve(ask: Ask): Promise<Outcome | Missing> {
-		return this.#follow(this.#object.reserve({ ...ask, ruling: this.#ruling }));
+		const reserve = () => this.#object.reserve(this.#sent(ask)) as Promise<Outcome | Missing>;
+		return this.#follow(withRightClock(reserve));
 	}
 
 	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes") {
 		const rulings = rulingsOf(this.#env);
 		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
 		if (rulings.known) rulings.refreshSoon(this.#env);
-		return this.#object.open({ ...ask, ruling: this.#ruling }, kind, as);
+		return withRightClock(() => this.#object.open(this.#sent(ask), kind, as) as Promise<ReadableStream | Missing>);
 	}
 
 	/** A request, or by its id a lease, that ends with the stub of its caller. */
 	tether(asked: Ask | string) {
-		return this.#object.tether(typeof asked === "string" ? asked : { ...asked, ruling: this.#ruling });
+		return withRightClock(() => this.#object.tether(typeof asked === "string" ? asked : this.#sent(asked)));
 	}
 
 	hold(id: string) {
@@ -66,15 +68,15 @@ export class LimitCalls {
 	}
 
 	touch(id: string) {
-		return this.#object.touch(id);
+		return withRightClock(() => this.#object.touch(id, Date.now()));
 	}
 
 	renew(id: string, leaseMs: number | null) {
-		return this.#object.renew(id, leaseMs);
+		return withRightClock(() => this.#object.renew(id, leaseMs, Date.now()));
 	}
 
 	release(id: string, by: "caller" | "operator" | "unheard") {
-		return this.#change(this.#object.release(id, by));
+		return this.#change(withRightClock(() => this.#object.release(id, by, Date.now())));
 	}
 
 	leave(id: string, call: string) {
@@ -89,16 +91,16 @@ export class LimitCalls {
 
 	/** `token`: who does it, for the record. */
 	configure(settings: Settings, token: string | null) {
-		return this.#change(this.#object.configure(settings, { token, ruling: this.#ruling }));
+		return this.#change(withRightClock(() => this.#object.configure(settings, this.#by(token))));
 	}
 
 	patch(change: LimitPatch & ByHand, token: string | null) {
-		return this.#change(this.#object.patch(change, { token, ruling: this.#ruling }));
+		return this.#change(withRightClock(() => this.#object.patch(change, this.#by(token))));
 	}
 
 	/** Null: there is one of this name. */
 	create(settings: Settings, byHand: ByHand, token: string | null) {
-		return this.#change(this.#object.create(settings, byHand, { token, ruling: this.#ruling }));
+		return this.#change(this.#object.create(settings, byHand, this.#by(token)));
 	}
 
 	/** `taken`: another limit has that name. Null: this one does not exist. */
@@ -107,7 +109,7 @@ export class LimitCalls {
 	}
 
 	takeBack(slots: number, heldMs: number | null) {
-		return this.#change(this.#object.takeBack(slots, heldMs));
+		return this.#change(withRightClock(() => this.#object.takeBack(slots, heldMs, Date.now())));
 	}
 
 	remove() {
@@ -117,11 +119,11 @@ export class LimitCalls {
 	// ------------------------------------------------------------------------------------------- looking
 
 	inspect() {
-		return this.#object.inspect(this.#ruling);
+		return withRightClock(() => this.#object.inspect(this.#ruling, Date.now()));
 	}
 
 	summary() {
-		return this.#object.summary(this.#ruling);
+		return withRightClock(() => this.#object.summary(this.#ruling, Date.now()));
 	}
 
 	measure() {
@@ -159,6 +161,16 @@ export class LimitCalls {
 
 	// ------------------------------------------------------------------------------------------- helpers
 
+	/** A request with what this Worker knows of the policies, and its time. */
+	#sent(ask: Ask): Ask {
+		return { ...ask, ruling: this.#ruling, sentAt: Date.now() };
+	}
+
+	/** The same of a change by hand. */
+	#by(token: string | null) {
+		return { token, ruling: this.#ruling, sentAt: Date.now() };
+	}
+
 	/** What may free slots: from before it is sent until after it is answered, no denial is remembered across it. */
 	async #change<T>(answer: Promise<T>): Promise<T> {
 		const denials = denialsOf(this.#env);
@@ -172,8 +184,10 @@ export class LimitCalls {
 
 	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
 		// JSON has no word for a wait without an end.
-		if (ask.request.waitMs === Number.POSITIVE_INFINITY) return this.#object.acquire({ ...ask, ruling: this.#ruling });
-		const answer = await this.#object.acquireText(JSON.stringify({ ...ask, ruling: this.#ruling }));
+		if (ask.request.waitMs === Number.POSITIVE_INFINITY) {
+			return withRightClock(() => this.#object.acquire(this.#sent(ask)) as Promise<Outcome | Missing>);
+		}
+		const answer = await withRightClock(() => this.#object.acquireText(JSON.stringify(this.#sent(ask))));
 		return JSON.parse(answer) as Outcome | Missing;
 	}
 

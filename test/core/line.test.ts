@@ -36,8 +36,26 @@ describe("promise 1: never too many", () => {
 		1 release b          => released b by caller
 		1 acquire c          => granted c
 	`;
-	scene("a limit of none grants none", { limit: 0 })`
-		0 acquire a => exceeds_limit a
+	scene("a limit of 0 is a pause: who does not wait is denied, who waits is served when it is raised", { limit: 0 })`
+		0  acquire a x3             => denied a, retry 30000
+		0  acquire b x2 wait=ever   => queued b at 1
+		0  acquire c wait=20        => queued c at 2
+		20 tick                     => denied c, retry 30000
+		30 configure limit=2        => configured, granted b x2 after 30
+		31 configure limit=0        => configured
+		32 release b                => released b x2 by caller
+		33 acquire d x3 wait=ever   => queued d at 1
+		34 acquire e wait=ever      => queued e at 2
+		35 configure limit=2        => exceeds_limit d, configured, granted e after 1
+	`;
+	scene("a limit of 0 with decay is one too", { limit: 0, slotDecayPerSecond: 1 })`
+		0  acquire a rate           => denied a, retry 30000
+		0  acquire b rate wait=ever => queued b at 1
+		0  reserve c wait=ever      => queued c at 2
+		30 configure limit=2        => configured, granted b after 30, reserved c
+	`;
+	scene("a limit of 0 refuses for good what no raise would mend", { limit: 0 })`
+		0 acquire a rate wait=ever => no_decay a
 	`;
 	scene("with decay: the limit at once, then as fast as they come back", RATE)`
 		0    acquire a x10 rate => granted a x10

@@ -45,10 +45,10 @@ export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy">> {
 	/** When something must be done about it. */
 	until: number;
 	/** What its stored row says: neither a touch of a reservation nor a repeated answer is written. */
-	written: { until: number; claimed: boolean };
+	written: { until: number; claims: number; parked: boolean };
 	peers: readonly string[];
-	/** It was answered again after its grant. */
-	claimed: boolean;
+	/** How often it was answered again after its grant. */
+	claims: number;
 }
 
 /** A part of the level that was laid at once. */
@@ -113,7 +113,7 @@ export class Model {
 	/** The state was written; `ids` are the rows that were. */
 	write(ids: ReadonlySet<string>): void {
 		for (const asked of this.state.asked.filter(({ id }) => ids.has(id))) {
-			asked.written = { until: asked.until, claimed: asked.claimed };
+			asked.written = { until: asked.until, claims: asked.claims, parked: asked.standing === "parked" };
 		}
 		this.stored = copy(this.state);
 	}
@@ -122,12 +122,12 @@ export class Model {
 		this.state = copy(this.stored);
 		const wokeAt = Math.max(wall + this.state.offsetMs, this.state.lastAt);
 		for (const asked of this.state.asked) {
-			asked.claimed = asked.written.claimed;
+			asked.claims = asked.written.claims;
 			if (asked.state !== "waiting") {
 				asked.until = asked.written.until;
 				continue;
 			}
-			if (asked.standing !== "parked") asked.standing = "resuming";
+			asked.standing = asked.written.parked ? "parked" : "resuming";
 			asked.until = Math.min(asked.giveUpAt, wokeAt + (asked.standing === "parked" ? RESERVATION_MS : RESUME_MS));
 		}
 		this.#now = this.state.lastAt;
@@ -353,7 +353,7 @@ export class Model {
 			...rest,
 			...{ wants, arrivedAt: this.#now, state: "waiting", standing: "parked", enforced: true, grantedAt: this.#now },
 			...{ waitedMs: 0, giveUpAt: this.#now + waitMs, expiresAt: NEVER, until: NEVER },
-			...{ peers: [], claimed: false, written: { until: NEVER, claimed: false } },
+			...{ peers: [], claims: 0, written: { until: NEVER, claims: 0, parked: true } },
 		};
 		this.state.asked.push(fresh);
 		if (atOnce) this.#give(fresh);
@@ -383,7 +383,7 @@ export class Model {
 
 	#never({ slots, mode }: { slots: number; mode: Request["mode"] }): DenialCode | null {
 		if (!this.state.settings.active) return null;
-		if (slots > this.state.settings.limit) return "exceeds_limit";
+		if (slots > this.state.settings.limit && this.state.settings.limit > 0) return "exceeds_limit";
 		return mode === "rate_limit" && !this.decays ? "no_decay" : null;
 	}
 
@@ -439,7 +439,7 @@ export class Model {
 	}
 
 	#grantAgain(asked: Asked): void {
-		asked.claimed = true;
+		asked.claims += 1;
 		this.#sayGranted(asked, true);
 	}
 
@@ -463,13 +463,18 @@ export class Model {
 	}
 
 	#detach(asked: Asked | undefined): void {
-		if (asked?.state === "waiting" && inTurn(asked)) this.#stand(asked, "away");
+		if (asked?.state === "waiting") this.#stand(asked, "away");
 		else if (asked?.held && granted(asked)) this.#giveBack(asked, "caller");
 	}
 
 	#release(id: string, by: "caller" | "operator" | "unheard"): void {
 		const asked = this.find(id);
-		if (by === "unheard" && (asked?.claimed || asked?.state === "waiting")) {
+		if (by === "unheard" && asked && (asked.claims > 0 || !granted(asked))) {
+			asked.claims = Math.max(0, asked.claims - 1);
+			if (asked.state === "reserved") {
+				asked.state = "waiting";
+				asked.enforced = true;
+			}
 			this.#detach(asked);
 			return this.#say({ kind: "released", id, slots: 0, by });
 		}

@@ -29,8 +29,8 @@ const OUTCOMES = `
 	present -> away | present -> parked | present -> reserved | present -> leased | present -> nothing
 	resuming -> present | resuming -> away | resuming -> parked | resuming -> reserved | resuming -> leased
 	resuming -> nothing | away -> present | away -> parked | away -> reserved | away -> leased | away -> nothing
-	parked -> present | parked -> reserved | parked -> leased | parked -> nothing
-	reserved -> parked | reserved -> committed | reserved -> nothing
+	parked -> present | parked -> away | parked -> reserved | parked -> leased | parked -> nothing
+	reserved -> parked | reserved -> away | reserved -> committed | reserved -> nothing
 	committed -> leased | committed -> nothing | leased -> nothing
 	present -> resuming, by a restart | away -> resuming, by a restart
 
@@ -39,7 +39,7 @@ const OUTCOMES = `
 	granted a receipt at once | granted a receipt at once, unenforced | granted a receipt after a wait
 	granted a receipt after a wait, unenforced | granted a receipt again | granted a receipt again, unenforced
 	reserved | reserved, unenforced | reserved again | reserved again, unenforced | queued | parked
-	denied denied | denied exceeds_limit | denied no_decay | denied id_in_use | denied queue_full
+	denied denied | denied by a pause | denied exceeds_limit | denied no_decay | denied id_in_use | denied queue_full
 	denied a waiter denied | denied a waiter exceeds_limit | denied a waiter no_decay | denied a waiter id_in_use
 	denied a waiter unknown_limit | left cancelled | left gone
 	gone to commit | gone to cancel | gone to touch | gone to renew | renewed

@@ -97,12 +97,17 @@ export class Simulation {
 			const denial = events.find((event) => event.kind === "denied" && event.id === request.id);
 			if (denial?.kind === "denied" && !known) {
 				if (quiet) this.#hold(2, this.#everything() === before, "a denial changed something");
-				if (denial.code === "denied" && this.#model.decays && random.chance(0.05)) {
+				// A limit of 0 is paused, and nobody knows for how long.
+				const paused = this.#model.state.settings.limit === 0;
+				if (paused && denial.code === "denied") this.#reach("denied by a pause");
+				if (denial.code === "denied" && this.#model.decays && !paused && random.chance(0.05)) {
 					this.#retry(command, denial.retryAfterMs);
 				}
 			}
 		}
-		if (command.kind === "release" && random.chance(0.3)) this.#releaseAgain(command);
+		// One that was told of more than once ends with the last of those who heard of it.
+		const over = command.kind === "release" && !this.#limit.entries.has(command.id);
+		if (over && random.chance(0.3)) this.#releaseAgain(command);
 	}
 
 	/** Lets the clock run, or jump back; answers whether it jumped back. */
@@ -463,7 +468,11 @@ export class Simulation {
 
 		// When nobody is in line and nothing reserved, the announced moment is the first that there is.
 		const answer = answers.find((event) => event.kind === "denied" && event.id === request.id);
-		if (answer?.kind !== "denied" || answer.code !== "denied" || !this.#model.decays) return;
+		if (answer?.kind !== "denied" || answer.code !== "denied") return;
+		if (this.#model.state.settings.limit === 0) {
+			return this.#hold(8, answer.retryAfterMs === 30_000, `a pause announced ${answer.retryAfterMs} ms`);
+		}
+		if (!this.#model.decays) return;
 		if (this.#model.line.length > 0 || this.#model.reserved > 0) return;
 		const first = this.#model.msUntilLevel(BigInt(this.#model.state.settings.limit - request.slots) * ONE);
 		this.#hold(8, answer.retryAfterMs === first, `announced ${answer.retryAfterMs} ms, decay takes ${first} ms`);

@@ -167,6 +167,18 @@ describe("waiting", () => {
 	});
 });
 
+test.each(["-b", ""])(
+	"promise 10: who goes while it waits for two names leaves both lines (full: %j)",
+	async (full) => {
+		const name = await newLimit();
+		await edge.call("POST", "/v1/acquire", { names: `${name}${full}`, occupy: 2, leaseSeconds: 600 });
+		await use("leaves-the-lines-of-several", name);
+		for (const each of [name, `${name}-b`]) {
+			await expect.poll(async () => (await edge.inspect(each)).waitingCount, { timeout: 2_000 }).toBe(0);
+		}
+	},
+);
+
 describe("refusals", () => {
 	test("are thrown with a name, a message and the problem", async () => {
 		const [enforced, timeout, denied, exceeds, missing, noDecay] = await use<object[]>("refused", await newLimit(1));

@@ -12,8 +12,9 @@ const MAY_IMPORT: Record<string, string[]> = {
 	protocol: ["watching"],
 	watching: ["protocol"],
 	headers: ["protocol"],
-	server: ["core", "protocol", "headers", "hono", "zod", "zod-openapi", "cloudflare:workers"],
-	client: ["protocol"],
+	refusals: ["protocol"],
+	server: ["core", "protocol", "headers", "refusals", "hono", "zod", "zod-openapi", "cloudflare:workers"],
+	client: ["protocol", "refusals"],
 	middleware: ["client", "headers", "protocol", "hono"],
 	worker: ["server", "client", "protocol"],
 	// Of the server only what checks requests, so that a file is refused as a request would be.

@@ -11,7 +11,7 @@ const ANSWER_MS = 10_000;
 /** A departure is noticed within this. */
 const GONE_MS = 2_000;
 
-describe.each([
+describe.each<[string, (name: string) => { path: string; body: object; stream?: boolean }]>([
 	[
 		"a held response",
 		(name: string) => ({ path: "/v1/acquire", body: { names: name, waitSeconds: 60, leaseSeconds: 600 } }),
@@ -22,6 +22,11 @@ describe.each([
 			path: "/v1/acquire",
 			body: { names: [name, `${name}-b`], waitSeconds: 60, leaseSeconds: 600 },
 		}),
+	],
+	["a stream", (name: string) => ({ path: "/v1/acquire", body: { names: name, leaseSeconds: 600 }, stream: true })],
+	[
+		"a stream for two names",
+		(name: string) => ({ path: "/v1/acquire", body: { names: [name, `${name}-b`], leaseSeconds: 600 }, stream: true }),
 	],
 	[
 		"an increment of Prefect's with Prefer: wait",
@@ -40,8 +45,9 @@ describe.each([
 			(await caller.fresh(count)).map(async (name) => {
 				const lease = await caller.take({ names: name, leaseSeconds: 600 });
 				for (let place = 1; place <= before; place += 1) {
-					const { path, body } = ask(name);
-					const { request, response } = caller.send("POST", path, body, { Prefer: "wait=60" });
+					const { path, body, stream } = ask(name);
+					const headers = { Prefer: "wait=60", ...(stream && { accept: "application/x-ndjson" }) };
+					const { request, response } = caller.send("POST", path, body, headers);
 					response.catch(() => undefined);
 					await until("a place in line", ANSWER_MS, async () => (await caller.inspect(name)).waitingCount === place);
 					request.destroy();

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import {
 	acquire,
 	call,
+	configure,
 	expectProblem,
 	fromNow,
 	granted,
@@ -154,9 +155,10 @@ describe("POST /v1/acquire", () => {
 		expect(await inspect(other)).toMatchObject({ activeSlots: 0, waitingCount: 0 });
 	});
 
-	test("a limit of nothing grants nothing", async () => {
+	test("a limit of 0 is paused: who does not wait is denied", async () => {
 		const name = await newLimit({ limit: 0 });
-		expectProblem(await acquire({ names: name }), 422, "exceeds_limit");
+		const problem = expectProblem(await acquire({ names: name, occupy: 5 }), 429, "denied");
+		expect(problem).toMatchObject({ retryAfterSeconds: 30, detail: expect.stringContaining("is paused") });
 	});
 
 	test("rate-limit mode needs a limit that decays", async () => {
@@ -399,6 +401,21 @@ describe("inactive limits", () => {
 });
 
 describe("promise 11: ask twice, get once", () => {
+	test.each(["released", "taken back by the deletion"])(
+		"an id belongs to the limit and not to its name: %s",
+		async (how) => {
+			const name = await newLimit();
+			const request = { names: name, id: newId() };
+			const lease = await granted(request);
+			if (how === "released") await release(lease);
+			await call("DELETE", path(name));
+			await configure(name, { limit: 1 });
+			await granted(request);
+			await release(lease);
+			expectProblem(await acquire(request), 409, "id_in_use");
+		},
+	);
+
 	test("the same id again is answered with the same lease", async () => {
 		const name = await newLimit({ limit: 5 });
 		const request = { names: name, id: newId(), occupy: 2, holder: "a" };

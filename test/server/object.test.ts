@@ -323,6 +323,34 @@ describe("promise 9: a clock that jumps back", () => {
 		expect((await acquire({ names: name, mode: "rate_limit" })).status).toBe(429);
 	});
 
+	test("an object whose clock is far from a Worker's is made anew, and once a minute at most", async () => {
+		const name = await newLimit();
+		const lease = await granted({ names: name });
+		const renewed = (sentAt: number) => limitObject(name).renew(lease.id, null, sentAt);
+		const farOff = Date.now() + HOUR;
+		await runInDurableObject(limitObject(name), (_, state) => abortLater(state));
+		await expect(renewed(farOff)).rejects.toThrow("The clock was set");
+		// It is the Worker's that is wrong.
+		for (const later of [0, 59_000]) {
+			expect(await renewed(farOff + later)).toMatchObject({ event: { kind: "renewed" } });
+		}
+		await runInDurableObject(limitObject(name), (_, state) => abortLater(state));
+		await expect(renewed(farOff + 60_000)).rejects.toThrow("The clock was set");
+		expect((await inspect(name)).leases.map(({ id }) => id)).toEqual([lease.id]);
+	});
+
+	test("a call that finds the clock far off is made once more, and so is one that waits", async () => {
+		const name = await newLimit();
+		const lease = await granted({ names: name });
+		const waits = acquire({ names: name, waitSeconds: 20, id: "waits" });
+		await untilWaiting(name, 1);
+		await runInDurableObject(limitObject(name), (_, state) => abortLater(state));
+		await expect(limitObject(name).touch("nobody", Date.now() - HOUR)).rejects.toThrow("The clock was set");
+		await untilWaiting(name, 1);
+		await release(lease);
+		expect(await waits).toMatchObject({ status: 200, body: { id: "waits" } });
+	});
+
 	test("shows moments as the clock of those who read them", async () => {
 		const start = Date.now();
 		clock(start);
@@ -624,6 +652,12 @@ describe("names that nobody needs any more", () => {
 	});
 });
 
+/** In a turn of its own: an abort ends whatever runs, and the test runner runs in the same isolate. */
+function abortLater(state: DurableObjectState): void {
+	const abort = state.abort.bind(state);
+	state.abort = (reason) => void setTimeout(() => abort(reason), 0);
+}
+
 describe("commits", () => {
 	test("promise 6: a write that fails throws the object away, and nobody had been told", async () => {
 		const name = await newLimit({ limit: 3 });
@@ -634,9 +668,7 @@ describe("commits", () => {
 			state.storage.transactionSync = () => {
 				throw new Error("disk full");
 			};
-			// In a turn of its own: it ends whatever runs, and the test runner runs in the same isolate.
-			const abort = state.abort.bind(state);
-			state.abort = (reason) => void setTimeout(() => abort(reason), 0);
+			abortLater(state);
 		});
 		const answer = await release(lease);
 		expectProblem(answer, 503, "overloaded");

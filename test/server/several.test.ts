@@ -12,6 +12,7 @@ import {
 	expectProblem,
 	fromNow,
 	granted,
+	holdBack,
 	inspect,
 	limitObject,
 	newId,
@@ -507,8 +508,7 @@ describe.concurrent("promise 5: a coordinator that dies leaves nothing for longe
 		const tookMs = await timed(() => next.granted(10_000));
 		expect(tookMs).toBeLessThan(10_000);
 		await untilActive(b, 0, 5_000);
-		const late = await limitObject(b).commit(id, [a]);
-		expect(late.event.kind).toBe("gone");
+		expect(await limitObject(b).commit(id, [a])).toMatchObject({ event: { kind: "gone" } });
 		expect((await inspect(b)).activeSlots).toBe(0);
 	});
 
@@ -517,12 +517,12 @@ describe.concurrent("promise 5: a coordinator that dies leaves nothing for longe
 		const id = newId();
 		await limitObject(a).reserve(request(id));
 		await limitObject(b).reserve(request(id));
-		expect((await limitObject(a).commit(id, [b])).event.kind).toBe("granted");
+		expect(await limitObject(a).commit(id, [b])).toMatchObject({ event: { kind: "granted" } });
 		const waiters = await Promise.all([openQueued({ names: a }), openQueued({ names: b })]);
 		const tookMs = await timed(() => Promise.all(waiters.map((waiter) => waiter.granted(10_000))));
 		expect(tookMs).toBeLessThan(10_000);
 		// The dead may not come back and commit the rest.
-		expect((await limitObject(b).commit(id, [a])).event.kind).toBe("gone");
+		expect(await limitObject(b).commit(id, [a])).toMatchObject({ event: { kind: "gone" } });
 		expectProblem(await renew({ id, names: a }), 410, "lease_gone");
 		expect(await inspect(b)).toMatchObject({ activeSlots: 1, leaseCount: 1 });
 	});
@@ -594,6 +594,37 @@ describe.concurrent("settings that change under those who wait", () => {
 		expect((await inspect(a)).activeSlots).toBe(0);
 	});
 
+	test.each(["deleted", "deleted and made anew"])(
+		"a name that it does not stand for and that is %s refuses it",
+		async (how) => {
+			const [a, b] = await pair(1, 1);
+			const lease = await granted({ names: [a, b] });
+			const stream = await openQueued({ names: [a, b] });
+			await untilWaiting(b, 1);
+			await remove(b);
+			if (how !== "deleted") await configure(b, { limit: 1 });
+			await release({ ...lease, names: [a] });
+			const problem = await stream.denied(10_000);
+			expect(problem).toMatchObject({ status: 404, code: "unknown_limit", "violated-policies": [b] });
+			await stream.ended;
+			await untilWaiting(a, 0);
+			expect((await inspect(a)).activeSlots).toBe(0);
+			if (how === "deleted") expectProblem(await call("GET", `/v1/limits/${b}`), 404, "unknown_limit");
+			else expect(await inspect(b)).toMatchObject({ activeSlots: 0, leaseCount: 0, waitingCount: 0 });
+		},
+	);
+
+	test("a limit of 0 is a pause: it waits there, keeps nothing of the others from anybody, and goes on when it is raised", async () => {
+		const [a, b] = await pair(1, 1);
+		await patch(b, { limit: 0 });
+		expectProblem(await acquire({ names: [a, b] }), 429, "denied");
+		const stream = await openQueued({ names: [a, b] });
+		await untilWaiting(b, 1);
+		await release(await granted({ names: a }));
+		await patch(b, { limit: 1 });
+		expect((await stream.granted()).names).toEqual({ [a]: 1, [b]: 1 });
+	});
+
 	test("switching the name off that it waits for lets it through", async () => {
 		const [a, b] = await pair(1, 1);
 		await granted({ names: b });
@@ -603,14 +634,18 @@ describe.concurrent("settings that change under those who wait", () => {
 		expect((await inspect(a)).activeSlots).toBe(1);
 	});
 
-	test("promise 6: deleting one name right after the grant takes nothing of the others back", async () => {
-		const [a, b] = await pair(1, 1);
-		const lease = await granted({ names: [a, b] });
-		await remove(b);
-		await scheduler.wait(4_500);
-		expect((await inspect(a)).leases.map(({ id }) => id)).toEqual([lease.id]);
-		expectProblem(await acquire({ names: a }), 429, "denied");
-	});
+	test.each(["deleting one name", "deleting one name and making it anew"])(
+		"promise 6: %s right after the grant takes nothing of the others back",
+		async (how) => {
+			const [a, b] = await pair(1, 1);
+			const lease = await granted({ names: [a, b] });
+			await remove(b);
+			if (how !== "deleting one name") await configure(b, { limit: 1 });
+			await scheduler.wait(4_500);
+			expect((await inspect(a)).leases.map(({ id }) => id)).toEqual([lease.id]);
+			expectProblem(await acquire({ names: a }), 429, "denied");
+		},
+	);
 });
 
 describe.concurrent("promise 11: the same id again", () => {
@@ -798,8 +833,43 @@ describe.concurrent("those who go", () => {
 		await gone;
 		await release(lease);
 		await next.granted(3_000);
-		await untilWaiting(a, 0, 8_000);
+		await untilWaiting(a, 0, 3_000);
 		await untilActive(a, 0);
+	});
+
+	// One after the other, for what is held back is a method of all limits.
+	describe.sequential.each(["a stream", "a held stream", "a plain wait"])("%s whose caller goes", (how) => {
+		test.each([
+			["the second name was reserved", 1, "reserve"],
+			["the first name was committed", 0, "commit"],
+			["the second name was committed", 1, "commit"],
+		] as const)("promise 10: when %s, and before that is answered, takes nothing", async (_, index, method) => {
+			const names = await pair(1, 1);
+			const lease = await granted({ names, leaseSeconds: 600 });
+			const going = new AbortController();
+			const plain = how === "a plain wait";
+			const request = {
+				names,
+				leaseSeconds: 600,
+				...(plain ? { waitSeconds: 60 } : { hold: how === "a held stream" }),
+			};
+			const headers = { "Content-Type": "application/json", ...(!plain && { Accept: "application/x-ndjson" }) };
+			const init = { method: "POST", headers, body: JSON.stringify(request), signal: going.signal };
+			const gone = exports.default
+				.fetch(new Request("http://headgate.test/v1/acquire", init))
+				.then(read)
+				.catch(() => null);
+			await untilWaiting(names[1], 1);
+			const next = await openQueued({ names });
+			const step = await holdBack(limitObject(names[index]), method);
+			await release(lease);
+			await step.reached();
+			going.abort();
+			await gone;
+			step.resume();
+			const { id } = await next.granted(5_000);
+			for (const name of names) expect((await inspect(name)).leases.map((each) => each.id)).toEqual([id]);
+		});
 	});
 
 	test("a lease that was heard of stays when its stream has ended", async () => {

@@ -313,6 +313,33 @@ export async function callsOf<T extends LimitObject | DirectoryObject>(
 	return calls;
 }
 
+/**
+ * Holds a method of an object back once, when it has done its work and before it answers: `reached` tells that it has, and
+ * `resume` lets it answer.
+ */
+export async function holdBack<T extends LimitObject>(stub: DurableObjectStub<T>, method: keyof T & string) {
+	const state = { reached: false, resumed: false };
+	await runInDurableObject(stub, (held: T) => {
+		const methodsOf = Object.getPrototypeOf(held) as Record<string, (...args: unknown[]) => Promise<unknown>>;
+		const run = methodsOf[method] as (...args: unknown[]) => Promise<unknown>;
+		methodsOf[method] = async function (this: T, ...args: unknown[]) {
+			const answer = await run.apply(this, args);
+			if (this !== held || state.reached) return answer;
+			methodsOf[method] = run;
+			state.reached = true;
+			// It may not wait for a promise of another request.
+			while (!state.resumed) await scheduler.wait(1);
+			return answer;
+		};
+	});
+	return {
+		reached: () => until(() => state.reached),
+		resume: () => {
+			state.resumed = true;
+		},
+	};
+}
+
 export const directory = (): DurableObjectStub<DirectoryObject> => env.DIRECTORY.getByName("directory");
 
 /** Stops an object in the middle of whatever it does, as a crash would; its storage stays. */

@@ -701,6 +701,23 @@ describe.concurrent("promise 11: the same id again while it waits", () => {
 });
 
 describe("settings that change under those who wait", () => {
+	test.each([0, 0.5])(
+		"a limit set to 0 is a pause for them, and a denial for who does not wait (decay: %d)",
+		async (slotDecayPerSecond) => {
+			const name = await newLimit({ limit: 1, slotDecayPerSecond });
+			const lease = await granted({ names: name });
+			const stream = await openQueued({ names: name });
+			const { answer } = await waiting(name);
+			await patch(name, { limit: 0 });
+			expect(expectProblem(await acquire({ names: name, occupy: 3 }), 429, "denied").retryAfterSeconds).toBe(30);
+			await release(lease);
+			expect(await isSettled(answer)).toBe(false);
+			await patch(name, { limit: 1 });
+			await release(await stream.granted());
+			expect((await answer).status).toBe(200);
+		},
+	);
+
 	test("a limit lowered below what a waiter asks refuses it at once, and serves the next", async () => {
 		const name = await newLimit({ limit: 4 });
 		const lease = await granted({ names: name, occupy: 1 });

@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process";
 const LOOK = {
 	python3: ["-c", "import ensurepip, venv"],
 	go: ["version"],
+	gcc: ["--version"],
 } as const;
 
 type Tool = keyof typeof LOOK;

@@ -2,10 +2,10 @@
 
 import { waitUntil } from "cloudflare:workers";
 import type { Ms } from "../../core/time.ts";
-import { deniedVerdict, type Verdict } from "../coordinator.ts";
 import type { Env } from "../env.ts";
 import { limitOf } from "../limits.ts";
 import { type Acquire, modeOf } from "../requests.ts";
+import { deniedVerdict, type Verdict } from "../verdicts.ts";
 import type { Wish } from "./denials.ts";
 import { denialsOf, isForgetful } from "./memory.ts";
 

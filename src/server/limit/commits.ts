@@ -5,7 +5,7 @@
 
 import type { Command, Event } from "../../core/commands.ts";
 import type { Status } from "../answers.ts";
-import type { Hearer } from "./line.ts";
+import type { Hearer } from "./waiters.ts";
 
 /** What a command came to. */
 export interface Answer {
@@ -52,6 +52,11 @@ export class Commits {
 			this.#jobs.push({ first, command, hearer, answered, failed });
 			if (!this.#writing) void this.#write();
 		});
+	}
+
+	/** Done when everything decided so far is written, and told. */
+	async idle(): Promise<void> {
+		while (this.#writing) await this.#deps.sync();
 	}
 
 	/** A command that nobody waits for. */

@@ -14,19 +14,22 @@ import { Ledger } from "../metrics/ledger.ts";
 import { type By, Following } from "../policies/following.ts";
 import { type Ruling, settingsOf } from "../policies/policies.ts";
 import { LimitWatchers } from "../watch/watchers.ts";
+import { clockFault } from "./clock.ts";
 import { Commits, isAsked, type Job, type Tell } from "./commits.ts";
 import { settleDoubts } from "./doubts.ts";
 import { Existence, type Source } from "./existence.ts";
-import { type ByHand, LimitViews, type Present } from "./limit-views.ts";
-import { Line, Waiters } from "./line.ts";
+import { LimitLeases } from "./limit-leases.ts";
+import type { ByHand, Present } from "./limit-views.ts";
+import { Line } from "./line.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
 import * as views from "./views.ts";
+import { Waiters } from "./waiters.ts";
 import { Wakeups } from "./wakeups.ts";
 
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */
 const NEWER_AGAIN_MS = 60_000;
 
-export class LimitObject extends LimitViews {
+export class LimitObject extends LimitLeases {
 	// Fields and not methods, for what inherits from this: they are out of reach of calls from outside.
 	protected readonly store: LimitStore;
 	protected readonly existence: Existence;
@@ -43,7 +46,18 @@ export class LimitObject extends LimitViews {
 	#purgeAt: At | null = null;
 
 	constructor(ctx: DurableObjectState, env: Env) {
-		super(ctx, env, (read, ruling) => this.#look(read, ruling));
+		super(ctx, env, {
+			look: (read, ruling, sentAt) => this.#look(read, ruling, sentAt),
+			limit: () => this.limit,
+			exists: () => this.#exists(),
+			get waiters() {
+				return waiters;
+			},
+			rightClock: (sentAt) => this.#rightClock(sentAt),
+			submit: (command) => this.commits.submit(command),
+			answer: (command, id) => this.#answer(command, id),
+			recall: (id, whose) => this.store.recallOf(id, whose),
+		});
 		const { storage } = ctx;
 		this.store = new LimitStore(storage.sql);
 		this.existence = new Existence({
@@ -68,12 +82,13 @@ export class LimitObject extends LimitViews {
 			...{ env, existence: this.existence, limit: () => this.limit },
 			background: (work) => ctx.waitUntil(work),
 		});
-		this.waiters = new Waiters({
+		const waiters = new Waiters({
 			limit: () => this.limit,
 			detach: (id) => this.commits.run({ kind: "detach", id }),
 			renew: (id) => this.commits.run({ kind: "renew", id, leaseMs: null }),
-			release: (id) => this.commits.run({ kind: "release", id, by: "unheard" }),
+			unheard: (id) => this.commits.run({ kind: "release", id, by: "unheard" }),
 		});
+		this.waiters = waiters;
 		this.wakeups = new Wakeups({ storage, tick: () => this.commits.run({ kind: "tick" }) });
 		this.watchers = new LimitWatchers({
 			look: (full) =>
@@ -115,6 +130,7 @@ export class LimitObject extends LimitViews {
 
 	/** Sets slots aside for a request of several names; parks it, or denies it, where there are none. */
 	reserve(ask: Ask): Promise<Outcome | Missing> {
+		if (ask.call) this.waiters.asks(ask.request.id, ask.call);
 		return this.#ask({ kind: "reserve", request: ask.request }, ask);
 	}
 
@@ -123,8 +139,10 @@ export class LimitObject extends LimitViews {
 	 * the request out of the line. `as` says for whom: `wire` for callers, `outcomes` for the coordinator.
 	 */
 	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
+		await this.#rightClock(ask.sentAt);
 		const first = await this.#following.ready(this.#exists(), ask, Date.now());
 		if (!first) return { missing: true };
+		if (ask.call) this.waiters.asks(ask.request.id, ask.call);
 		const line = new Line(this.waiters, ask.request, as, ask.call);
 		this.commits.submit({ kind, request: ask.request }, line, first).catch((error) => line.fail(error));
 		return line.readable;
@@ -137,62 +155,11 @@ export class LimitObject extends LimitViews {
 		return Line.holding(this.waiters, entry).readable;
 	}
 
-	async commit(id: string, peers: string[]): Promise<Outcome> {
-		return this.#answer({ kind: "commit", id, peers }, id);
-	}
-
-	async cancel(id: string, keepPlace: boolean): Promise<Outcome | Missing> {
-		if (!this.limit) return { missing: true };
-		return this.#answer({ kind: "cancel", id, keepPlace }, id);
-	}
-
-	/** Keeps a reservation or a parked place; false when it is gone. */
-	async touch(id: string): Promise<boolean> {
-		if (!this.limit) return false;
-		const { events } = await this.commits.submit({ kind: "touch", id });
-		return !events.some((event) => event.kind === "gone" && event.id === id);
-	}
-
-	/** Null: this limit does not exist. */
-	async renew(id: string, leaseMs: number | null): Promise<Outcome | null> {
-		return this.#exists() ? this.#answer({ kind: "renew", id, leaseMs }, id) : null;
-	}
-
-	async release(id: string, by: "caller" | "operator" | "unheard"): Promise<(Outcome & { found: boolean }) | null> {
-		if (!this.#exists()) return null;
-		const found = this.limit?.entries.has(id) ?? false;
-		return { ...(await this.#answer({ kind: "release", id, by }, id)), found };
-	}
-
-	/** The caller of a held call has gone: its request leaves the line, or its lease ends, unless it came back. */
-	async leave(id: string, call: string): Promise<void> {
-		if (this.waiters.leave(id, call) && this.limit) await this.commits.submit({ kind: "release", id, by: "unheard" });
-	}
-
-	/** The caller of a coordinator has gone: its place is passed by others, and what was set aside for it is theirs. */
-	async stepBack(id: string, call: string): Promise<void> {
-		if (!this.limit) return;
-		if (this.waiters.leave(id, call)) await this.commits.submit({ kind: "detach", id });
-		await this.commits.submit({ kind: "cancel", id, keepPlace: true });
-	}
-
-	/** So many denials were given in its name from the memory of a Worker. */
-	async absorbed(denials: number): Promise<void> {
-		if (this.#exists()) await this.commits.submit({ kind: "absorbed", denials });
-	}
-
-	/** Whether each of these requests committed here. Those that did not never will. */
-	async vouch(ids: string[]): Promise<boolean[]> {
-		// A limit that was deleted still knows whom it had granted.
-		if (!this.#exists()) return ids.map((id) => (this.store.recall(id)?.kind ?? "cancelled") !== "cancelled");
-		const answers = await Promise.all(ids.map((id) => this.#answer({ kind: "vouch", id }, id)));
-		return answers.map(({ event }) => event.kind === "vouched" && event.committed);
-	}
-
 	// ------------------------------------------------------------------------------------------ settings
 
 	/** Creates the limit, or replaces its settings, by hand. */
 	async configure(settings: Settings, by: By): Promise<{ created: boolean; summary: LimitSummary }> {
+		await this.#rightClock(by.sentAt);
 		this.#exists();
 		const source = await this.#following.byHand(by);
 		let created = false;
@@ -219,6 +186,7 @@ export class LimitObject extends LimitViews {
 
 	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
 	async patch({ activeSlots, deniedSlots, ...settings }: LimitPatch & ByHand, by: By): Promise<LimitSummary | null> {
+		await this.#rightClock(by.sentAt);
 		if (!this.#exists()) return null;
 		const source = Object.keys(settings).length > 0 ? await this.#following.byHand(by) : null;
 		const byHand = {
@@ -241,15 +209,36 @@ export class LimitObject extends LimitViews {
 	}
 
 	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */
-	async takeBack(slots: number, heldMs: number | null): Promise<Status | null> {
+	async takeBack(slots: number, heldMs: number | null, sentAt?: At): Promise<Status | null> {
+		await this.#rightClock(sentAt);
 		if (!this.#exists()) return null;
 		return (await this.commits.submit({ kind: "takeBack", slots, heldMs })).status;
 	}
 
 	// ------------------------------------------------------------------------------------------- looking
 
+	/** Throws the object away if its clock stands still, once nobody is owed an answer to what was decided. */
+	#rightClock(sentAt: At | undefined): Promise<void> | undefined {
+		if (!this.limit) return undefined;
+		const fault = clockFault(this.ctx.storage.kv, sentAt, Date.now());
+		return fault === null ? undefined : this.#reset(fault);
+	}
+
+	async #reset(reason: string): Promise<never> {
+		console.warn(reason);
+		await this.commits.idle();
+		await this.ctx.storage.sync();
+		this.ctx.abort(reason);
+		throw new Error(reason);
+	}
+
 	/** Reads something off the limit as it is now. Null: it does not exist. */
-	async #look<T>(read: (limit: Limit, present: Present) => T, ruling?: Ruling): Promise<Awaited<T> | null> {
+	async #look<T>(
+		read: (limit: Limit, present: Present) => T,
+		ruling?: Ruling,
+		sentAt?: At,
+	): Promise<Awaited<T> | null> {
+		await this.#rightClock(sentAt);
 		if (!this.#exists()) return null;
 		await this.#following.look(ruling, Date.now());
 		await this.commits.submit({ kind: "inspect" });
@@ -264,6 +253,8 @@ export class LimitObject extends LimitViews {
 
 	async #ask(command: Extract<Command, { request: Request }>, ask: Ask): Promise<Outcome | Missing> {
 		const { call } = ask;
+		const righting = this.#rightClock(ask.sentAt);
+		if (righting) await righting;
 		const ready = this.#following.ready(this.#exists(), ask, Date.now());
 		const first = ready instanceof Promise ? await ready : ready;
 		if (!first) return { missing: true };

@@ -25,7 +25,11 @@ export interface Present {
 }
 
 /** Reads something off the limit as it is now. Null: it does not exist. */
-type Look = <T>(read: (limit: Limit, present: Present) => T, ruling?: Ruling) => Promise<Awaited<T> | null>;
+export type Look = <T>(
+	read: (limit: Limit, present: Present) => T,
+	ruling?: Ruling,
+	sentAt?: At,
+) => Promise<Awaited<T> | null>;
 
 /** What is set by hand beside the settings. */
 export interface ByHand {
@@ -43,12 +47,12 @@ export abstract class LimitViews extends TetheredObject {
 	}
 
 	/** Everything about the limit. Null: it does not exist. */
-	inspect(ruling?: Ruling): Promise<LimitInfo | null> {
-		return this.#look((limit, present) => views.info(summary(limit, present), limit), ruling);
+	inspect(ruling?: Ruling, sentAt?: At): Promise<LimitInfo | null> {
+		return this.#look((limit, present) => views.info(summary(limit, present), limit), ruling, sentAt);
 	}
 
-	summary(ruling?: Ruling): Promise<LimitSummary | null> {
-		return this.#look(summary, ruling);
+	summary(ruling?: Ruling, sentAt?: At): Promise<LimitSummary | null> {
+		return this.#look(summary, ruling, sentAt);
 	}
 
 	/** For whoever will come back by the limit's id: from now on the directory leads it here. */

@@ -13,8 +13,9 @@ import type { At } from "../../core/time.ts";
 import type { Ask, Missing, Outcome } from "../answers.ts";
 import type { Env } from "../env.ts";
 import { LimitObject } from "./limit-object.ts";
-import { type Hearer, Line } from "./line.ts";
+import { Line } from "./line.ts";
 import type { Identity } from "./store.ts";
+import type { Hearer } from "./waiters.ts";
 
 /** How long a lease that was never renewed since is led on: the longest there is. */
 const LED_ON_MS = 86_400_000;
@@ -159,7 +160,7 @@ export class MovableLimit extends LimitObject {
 		return this.#at(id)?.hold(id) ?? super.hold(id);
 	}
 
-	override async commit(id: string, peers: string[]): Promise<Outcome> {
+	override async commit(id: string, peers: string[]): Promise<Outcome | Missing> {
 		return this.#at(id)?.commit(id, peers) ?? super.commit(id, peers);
 	}
 
@@ -167,23 +168,24 @@ export class MovableLimit extends LimitObject {
 		return this.#at(id)?.cancel(id, keepPlace) ?? super.cancel(id, keepPlace);
 	}
 
-	override async touch(id: string): Promise<boolean> {
-		return this.#at(id)?.touch(id) ?? super.touch(id);
+	override async touch(id: string, sentAt?: At): Promise<boolean> {
+		return this.#at(id)?.touch(id, sentAt) ?? super.touch(id, sentAt);
 	}
 
-	override async renew(id: string, leaseMs: number | null): Promise<Outcome | null> {
+	override async renew(id: string, leaseMs: number | null, sentAt?: At): Promise<Outcome | null> {
 		const there = this.#at(id);
-		if (!there) return super.renew(id, leaseMs);
+		if (!there) return super.renew(id, leaseMs, sentAt);
 		const until = Date.now() + LED_ON_MS;
 		this.ctx.storage.sql.exec("UPDATE moved SET until = ? WHERE id = ?", until, id);
-		return there.renew(id, leaseMs);
+		return there.renew(id, leaseMs, sentAt);
 	}
 
 	override async release(
 		id: string,
 		by: "caller" | "operator" | "unheard",
+		sentAt?: At,
 	): Promise<(Outcome & { found: boolean }) | null> {
-		return this.#at(id)?.release(id, by) ?? super.release(id, by);
+		return this.#at(id)?.release(id, by, sentAt) ?? super.release(id, by, sentAt);
 	}
 
 	override async leave(id: string, call: string): Promise<void> {

@@ -37,6 +37,9 @@ export interface Identity {
 	told?: { at: At; totals: Totals };
 }
 
+/** What is remembered of an id, and by which limit; absent in what was stored before names could be used again. */
+type SavedEnded = Ended & { limitId?: string };
+
 /** What the identity of a limit says that was stored before these fields came. */
 const EARLIER = { policy: null, version: 0, updatedBy: null, listed: true };
 const earlierIdleMs = (origin: Origin): Ms | null =>
@@ -98,6 +101,8 @@ export class LimitStore {
 	readonly #rows = new Set<string>();
 	/** The offset of the limit's clock as it is stored. */
 	#offsetMs: Ms = 0;
+	/** The id of the limit: what another one of the same name remembered is not of this one. */
+	#limitId = "";
 	/** Whether the limit has a row. */
 	#ready = false;
 	/** Tables that there are beside it. */
@@ -140,12 +145,14 @@ export class LimitStore {
 		this.#history = new History(state.totals, state.sample ? rebuildSample(state.sample) : null, this.#savedSamples);
 		const saved = JSON.parse(row.identity) as Omit<Identity, keyof typeof EARLIER | "idleMs">;
 		const identity: Identity = { ...EARLIER, idleMs: earlierIdleMs(saved.origin), ...saved };
+		this.#limitId = identity.id;
 		return { identity, limit: rebuild(state, entries, now, this.recall), usedAt: row.used_at };
 	}
 
 	create(identity: Identity, limit: Limit, usedAt: At): void {
 		migrate(this.#sql, MIGRATIONS, true);
 		this.#ready = true;
+		this.#limitId = identity.id;
 		this.#rows.clear();
 		this.#sql.exec("DELETE FROM itself");
 		for (const table of ["entry", "history"]) if (this.#tables.has(table)) this.#sql.exec(`DELETE FROM ${table}`);
@@ -154,11 +161,16 @@ export class LimitStore {
 		this.#sql.exec("INSERT INTO itself VALUES (?, ?, ?)", JSON.stringify(identity), state, usedAt);
 	}
 
-	/** What is remembered of an ended id. Asked only for ids that a caller chose. */
-	readonly recall = (id: string): Ended | undefined => {
+	/** What this limit remembers of an ended id. Asked only for ids that a caller chose. */
+	readonly recall = (id: string): Ended | undefined => this.recallOf(id, "last");
+
+	/** What is remembered of an ended id: by the `last` limit of this name, or by one that was deleted `before` it. */
+	recallOf(id: string, whose: "last" | "before"): Ended | undefined {
 		const [row] = this.#rowsOf<{ data: string }>("ended", "SELECT data FROM ended WHERE id = ?", id);
-		return row && (JSON.parse(row.data) as Ended);
-	};
+		if (!row) return undefined;
+		const { limitId = this.#limitId, ...ended } = JSON.parse(row.data) as SavedEnded;
+		return (limitId === this.#limitId) === (whose === "last") ? ended : undefined;
+	}
 
 	/** Writes the ids that ended, so that the next decision of the same commit recalls them. */
 	remember(events: Event[]): void {
@@ -241,7 +253,8 @@ export class LimitStore {
 	/** Every id that is remembered. */
 	remembered(): Ended[] {
 		const rows = this.#rowsOf<{ data: string }>("ended", "SELECT data FROM ended");
-		return rows.map(({ data }) => JSON.parse(data) as Ended);
+		const all = rows.map(({ data }) => JSON.parse(data) as SavedEnded);
+		return all.flatMap(({ limitId, ...ended }) => ((limitId ?? this.#limitId) === this.#limitId ? [ended] : []));
 	}
 
 	/** Deletes the row of every request. */
@@ -286,7 +299,7 @@ export class LimitStore {
 			"INSERT OR REPLACE INTO ended (id, until, data) VALUES (?, ?, ?)",
 			id,
 			until,
-			JSON.stringify(record),
+			JSON.stringify({ ...record, limitId: this.#limitId } satisfies SavedEnded),
 		);
 	}
 }

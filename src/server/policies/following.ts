@@ -22,6 +22,8 @@ const NOTHING: First = () => undefined;
 export interface By {
 	token: string | null;
 	ruling: Ruling | undefined;
+	/** The Worker's time; see `limit/clock.ts`. */
+	sentAt?: At;
 }
 
 interface Deps {

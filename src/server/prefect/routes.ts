@@ -230,7 +230,13 @@ async function taken(c: C, ask: Take, show: (leaseId: string, statuses: Status[]
 	const caller = callerOf(c);
 	const prefers = preferences(c);
 	if (prefers.strict) await refuseUnenforced(c, ask.names);
-	const result = await take(c.env, ask, caller);
+	const taking = take(c.env, ask, caller);
+	if (ask.waitMs > 0) {
+		// Whoever resets its connection ends this request too, but not what was left for afterwards.
+		const undo = taking.then((given) => (given.ok && caller.signal().aborted ? given.undo() : undefined));
+		caller.waitUntil(undo.catch((error) => console.warn("A grant that nobody heard of was not given back:", error)));
+	}
+	const result = await taking;
 	if (!result.ok) throw refusal(result.problem, result.statuses, ask);
 	const headers = {
 		"Content-Type": "application/json",
@@ -243,11 +249,8 @@ async function taken(c: C, ask: Take, show: (leaseId: string, statuses: Status[]
 
 function refusal(problem: Problem, statuses: Status[], { slots, waitMs }: Take): Wrong {
 	const enforced = statuses.filter((status) => status.enforced);
-	const tooSmall = enforced.filter(({ limit }) => limit < slots);
 	switch (problem.code) {
 		case "exceeds_limit":
-			// An operator who sets a limit to 0 pauses it: those who wait are to wait on.
-			if (tooSmall.length > 0 && tooSmall.every(({ limit }) => limit === 0)) return locked(pausedSeconds());
 			return new Wrong(422, { detail: "Slots requested is greater than the limit" });
 		case "no_decay": {
 			const list = enforced.filter(({ slotDecayPerSecond }) => slotDecayPerSecond === 0).map(({ name }) => name);
@@ -258,7 +261,10 @@ function refusal(problem: Problem, statuses: Status[], { slots, waitMs }: Take):
 		}
 		case "denied":
 			// Its whole wait is over: it is to stand in line again, and not to sleep outside of it.
-			return locked(waitMs > 0 ? 0 : retryAfterSeconds(problem, statuses, slots));
+			if (waitMs > 0) return locked(0);
+			// An operator who sets a limit to 0 pauses it, and nobody knows for how long.
+			if (enforced.some(({ limit }) => limit === 0)) return locked(pausedSeconds());
+			return locked(retryAfterSeconds(problem, statuses, slots));
 		case "queue_full":
 			return locked(retryAfterSeconds(problem, statuses, slots));
 		default:

@@ -4,10 +4,10 @@ import { HELD_MAX_MS } from "../../core/polling.ts";
 import type { Problem } from "../../protocol.ts";
 import { acquire, type Caller } from "../acquire.ts";
 import type { Status } from "../answers.ts";
-import type { Verdict } from "../coordinator.ts";
 import type { Env } from "../env.ts";
 import { limitOf } from "../limits.ts";
 import type { Acquire } from "../requests.ts";
+import type { Verdict } from "../verdicts.ts";
 import { forget, leadsTo, limitIds, newLeaseId } from "./leases.ts";
 
 /** Longest estimate for limits of task tags, as Prefect sets it. */
@@ -72,7 +72,10 @@ const hasLead = (verdict: Extract<Verdict, { ok: true }>, id: string): boolean =
 	verdict.statuses.some(({ limitId }) => leadsTo(id, limitId));
 
 function granted(env: Env, ask: Take, leaseId: string, statuses: Status[], waited: boolean): Taken {
+	let undone = false;
 	const undo = async (): Promise<void> => {
+		if (undone) return;
+		undone = true;
 		if (ask.mode !== "unleased") return release(env, leaseId, statuses);
 		await Promise.all(statuses.map(({ name }) => limitOf(env, name).takeBack(ask.slots, null)));
 	};

@@ -1,6 +1,6 @@
 /** A Worker that uses Headgate through a service binding. Each path is one way to use it, or to go wrong. */
 
-import { Headgate, type HeadgateBinding } from "../../../src/client/index.ts";
+import { Headgate, type HeadgateBinding, refusalOf } from "../../../src/client/index.ts";
 import type { HeadgateService } from "../../../src/server/worker.ts";
 
 interface Env {
@@ -21,7 +21,13 @@ async function failure(work: () => Promise<unknown>): Promise<unknown> {
 		return { value: await work() };
 	} catch (error) {
 		const { name, message, problem } = error as Error & { problem?: { code: string; status: number } };
-		return { name, message, ...(problem && { code: problem.code, status: problem.status }) };
+		const refusal = refusalOf(error);
+		return {
+			name,
+			message,
+			...(problem && { code: problem.code, status: problem.status }),
+			...(refusal && { refusal }),
+		};
 	}
 }
 
@@ -96,6 +102,16 @@ const uses: Record<string, Use> = {
 		asked.catch(() => undefined);
 		await scheduler.wait(300);
 		return (await LIMITS.inspect(name)).waitingCount;
+	},
+	async "leaves-the-lines-of-several"({ LIMITS }, name) {
+		const asked = LIMITS.concurrency([name, `${name}-b`]);
+		asked.catch(() => undefined);
+		for (;;) {
+			const { waitingCount } = await LIMITS.inspect(name);
+			const { waitingCount: ofOther } = await LIMITS.inspect(`${name}-b`);
+			if (waitingCount + ofOther === 2) return "waited";
+			await scheduler.wait(10);
+		}
 	},
 	async "in-the-background"({ LIMITS }, name, ctx) {
 		const lease = await LIMITS.concurrency(name);
