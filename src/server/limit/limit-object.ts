@@ -17,6 +17,7 @@ import { LimitWatchers } from "../watch/watchers.ts";
 import { Commits, isAsked, type Job, type Tell } from "./commits.ts";
 import { settleDoubts } from "./doubts.ts";
 import { Existence, type Source } from "./existence.ts";
+import { Housework } from "./housework.ts";
 import { type ByHand, LimitViews, type Present } from "./limit-views.ts";
 import { Line, Waiters } from "./line.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
@@ -24,7 +25,7 @@ import * as views from "./views.ts";
 import { Wakeups } from "./wakeups.ts";
 
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */
-const NEWER_AGAIN_MS = 60_000;
+const NEWER_AGAIN_MS = 3_600_000;
 
 export class LimitObject extends LimitViews {
 	// Fields and not methods, for what inherits from this: they are out of reach of calls from outside.
@@ -32,6 +33,7 @@ export class LimitObject extends LimitViews {
 	protected readonly existence: Existence;
 	readonly #following: Following;
 	readonly #ledger: Ledger;
+	readonly #housework: Housework;
 	protected readonly commits: Commits;
 	protected readonly waiters: Waiters;
 	protected readonly wakeups: Wakeups;
@@ -40,7 +42,6 @@ export class LimitObject extends LimitViews {
 	readonly #newer: NewerDataError | null;
 	protected limit: Limit | null = null;
 	#wakeAt: At | null = null;
-	#purgeAt: At | null = null;
 
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env, (read, ruling) => this.#look(read, ruling));
@@ -50,7 +51,7 @@ export class LimitObject extends LimitViews {
 			storage,
 			store: this.store,
 			directory: () => env.DIRECTORY.getByName("directory"),
-			failed: () => this.#setAlarm(Date.now()),
+			reported: () => this.#housework.set(Date.now(), true),
 		});
 		this.commits = new Commits({
 			decide: (jobs) => storage.transactionSync(() => this.#decide(jobs, Date.now())),
@@ -75,6 +76,12 @@ export class LimitObject extends LimitViews {
 			release: (id) => this.commits.run({ kind: "release", id, by: "unheard" }),
 		});
 		this.wakeups = new Wakeups({ storage, tick: () => this.commits.run({ kind: "tick" }) });
+		this.#housework = new Housework({
+			...{ store: this.store, existence: this.existence, ledger: this.#ledger, wakeups: this.wakeups },
+			...{ limit: () => this.limit, wakeAt: () => this.#wakeAt, awaited: () => this.waiters.size > 0 },
+			tick: () => this.commits.submit({ kind: "tick" }),
+			end: (endedAt) => this.#end(endedAt),
+		});
 		this.watchers = new LimitWatchers({
 			look: (full) =>
 				this.#look((limit) => views.picture(this.#summary(), full ? limit : null, this.store.history, Date.now())),
@@ -88,9 +95,11 @@ export class LimitObject extends LimitViews {
 	#wakeUp(): void {
 		const stored = this.store.load(Date.now());
 		if (!stored) return;
+		const recalled = this.wakeups.recall();
+		void this.ctx.blockConcurrencyWhile(() => recalled);
 		this.existence.identity = stored.identity;
 		this.existence.usedAt = stored.usedAt;
-		this.#purgeAt = this.store.purgeAt();
+		this.#housework.begin();
 		if (stored.identity.alive) {
 			this.limit = stored.limit;
 			for (const { id, held, state } of stored.limit.entries.values()) {
@@ -310,15 +319,15 @@ export class LimitObject extends LimitViews {
 		if (news) this.watchers.changed();
 		this.#follow(all);
 		this.existence.after(now, jobs.some(isAsked));
-		this.#ledger.after(now);
+		if (news) this.#ledger.after(now);
 		this.#following.watch();
-		this.#setAlarm(now);
+		this.#housework.set(now);
 		return { tell, written };
 	}
 
 	/** What follows from events beside answers and rows. */
 	#follow(events: Event[]): void {
-		for (const event of events) if (event.kind === "ended") this.#purgeAt ??= event.record.until;
+		this.#housework.ended(events);
 		const doubts = events.filter((event) => event.kind === "doubted");
 		if (doubts.length === 0) return;
 		const settle = (id: string, committed: boolean) => this.commits.run({ kind: "settle", id, committed });
@@ -327,32 +336,10 @@ export class LimitObject extends LimitViews {
 
 	// --------------------------------------------------------------------------------------- waking again
 
-	#setAlarm(now: At): void {
-		const houseworkAt = Math.min(this.existence.dueAt(this.limit, now, this.#purgeAt), this.#ledger.dueAt());
-		this.wakeups.set(now, { wakeAt: this.#wakeAt, awaited: this.waiters.size > 0, houseworkAt });
-	}
-
 	override async alarm(): Promise<void> {
-		this.wakeups.rang();
-		const now = Date.now();
-		if (this.#newer) {
-			// The newer code will want to be woken when it is back.
-			this.wakeups.alarm(now + NEWER_AGAIN_MS);
-			return;
-		}
-		this.store.purge(now);
-		this.#purgeAt = this.store.purgeAt();
-		if (this.limit) await this.commits.submit({ kind: "tick" });
-		const unused = () => this.limit !== null && this.existence.isUnused(this.limit, now, this.#purgeAt);
-		if (!unused()) this.existence.outlasted(now);
-		// What it did is told before it goes; whoever uses it meanwhile keeps it.
-		if ((await this.#ledger.tellIfDue(now, unused())) && unused()) this.#end(this.existence.usedAt);
-		await this.existence.report();
-		if (await this.existence.vanish(now)) {
-			this.#purgeAt = null;
-			this.wakeups.rang();
-		}
-		this.#setAlarm(now);
+		// The newer code will want to be woken when it is back.
+		if (this.#newer) this.wakeups.alarm(Date.now() + NEWER_AGAIN_MS);
+		else await this.#housework.ring(Date.now());
 	}
 
 	// ------------------------------------------------------------------------------- beginning and ending
@@ -372,6 +359,11 @@ export class LimitObject extends LimitViews {
 	/** The limit is no more; its storage follows. */
 	#end(endedAt: At): void {
 		this.#ledger.end(endedAt);
+		this.ceased(endedAt);
+	}
+
+	/** It is no more, or no more here. */
+	protected ceased(endedAt: At): void {
 		this.limit = null;
 		this.#wakeAt = null;
 		this.existence.end(endedAt);
