@@ -250,6 +250,15 @@ describe("what is told, and when", () => {
 		]);
 	});
 
+	test("an object that wakes is waited for only if there is something that it has not told", () => {
+		const { env, analytics } = told();
+		const quiet = ledgerOf("configured", { ...env, ...analytics });
+		expect(quiet.ledger.dueAt()).toBe(Number.POSITIVE_INFINITY);
+		const counted = ledgerOf("configured", { ...env, ...analytics });
+		counted.totals.denied = 1;
+		expect(counted.ledger.dueAt()).toBe(TELL_MS);
+	});
+
 	test("without Analytics Engine a configured limit tells nobody", async () => {
 		const { points, heard, env } = told();
 		const { ledger, totals, settled } = ledgerOf("configured", env);

@@ -9,7 +9,7 @@ import { DOUBT_MS } from "../../core/patience.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Origin, Policy } from "../../protocol.ts";
 import type { Env } from "../env.ts";
-import type { Identity, LimitStore } from "./store.ts";
+import type { Identity, IdsUntil, LimitStore } from "./store.ts";
 
 /** An idle limit that nobody configured is deleted after this: a day in which an operator could have seen it. */
 export const DEFAULT_IDLE_MS: Ms = 86_400_000;
@@ -17,8 +17,10 @@ export const DEFAULT_IDLE_MS: Ms = 86_400_000;
 export const LIST_AFTER_MS: Ms = 10_000;
 /** How long a deleted limit still answers peers that doubt a lease: they ask twice at least. Then its storage goes. */
 const GRAVE_MS = 3 * DOUBT_MS;
-/** How often the directory is told again after it did not answer. */
-const REPORT_AGAIN_MS = 2_000;
+/** How soon somebody who did not answer is told again: soon at first, and ever later while nothing else happens. */
+const TELL_AGAIN_MS = { first: 2_000, last: 60_000 };
+/** Ids whose time is over are forgotten together, as many as there are within this. */
+const FORGET_MS: Ms = 60_000;
 
 /** Whose settings a limit has. */
 export interface Source {
@@ -35,8 +37,8 @@ interface Deps {
 	storage: DurableObjectStorage;
 	store: LimitStore;
 	directory(): ReturnType<Env["DIRECTORY"]["getByName"]>;
-	/** The directory did not answer: an alarm is needed. */
-	failed(): void;
+	/** The directory has heard, or did not answer: an alarm is needed for another moment. */
+	reported(): void;
 }
 
 export class Existence {
@@ -44,10 +46,16 @@ export class Existence {
 	identity: Identity | null = null;
 	/** When something of it last changed. */
 	usedAt: At = 0;
+	/** Until when requests that moved elsewhere are led on from here. */
+	leadsUntil: At | null = null;
 	readonly #deps: Deps;
 	#reporting = false;
 	/** Something is to be told that nobody has set out to tell yet. */
 	#untold = false;
+	/** When the directory is to be told, if it has not heard by then. */
+	#tellAt: At | null = null;
+	/** Its end waits until then. */
+	#staysUntil: At = Number.NEGATIVE_INFINITY;
 
 	constructor(deps: Deps) {
 		this.#deps = deps;
@@ -105,65 +113,88 @@ export class Existence {
 		this.#untold = true;
 	}
 
-	/** Time alone came to pass, and the limit is still there: it holds something. */
-	outlasted(now: At): void {
+	/** Time alone came to pass, and the limit is still there: it is listed when it holds something. */
+	outlasted(limit: Limit | null, now: At): void {
 		const idleMs = this.identity?.idleMs ?? Number.POSITIVE_INFINITY;
-		if (now >= this.usedAt + idleMs) this.list();
+		if (limit && !isIdle(limit) && now >= this.usedAt + idleMs) this.list();
 	}
 
 	/**
-	 * When something of this must be looked at. `purgeAt`: when the next id is to be forgotten, if one is remembered. A
-	 * limit that is not empty is looked at again when it can be.
+	 * When something can be done about this: never before, for an alarm costs a write and a call, whether anything comes of
+	 * it or not. `ids`: until when ids are remembered.
 	 */
-	dueAt(limit: Limit | null, now: At, purgeAt: At | null): At {
-		return Math.min(purgeAt ?? Number.POSITIVE_INFINITY, this.#endsAt(limit, now));
+	dueAt(limit: Limit | null, now: At, ids: IdsUntil | null): At {
+		if (!this.identity) return Number.POSITIVE_INFINITY;
+		const { alive, reported, updatedAt } = this.identity;
+		if (!reported) {
+			this.#tellAt ??= now + this.#againMs(now);
+			return this.#tellAt;
+		}
+		if (!alive || !limit) return this.#goneAt(updatedAt);
+		const forgetAt = ids ? Math.min(ids.last, ids.first + FORGET_MS) : Number.POSITIVE_INFINITY;
+		return Math.min(forgetAt, this.leadsUntil ?? Number.POSITIVE_INFINITY, this.#endsAt(limit, ids));
 	}
 
-	#endsAt(limit: Limit | null, now: At): At {
-		if (!this.identity) return Number.POSITIVE_INFINITY;
-		const { alive, reported, updatedAt, idleMs } = this.identity;
-		if (!reported) return now + REPORT_AGAIN_MS;
-		if (!alive || !limit) return updatedAt + GRAVE_MS;
+	/** When it may end, or is to be listed because it cannot. What ends a request looks here again. */
+	#endsAt(limit: Limit, ids: IdsUntil | null): At {
+		const { idleMs, listed } = this.identity as Identity;
 		if (idleMs === null) return Number.POSITIVE_INFINITY;
-		const held = limit.entries.size > 0 || limit.unleased > 0;
-		const emptyAt = held ? now + idleMs : wallClock(limit, limit.level.reaches(0n));
-		return Math.max(this.usedAt + idleMs, emptyAt);
+		const idleAt = this.usedAt + idleMs;
+		if (limit.entries.size > 0 || limit.unleased > 0) return listed ? Number.POSITIVE_INFINITY : idleAt;
+		const emptyAt = wallClock(limit, limit.level.reaches(0n));
+		return Math.max(idleAt, emptyAt, ids?.last ?? 0, this.#staysUntil);
 	}
 
 	/**
 	 * Whether nobody would miss the limit: nobody configured it, nobody used it for long, it holds nothing, and no id is
 	 * remembered.
 	 */
-	isUnused(limit: Limit, now: At, purgeAt: At | null): boolean {
+	isUnused(limit: Limit | null, now: At, ids: IdsUntil | null): boolean {
 		const idleMs = this.identity?.idleMs ?? null;
-		return idleMs !== null && isIdle(limit) && purgeAt === null && now >= this.usedAt + idleMs;
+		return limit !== null && idleMs !== null && isIdle(limit) && now >= (ids?.last ?? 0) && now >= this.usedAt + idleMs;
+	}
+
+	/** It was to end, and something could not be told that would be lost with it. */
+	stays(now: At): void {
+		this.#staysUntil = now + this.#againMs(now);
+	}
+
+	#goneAt(endedAt: At): At {
+		return Math.max(endedAt + GRAVE_MS, this.leadsUntil ?? 0);
+	}
+
+	#againMs(now: At): Ms {
+		return Math.min(TELL_AGAIN_MS.last, Math.max(TELL_AGAIN_MS.first, now - this.usedAt));
 	}
 
 	/** Tells the directory whether this limit exists, until it has heard. */
 	async report(): Promise<void> {
-		if (this.#reporting) return;
+		if (this.#reporting || !this.identity || this.identity.reported) return;
 		this.#reporting = true;
 		try {
 			while (this.identity && !this.identity.reported) {
-				const told = this.identity;
+				const told: Identity = this.identity;
 				const { name, id, alive, origin } = told;
 				if (alive) await this.#deps.directory().register({ name, id, own: origin !== "policy" });
 				else await this.#deps.directory().unregister(name);
 				// It may have changed while the directory was being told; then it is told again.
-				if (this.identity === told) this.#change({ reported: true });
+				if (this.identity !== told) continue;
+				this.#change({ reported: true });
+				this.#tellAt = null;
 			}
 		} catch (error) {
 			console.warn("The directory did not answer, and is told again soon:", error);
-			this.#deps.failed();
+			this.#tellAt = null;
 		} finally {
 			this.#reporting = false;
 		}
+		this.#deps.reported();
 	}
 
 	/** Deletes the storage of a dead limit, once nobody needs it. Answers whether it did. */
 	async vanish(now: At): Promise<boolean> {
 		if (!this.identity || this.identity.alive || !this.identity.reported) return false;
-		if (now < this.identity.updatedAt + GRAVE_MS) return false;
+		if (now < this.#goneAt(this.identity.updatedAt)) return false;
 		// All of it happens before the first await, for the name may be used again right after.
 		this.identity = null;
 		this.#deps.store.forget();

@@ -18,6 +18,7 @@ import { clockFault } from "./clock.ts";
 import { Commits, isAsked, type Job, type Tell } from "./commits.ts";
 import { settleDoubts } from "./doubts.ts";
 import { Existence, type Source } from "./existence.ts";
+import { Housework } from "./housework.ts";
 import { LimitLeases } from "./limit-leases.ts";
 import type { ByHand, Present } from "./limit-views.ts";
 import { Line } from "./line.ts";
@@ -27,7 +28,7 @@ import { Waiters } from "./waiters.ts";
 import { Wakeups } from "./wakeups.ts";
 
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */
-const NEWER_AGAIN_MS = 60_000;
+const NEWER_AGAIN_MS = 3_600_000;
 
 export class LimitObject extends LimitLeases {
 	// Fields and not methods, for what inherits from this: they are out of reach of calls from outside.
@@ -35,6 +36,7 @@ export class LimitObject extends LimitLeases {
 	protected readonly existence: Existence;
 	readonly #following: Following;
 	readonly #ledger: Ledger;
+	readonly #housework: Housework;
 	protected readonly commits: Commits;
 	protected readonly waiters: Waiters;
 	protected readonly wakeups: Wakeups;
@@ -43,7 +45,6 @@ export class LimitObject extends LimitLeases {
 	readonly #newer: NewerDataError | null;
 	protected limit: Limit | null = null;
 	#wakeAt: At | null = null;
-	#purgeAt: At | null = null;
 
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env, {
@@ -64,7 +65,7 @@ export class LimitObject extends LimitLeases {
 			storage,
 			store: this.store,
 			directory: () => env.DIRECTORY.getByName("directory"),
-			failed: () => this.#setAlarm(Date.now()),
+			reported: () => this.#housework.set(Date.now(), true),
 		});
 		this.commits = new Commits({
 			decide: (jobs) => storage.transactionSync(() => this.#decide(jobs, Date.now())),
@@ -90,6 +91,12 @@ export class LimitObject extends LimitLeases {
 		});
 		this.waiters = waiters;
 		this.wakeups = new Wakeups({ storage, tick: () => this.commits.run({ kind: "tick" }) });
+		this.#housework = new Housework({
+			...{ store: this.store, existence: this.existence, ledger: this.#ledger, wakeups: this.wakeups },
+			...{ limit: () => this.limit, wakeAt: () => this.#wakeAt, awaited: () => this.waiters.size > 0 },
+			tick: () => this.commits.submit({ kind: "tick" }),
+			end: (endedAt) => this.#end(endedAt),
+		});
 		this.watchers = new LimitWatchers({
 			look: (full) =>
 				this.#look((limit) => views.picture(this.#summary(), full ? limit : null, this.store.history, Date.now())),
@@ -103,9 +110,11 @@ export class LimitObject extends LimitLeases {
 	#wakeUp(): void {
 		const stored = this.store.load(Date.now());
 		if (!stored) return;
+		const recalled = this.wakeups.recall();
+		void this.ctx.blockConcurrencyWhile(() => recalled);
 		this.existence.identity = stored.identity;
 		this.existence.usedAt = stored.usedAt;
-		this.#purgeAt = this.store.purgeAt();
+		this.#housework.begin();
 		if (stored.identity.alive) {
 			this.limit = stored.limit;
 			for (const { id, held, state } of stored.limit.entries.values()) {
@@ -301,15 +310,15 @@ export class LimitObject extends LimitLeases {
 		if (news) this.watchers.changed();
 		this.#follow(all);
 		this.existence.after(now, jobs.some(isAsked));
-		this.#ledger.after(now);
+		if (news) this.#ledger.after(now);
 		this.#following.watch();
-		this.#setAlarm(now);
+		this.#housework.set(now);
 		return { tell, written };
 	}
 
 	/** What follows from events beside answers and rows. */
 	#follow(events: Event[]): void {
-		for (const event of events) if (event.kind === "ended") this.#purgeAt ??= event.record.until;
+		this.#housework.ended(events);
 		const doubts = events.filter((event) => event.kind === "doubted");
 		if (doubts.length === 0) return;
 		const settle = (id: string, committed: boolean) => this.commits.run({ kind: "settle", id, committed });
@@ -318,32 +327,10 @@ export class LimitObject extends LimitLeases {
 
 	// --------------------------------------------------------------------------------------- waking again
 
-	#setAlarm(now: At): void {
-		const houseworkAt = Math.min(this.existence.dueAt(this.limit, now, this.#purgeAt), this.#ledger.dueAt());
-		this.wakeups.set(now, { wakeAt: this.#wakeAt, awaited: this.waiters.size > 0, houseworkAt });
-	}
-
 	override async alarm(): Promise<void> {
-		this.wakeups.rang();
-		const now = Date.now();
-		if (this.#newer) {
-			// The newer code will want to be woken when it is back.
-			this.wakeups.alarm(now + NEWER_AGAIN_MS);
-			return;
-		}
-		this.store.purge(now);
-		this.#purgeAt = this.store.purgeAt();
-		if (this.limit) await this.commits.submit({ kind: "tick" });
-		const unused = () => this.limit !== null && this.existence.isUnused(this.limit, now, this.#purgeAt);
-		if (!unused()) this.existence.outlasted(now);
-		// What it did is told before it goes; whoever uses it meanwhile keeps it.
-		if ((await this.#ledger.tellIfDue(now, unused())) && unused()) this.#end(this.existence.usedAt);
-		await this.existence.report();
-		if (await this.existence.vanish(now)) {
-			this.#purgeAt = null;
-			this.wakeups.rang();
-		}
-		this.#setAlarm(now);
+		// The newer code will want to be woken when it is back.
+		if (this.#newer) this.wakeups.alarm(Date.now() + NEWER_AGAIN_MS);
+		else await this.#housework.ring(Date.now());
 	}
 
 	// ------------------------------------------------------------------------------- beginning and ending
@@ -363,6 +350,11 @@ export class LimitObject extends LimitLeases {
 	/** The limit is no more; its storage follows. */
 	#end(endedAt: At): void {
 		this.#ledger.end(endedAt);
+		this.ceased(endedAt);
+	}
+
+	/** It is no more, or no more here. */
+	protected ceased(endedAt: At): void {
 		this.limit = null;
 		this.#wakeAt = null;
 		this.existence.end(endedAt);

@@ -41,6 +41,7 @@ export class MovableLimit extends LimitObject {
 		for (const { id, name } of this.#rows<{ id: string; name: string }>("SELECT id, name FROM moved")) {
 			this.#moved.set(id, name);
 		}
+		this.#lead();
 		const [moving] = this.#rows<{ name: string }>("SELECT name FROM moving");
 		if (moving) void ctx.blockConcurrencyWhile(() => this.#move(moving.name));
 	}
@@ -102,19 +103,17 @@ export class MovableLimit extends LimitObject {
 			}
 			sql.exec("DELETE FROM moving");
 			store.dropEntries();
-			this.limit = null;
-			existence.end(now);
+			this.ceased(now);
 		});
-		this.watchers.ended(identity.name);
-		for (const hearer of this.waiters.moveOut()) this.#lead(hearer, limit, there);
+		this.#lead();
+		for (const hearer of this.waiters.moveOut()) this.#handOn(hearer, limit, there);
 		await this.ctx.storage.sync();
-		this.wakeups.alarm(now + LED_ON_MS);
 		this.ctx.waitUntil(existence.report());
 		return "moved";
 	}
 
 	/** Somebody who waits, or holds, hears from there from now on. */
-	#lead(hearer: Hearer, limit: Limit, there: Stub): void {
+	#handOn(hearer: Hearer, limit: Limit, there: Stub): void {
 		const entry = limit.entries.get(hearer.id);
 		if (!entry) return;
 		const kind = entry.wants === "lease" ? "acquire" : "reserve";
@@ -177,6 +176,7 @@ export class MovableLimit extends LimitObject {
 		if (!there) return super.renew(id, leaseMs, sentAt);
 		const until = Date.now() + LED_ON_MS;
 		this.ctx.storage.sql.exec("UPDATE moved SET until = ? WHERE id = ?", until, id);
+		this.existence.leadsUntil = until;
 		return there.renew(id, leaseMs, sentAt);
 	}
 
@@ -208,18 +208,18 @@ export class MovableLimit extends LimitObject {
 	}
 
 	override async alarm(): Promise<void> {
-		const now = Date.now();
-		for (const { id } of this.#hasTable()
-			? this.#rows<{ id: string }>("SELECT id FROM moved WHERE until <= ?", now)
-			: []) {
-			this.#moved.delete(id);
-			this.ctx.storage.sql.exec("DELETE FROM moved WHERE id = ?", id);
+		if (this.#moved.size > 0) {
+			const over = "DELETE FROM moved WHERE until <= ? RETURNING id";
+			for (const { id } of this.#rows<{ id: string }>(over, Date.now())) this.#moved.delete(id);
+			this.#lead();
 		}
-		if (this.limit || this.#moved.size === 0) return super.alarm();
-		// A dead limit whose requests live on elsewhere is not forgotten before them.
-		this.wakeups.rang();
-		await this.existence.report();
-		this.wakeups.alarm(now + LED_ON_MS);
+		return super.alarm();
+	}
+
+	/** A dead limit whose requests live on elsewhere is not forgotten before the last of them. */
+	#lead(): void {
+		const [row] = this.#rows<{ last: At }>("SELECT max(until) AS last FROM moved HAVING count(*) > 0");
+		this.existence.leadsUntil = row?.last ?? null;
 	}
 
 	/** The object that a request of this one went to. */

@@ -40,6 +40,12 @@ export interface Identity {
 /** What is remembered of an id, and by which limit; absent in what was stored before names could be used again. */
 type SavedEnded = Ended & { limitId?: string };
 
+/** When the first and the last of the ids that a limit remembers may be forgotten. */
+export interface IdsUntil {
+	first: At;
+	last: At;
+}
+
 /** What the identity of a limit says that was stored before these fields came. */
 const EARLIER = { policy: null, version: 0, updatedBy: null, listed: true };
 const earlierIdleMs = (origin: Origin): Ms | null =>
@@ -245,9 +251,10 @@ export class LimitStore {
 		if (this.#tables.has("ended")) this.#sql.exec("DELETE FROM ended WHERE until <= ?", now);
 	}
 
-	/** When the next id's time is over; null: none is remembered. */
-	purgeAt(): At | null {
-		return this.#rowsOf<{ next: At | null }>("ended", "SELECT min(until) AS next FROM ended")[0]?.next ?? null;
+	/** When the first and the last of the remembered ids are over; null: none is remembered. */
+	idsUntil(): IdsUntil | null {
+		const query = "SELECT min(until) AS first, max(until) AS last FROM ended HAVING count(*) > 0";
+		return this.#rowsOf<{ first: At; last: At }>("ended", query)[0] ?? null;
 	}
 
 	/** Every id that is remembered. */

@@ -37,14 +37,14 @@ interface Deps {
 export class Ledger {
 	readonly #deps: Deps;
 	#telling = false;
-	/** Something was counted that nobody was told of. */
-	#untold = false;
+	/** Something was counted that nobody was told of. Undefined: the object woke, and has not looked yet. */
+	#untold: boolean | undefined;
 
 	constructor(deps: Deps) {
 		this.#deps = deps;
 	}
 
-	/** After every decision. */
+	/** After every decision by which something happened. */
 	after(now: At): void {
 		const { identity } = this.#deps.existence;
 		if (!identity?.alive || !this.#tells(identity)) return;
@@ -55,8 +55,10 @@ export class Ledger {
 	/** When it should be told though nobody asks. A key of a policy tells at its end, which has an alarm of its own. */
 	dueAt(): At {
 		const { identity } = this.#deps.existence;
-		const waits = this.#untold && identity?.alive && identity.origin !== "policy" && this.#tells(identity);
-		return waits ? this.#nextAt(identity) : Number.POSITIVE_INFINITY;
+		if (!identity?.alive || identity.origin === "policy" || !this.#tells(identity)) return Number.POSITIVE_INFINITY;
+		const limit = this.#deps.limit();
+		this.#untold ??= limit !== null && !isNothing(sinceTold(limit, identity));
+		return this.#untold ? this.#nextAt(identity) : Number.POSITIVE_INFINITY;
 	}
 
 	/** Tells what was not told yet. Answers whether nothing is left to tell. */
@@ -70,7 +72,7 @@ export class Ledger {
 		this.#untold = false;
 		try {
 			const totals = copyTotals(limit.totals);
-			const since = combine(totals, identity.told?.totals ?? newTotals(), -1);
+			const since = sinceTold(limit, identity);
 			const told: Told = { totals: since, inUse: activeSlots(limit), waiting: limit.queue.size };
 			// A lease that is only renewed counts nothing, and is in use.
 			if (isNothing(since) && told.inUse === 0 && told.waiting === 0) return true;
@@ -103,6 +105,8 @@ export class Ledger {
 
 	#nextAt = ({ told, createdAt }: Identity): At => (told?.at ?? createdAt) + TELL_MS;
 }
+
+const sinceTold = ({ totals }: Limit, { told }: Identity): Totals => combine(totals, told?.totals ?? newTotals(), -1);
 
 export function measure(limit: Limit, { name, origin }: Identity): Measured {
 	const { settings, queue, totals } = limit;

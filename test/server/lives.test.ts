@@ -1,0 +1,277 @@
+/**
+ * Every life of a limit, from its first use until nothing of it is left to do, by a storage that counts. Time is driven by
+ * the alarms themselves, and each of them finds an object that was not in memory.
+ */
+
+import { evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { afterEach, beforeAll, expect, test, vi } from "vitest";
+import {
+	acquire,
+	call,
+	configure,
+	directory,
+	dump,
+	granted,
+	inspect,
+	limitObject,
+	newId,
+	newName,
+	openQueued,
+	release,
+	remove,
+	removePolicy,
+	renew,
+	setPolicy,
+	stored,
+	until,
+} from "./support.ts";
+
+interface Count {
+	/** As they are billed: rows of statements, those of the directory too, and one for each alarm that is moved. */
+	rows: number;
+	/** Alarms that were set, moved or deleted. */
+	moved: number;
+	rang: number;
+	/** Of those that rang, the ones after which everything was stored as before. */
+	inVain: number;
+}
+
+const restores: (() => void)[] = [];
+
+afterEach(() => {
+	for (const restore of restores.splice(0).reverse()) restore();
+	vi.useRealTimers();
+});
+
+// The objects beside the limits are made before anything is counted.
+beforeAll(() => call("GET", "/metrics"));
+
+const FOR_EVER = 50;
+
+/** Counts what is written while one limit lives; its alarms ring when they are told to. */
+class Counted {
+	readonly count: Count = { rows: 0, moved: 0, rang: 0, inVain: 0 };
+	readonly name: string;
+	#alarmAt: number | null = null;
+	#counting = true;
+
+	constructor(name: string) {
+		this.name = name;
+	}
+
+	/** From here on everything counts. By the classes of the storage, for an object that wakes has another one. */
+	async begin(): Promise<void> {
+		const { count } = this;
+		const move = (at: number | null) => {
+			this.#alarmAt = at;
+			count.moved += 1;
+			count.rows += 1;
+		};
+		await runInDurableObject(limitObject(this.name), (_, { storage }) => {
+			const disk = Object.getPrototypeOf(storage) as DurableObjectStorage;
+			replace(disk, "getAlarm", async () => this.#alarmAt);
+			replace(disk, "setAlarm", async (at) => move(Number(at)));
+			replace(disk, "deleteAlarm", async () => {
+				if (this.#alarmAt !== null) move(null);
+			});
+			const sql = Object.getPrototypeOf(storage.sql) as SqlStorage;
+			const { exec } = sql;
+			const isCounting = () => this.#counting;
+			replace(sql, "exec", function (this: SqlStorage, ...args: Parameters<SqlStorage["exec"]>) {
+				const cursor = exec.apply(this, args);
+				if (isCounting()) count.rows += cursor.rowsWritten;
+				return cursor;
+			} as SqlStorage["exec"]);
+		});
+	}
+
+	/** Lets time pass, and what falls due in it. */
+	async pass(ms: number): Promise<void> {
+		const endsAt = Date.now() + ms;
+		while (this.#alarmAt !== null && this.#alarmAt <= endsAt) await this.#ring(this.#alarmAt);
+		vi.setSystemTime(endsAt);
+	}
+
+	async ringToTheEnd(): Promise<void> {
+		while (this.#alarmAt !== null) {
+			await this.#ring(this.#alarmAt);
+			if (this.count.rang > FOR_EVER) throw new Error(`It rings for ever: ${JSON.stringify(this.count)}`);
+		}
+	}
+
+	async #ring(at: number): Promise<void> {
+		const before = await this.#tables();
+		await evictDurableObject(limitObject(this.name));
+		vi.setSystemTime(Math.max(at, Date.now()));
+		this.#alarmAt = null;
+		await runInDurableObject(limitObject(this.name), (object) => object.alarm());
+		this.count.rang += 1;
+		if ((await this.#tables()) === before) this.count.inVain += 1;
+	}
+
+	async #tables(): Promise<string> {
+		this.#counting = false;
+		const { tables } = await runInDurableObject(limitObject(this.name), (_, state) => dump(state));
+		this.#counting = true;
+		return JSON.stringify(tables);
+	}
+}
+
+/** Puts another method into a class, until the test is over. */
+function replace<T extends object, K extends keyof T & string>(of: T, method: K, by: T[K]): void {
+	const was = of[method];
+	Object.assign(of, { [method]: by });
+	restores.push(() => Object.assign(of, { [method]: was }));
+}
+
+/** The directory knows of a limit, or does not any more, and the limit knows that it does. */
+async function reported(name: string, known = true): Promise<void> {
+	await until(async () => (await directory().names(name, "", 1)).names.length === (known ? 1 : 0));
+	await until(async () => JSON.stringify((await stored(name)).tables).includes('\\"reported\\":true'));
+}
+
+/** As the library does: with an id of its own, which is remembered for five minutes. */
+const useOnce = async (name: string) => release(await granted({ names: name, id: newId() }));
+
+const make = async (name: string) => {
+	await configure(name, { limit: 1 });
+	await reported(name);
+};
+
+interface Life {
+	life: string;
+	/** The policy that the limit follows. */
+	policy?: Record<string, unknown>;
+	live(name: string, counted: Counted): Promise<unknown>;
+	count: Count;
+}
+
+const SLOTS = { limit: 5, idleSeconds: 10 };
+const RATE = { limit: 5, slotDecayPerSecond: 1, idleSeconds: 10 };
+
+const lives: Life[] = [
+	{
+		life: "a key, asked once by rate",
+		policy: RATE,
+		live: (name) => acquire({ names: name, mode: "rate_limit" }),
+		count: { rows: 12, moved: 1, rang: 1, inVain: 0 },
+	},
+	{
+		life: "a key, used once by the library",
+		policy: SLOTS,
+		live: useOnce,
+		count: { rows: 21, moved: 2, rang: 1, inVain: 0 },
+	},
+	{
+		life: "a key that is idle as long as its ids are remembered",
+		policy: { ...SLOTS, idleSeconds: 300 },
+		live: useOnce,
+		count: { rows: 21, moved: 2, rang: 1, inVain: 0 },
+	},
+	{
+		// The last use brings its alarm forward too soon after another did for it to be put off again.
+		life: "a key, used every five seconds for a while",
+		policy: SLOTS,
+		live: async (name, counted) => {
+			for (let times = 0; times < 20; times += 1) {
+				await useOnce(name);
+				await counted.pass(5_000);
+			}
+		},
+		count: { rows: 185, moved: 10, rang: 3, inVain: 1 },
+	},
+	{
+		life: "a key whose lease is left to its end, beyond the idle time",
+		policy: SLOTS,
+		live: (name) => granted({ names: name, id: newId(), leaseSeconds: 3_600 }),
+		count: { rows: 29, moved: 3, rang: 3, inVain: 0 },
+	},
+	{
+		life: "a key that holds slots of nobody, beyond the idle time",
+		policy: SLOTS,
+		live: async (name) => {
+			await useOnce(name);
+			await limitObject(name).takeBack(0, null);
+			await call("PATCH", `/v1/limits/${name}`, { activeSlots: 2 });
+		},
+		count: { rows: 27, moved: 4, rang: 2, inVain: 0 },
+	},
+	{
+		life: "a name of nobody's, used once",
+		live: async (name) => {
+			await useOnce(name);
+			await reported(name);
+		},
+		count: { rows: 26, moved: 4, rang: 2, inVain: 0 },
+	},
+	{
+		life: "a name of nobody's, looked at for an hour",
+		live: async (name, counted) => {
+			await useOnce(name);
+			await reported(name);
+			for (let times = 0; times < 60; times += 1) {
+				await counted.pass(60_000);
+				await evictDurableObject(limitObject(name));
+				await inspect(name);
+			}
+		},
+		count: { rows: 26, moved: 4, rang: 2, inVain: 0 },
+	},
+	{ life: "a limit, configured", live: make, count: { rows: 12, moved: 2, rang: 0, inVain: 0 } },
+	{
+		life: "a limit, configured and used once",
+		live: async (name) => {
+			await make(name);
+			await useOnce(name);
+		},
+		count: { rows: 24, moved: 4, rang: 1, inVain: 0 },
+	},
+	{
+		life: "a limit whose lease is renewed for three minutes",
+		live: async (name, counted) => {
+			await make(name);
+			const lease = await granted({ names: name });
+			for (let times = 0; times < 9; times += 1) {
+				await counted.pass(20_000);
+				await renew(lease);
+			}
+			await release(lease);
+		},
+		count: { rows: 57, moved: 8, rang: 1, inVain: 0 },
+	},
+	{
+		life: "a limit that is waited for",
+		live: async (name) => {
+			await make(name);
+			const lease = await granted({ names: name });
+			const waiter = await openQueued({ names: name, waitSeconds: 30 });
+			await release(lease);
+			const next = await waiter.granted();
+			await waiter.ended;
+			await release(next);
+		},
+		count: { rows: 34, moved: 6, rang: 1, inVain: 0 },
+	},
+	{
+		life: "a limit, deleted",
+		live: async (name) => {
+			await make(name);
+			await useOnce(name);
+			await remove(name);
+			await reported(name, false);
+		},
+		count: { rows: 28, moved: 6, rang: 1, inVain: 0 },
+	},
+];
+
+test.each(lives)("what it writes, and no alarm in vain: $life", async ({ policy, live, count }) => {
+	vi.useFakeTimers({ toFake: ["Date"], now: Date.now() });
+	const name = newName();
+	if (policy) await setPolicy(`${name}*`, policy);
+	const counted = new Counted(name);
+	await counted.begin();
+	await live(name, counted);
+	await counted.ringToTheEnd();
+	if (policy) await removePolicy(`${name}*`);
+	expect(counted.count).toEqual(count);
+});
