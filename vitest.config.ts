@@ -32,10 +32,17 @@ const config = async () => ({
 	test: {
 		// Most tests wait for a server and not for a processor.
 		maxWorkers: 2,
+		// A server's log tells of each change and each refusal; of a test that passed nobody reads it.
+		silent: "passed-only" as const,
 		projects: [
 			{ test: { name: "core", include: ["test/core/**/*.test.ts"], testTimeout: 60_000 } },
 			{
-				plugins: [cloudflareTest({ wrangler, miniflare: { bindings: { HEADGATE_OPEN: "true" } } })],
+				plugins: [
+					cloudflareTest({
+						wrangler,
+						miniflare: { bindings: { HEADGATE_OPEN: "true", HEADGATE_HOSTS: "headgate.test" } },
+					}),
+				],
 				test: { name: "server", include: ["test/server/**/*.test.ts"], testTimeout: 30_000, retry },
 			},
 			{
@@ -90,6 +97,14 @@ const config = async () => ({
 				},
 			},
 			...(await browserProjects()),
+			{
+				test: {
+					name: "security",
+					include: ["test/security/**/*.test.ts"],
+					testTimeout: processTimeout,
+					hookTimeout: processTimeout,
+				},
+			},
 			{
 				test: {
 					name: "process",

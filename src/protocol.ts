@@ -41,6 +41,18 @@ export const BOUNDS = {
 	holderLength: 256,
 	/** Bytes of a request body: sixteen names of the longest kind, four times over. */
 	bodyBytes: 65_536,
+	/** Characters of a URL: a prefix, an `after` and a name of the longest kind, each character of them percent-encoded. */
+	urlLength: 16_384,
+	/** Characters of a header that is parsed here, such as `Authorization` or `Prefer`. None that is meant is as long. */
+	headerLength: 2_048,
+	/** Faults that one refusal tells: as many as there may be names. */
+	faults: 16,
+	/** Characters of what was sent that a refusal shows of each fault: a name of the longest kind still shows whole. */
+	faultLength: 512,
+	/** Characters of a number, a yes or no, or a UUID that Prefect's wire takes as text: all its spellings are shorter. */
+	spelledLength: 64,
+	/** Lines a minute that a Worker logs of callers that it refuses: a flood of them is counted and not told. */
+	refusalsLogged: 60,
 	/** Entries of one page of limits; each asks one object for its live figures. */
 	limitsPage: 100,
 	/** Entries of one page of leases. */
@@ -334,7 +346,7 @@ export type StreamEvent =
 export const STATUS = {
 	/** A field is wrong: `errors` says which and why. */
 	invalid: 422,
-	/** The body is not JSON at all. */
+	/** The body is not JSON at all; or it, or the URL, is no UTF-8; or it was cut off. */
 	malformed: 400,
 	/** More slots than the limit has: it can never fit. */
 	exceeds_limit: 422,
@@ -358,9 +370,15 @@ export const STATUS = {
 	newer_data: 503,
 	unauthorized: 401,
 	forbidden: 403,
+	/** An open server is asked under a host name that is not its own. */
+	forbidden_host: 403,
+	/** A page of another origin asks, and its origin is not listed. */
+	forbidden_origin: 403,
 	not_found: 404,
 	method_not_allowed: 405,
 	too_large: 413,
+	uri_too_long: 414,
+	/** The body is not sent as JSON, or does not say what it is. */
 	unsupported_media_type: 415,
 	/** A bug of ours. */
 	internal: 500,

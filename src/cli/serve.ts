@@ -22,6 +22,8 @@ export interface ServerOptions {
 	tokens?: string | TokenEntry[] | undefined;
 	/** Origins of other sites whose pages may call. */
 	cors?: string[] | undefined;
+	/** Host names that an open server answers to beside `host` and those of loopback. */
+	hosts?: string[] | undefined;
 	/** Further text bindings of the Worker. */
 	env?: Record<string, string>;
 	/** The `wrangler.toml` of another Worker to run in Headgate's place; its `/health` has to answer 200. */
@@ -129,6 +131,7 @@ export function isLoopback(host: string): boolean {
 function textBindings(options: ServerOptions, host: string): Record<string, string> {
 	const bindings: Record<string, string> = { ...options.env };
 	if (options.cors !== undefined && options.cors.length > 0) bindings.HEADGATE_CORS_ORIGINS = options.cors.join(",");
+	bindings.HEADGATE_HOSTS = [options.host ?? host, ...(options.hosts ?? [])].join(",");
 	// An empty variable is what `HEADGATE_TOKENS=$UNSET` leaves, so it counts as absent.
 	if (options.tokens !== undefined && options.tokens !== "") {
 		const json = typeof options.tokens === "string" ? options.tokens : JSON.stringify(options.tokens);

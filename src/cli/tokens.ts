@@ -4,6 +4,9 @@ import { createHash, randomBytes } from "node:crypto";
 import { SCOPES, type Scope } from "../protocol.ts";
 import { StartError } from "./errors.ts";
 
+/** The digest of an empty token. */
+const DIGEST_OF_NOTHING = createHash("sha256").update("").digest("hex");
+
 /** One entry of the list. */
 export interface TokenEntry {
 	/** Who it is, for people; tells entries apart when one has to be taken back. */
@@ -45,6 +48,9 @@ export function checkTokens(json: string): TokenEntry[] {
 		if (typeof entry.name !== "string") throw problem(`${at} has no name`);
 		if (typeof entry.sha256 !== "string" || !/^[0-9a-f]{64}$/i.test(entry.sha256)) {
 			throw problem(`${at} (${entry.name}) has no sha256 of 64 hexadecimal digits`);
+		}
+		if (entry.sha256.toLowerCase() === DIGEST_OF_NOTHING) {
+			throw problem(`${at} (${entry.name}) has the digest of an empty token, which anybody has`);
 		}
 		if (!SCOPES.includes(entry.scope)) {
 			throw problem(`${at} (${entry.name}) has a scope other than ${SCOPES.join(", ")}`);

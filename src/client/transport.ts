@@ -200,5 +200,7 @@ function parseUrl(url: string | URL | undefined): string {
 	if (parsed.username || parsed.password) {
 		throw new TypeError("Headgate takes no user or password in its url; pass the token as `token`.");
 	}
-	return parsed.origin + parsed.pathname.replace(/\/+$/, "");
+	let path = parsed.pathname;
+	while (path.endsWith("/")) path = path.slice(0, -1);
+	return parsed.origin + path;
 }

@@ -68,7 +68,7 @@ const PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types";
 
 const TITLES: Record<Code, string> = {
 	invalid: "The request is not valid",
-	malformed: "The body is not JSON",
+	malformed: "The request cannot be read",
 	exceeds_limit: "More slots than the limit has",
 	no_decay: "The limit does not decay",
 	denied: "No free slots",
@@ -81,9 +81,12 @@ const TITLES: Record<Code, string> = {
 	newer_data: "The data is of a newer version",
 	unauthorized: "A token is needed",
 	forbidden: "The token does not allow this",
+	forbidden_host: "Not a host name of this server",
+	forbidden_origin: "Not for pages of this origin",
 	not_found: "No such route",
 	method_not_allowed: "The method is not allowed",
 	too_large: "The body is too large",
+	uri_too_long: "The URL is too long",
 	unsupported_media_type: "The content type is not supported",
 	internal: "Internal error",
 };

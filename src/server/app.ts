@@ -24,12 +24,14 @@ import {
 	Refused,
 	refuse,
 	route,
+	STREAM_HEADERS,
 	tooManyPolicies,
 	unknown,
 	unknownPolicy,
 	wantsStream,
 } from "./http.ts";
 import { limitOf } from "./limits.ts";
+import { audit } from "./log.ts";
 import { metrics, OPENMETRICS } from "./metrics/exposition.ts";
 import { acrossOrigins } from "./origins.ts";
 import { pageRoutes } from "./page.ts";
@@ -37,6 +39,7 @@ import { prefect } from "./prefect/routes.ts";
 import { openApiDocument } from "./reference/openapi.ts";
 import { referencePage } from "./reference/page.ts";
 import * as requests from "./requests.ts";
+import { guarded } from "./service.ts";
 import { watchRoutes } from "./watch/routes.ts";
 
 export const app = new Hono<App>({ strict: true });
@@ -60,31 +63,25 @@ app.notFound(async (c) => {
 // ---------------------------------------------------------------------------------------------- health
 
 const health = (): ServerHealth => ({ status: "ok", version: VERSION, time: new Date().toISOString() });
-route(app, "/health", { GET: async (c) => c.json(health()) }, "anyone");
+route(app, { GET: "anyone" }, "/health", { GET: async (c) => c.json(health()) });
 pageRoutes(app);
-route(app, "/openapi.json", { GET: async (c) => c.json(openApiDocument()) }, "anyone");
+route(app, { GET: "anyone" }, "/openapi.json", { GET: async (c) => c.json(openApiDocument()) });
 
-route(
-	app,
-	"/docs",
-	{
-		GET: async (c) => {
-			const { body: page, policy } = await referencePage(openApiDocument());
-			return c.html(page, 200, { "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff" });
-		},
-	},
-	"anyone",
-);
-route(app, "/metrics", {
+route(app, { GET: "anyone" }, "/docs", {
 	GET: async (c) => {
-		allow(c, "read", []);
+		const { body: page, policy } = await referencePage(openApiDocument());
+		return c.html(page, 200, { "Content-Security-Policy": policy });
+	},
+});
+route(app, { GET: "read" }, "/metrics", {
+	GET: async (c) => {
 		return c.body(await metrics(c.env, c.get("grant").prefix), 200, { "Content-Type": OPENMETRICS });
 	},
 });
 
 // -------------------------------------------------------------------------------- acquire, renew, release
 
-route(app, "/v1/acquire", {
+route(app, { POST: "use" }, "/v1/acquire", {
 	POST: async (c) => {
 		const stream = wantsStream(c);
 		const request = accept(requests.parseAcquire(await body(c), stream, crypto.randomUUID()));
@@ -95,7 +92,7 @@ route(app, "/v1/acquire", {
 		);
 		if (stream) {
 			const lines = await acquireStream(c.env, request, callerOf(c));
-			return new Response(lines, { headers: { "Content-Type": "application/x-ndjson", "Cache-Control": "no-store" } });
+			return new Response(lines, { headers: STREAM_HEADERS });
 		}
 		const caller = callerOf(c);
 		const verdict = await acquire(c.env, request, caller);
@@ -109,7 +106,7 @@ route(app, "/v1/acquire", {
 	},
 });
 
-route(app, "/v1/renew", {
+route(app, { POST: "use" }, "/v1/renew", {
 	POST: async (c) => {
 		const { id, names, leaseMs } = accept(requests.parseRenew(await body(c)));
 		allow(c, "use", names);
@@ -125,7 +122,7 @@ route(app, "/v1/renew", {
 	},
 });
 
-route(app, "/v1/release", {
+route(app, { POST: "use" }, "/v1/release", {
 	POST: async (c) => {
 		const { id, names } = accept(requests.parseRelease(await body(c)));
 		allow(c, "use", names);
@@ -143,7 +140,7 @@ const slotsOf = (event: { kind: string; slots?: number } | undefined): number =>
 
 // ----------------------------------------------------------------------------------------------- token
 
-route(app, "/v1/token", {
+route(app, { GET: "read" }, "/v1/token", {
 	GET: async (c) => {
 		const { name, scope, prefix } = c.get("grant");
 		return c.json({ name, scope, prefix } satisfies TokenInfo);
@@ -152,7 +149,7 @@ route(app, "/v1/token", {
 
 // ---------------------------------------------------------------------------------------------- limits
 
-route(app, "/v1/limits", {
+route(app, { GET: "read" }, "/v1/limits", {
 	GET: async (c) => {
 		const { prefix, after, count } = accept(requests.parseLimitsQuery(c.req.query()));
 		allow(c, "read", prefix === "" ? [] : [prefix]);
@@ -168,7 +165,7 @@ route(app, "/v1/limits", {
 	},
 });
 
-route(app, "/v1/limits/:name", {
+route(app, { GET: "read", PUT: "admin", PATCH: "admin", DELETE: "admin" }, "/v1/limits/:name", {
 	GET: async (c) => {
 		const name = named(c, "read");
 		return c.json((await limitOf(c.env, name).inspect()) ?? unknown(name));
@@ -186,14 +183,14 @@ route(app, "/v1/limits/:name", {
 	},
 	DELETE: async (c) => {
 		const name = named(c, "admin");
-		if (!(await limitOf(c.env, name).remove())) unknown(name);
+		if (!(await limitOf(c.env, name).remove(by(c)))) unknown(name);
 		return c.body(null, 204);
 	},
 });
 
 watchRoutes(app);
 
-route(app, "/v1/limits/:name/leases", {
+route(app, { GET: "read" }, "/v1/limits/:name/leases", {
 	GET: async (c) => {
 		const name = named(c, "read");
 		const { after, count } = accept(requests.parseLeasesQuery(c.req.query()));
@@ -201,11 +198,11 @@ route(app, "/v1/limits/:name/leases", {
 	},
 });
 
-route(app, "/v1/limits/:name/leases/:id", {
+route(app, { DELETE: "admin" }, "/v1/limits/:name/leases/:id", {
 	DELETE: async (c) => {
 		const name = named(c, "admin");
 		const id = c.req.param("id") ?? "";
-		const answer = (await limitOf(c.env, name).release(id, "operator")) ?? unknown(name);
+		const answer = (await limitOf(c.env, name).force(id, by(c))) ?? unknown(name);
 		if (!answer.found) refuse("lease_gone", `"${name}" has no lease "${id}": it has ended, or never was.`);
 		return c.json({ released: slotsOf(answer.event) });
 	},
@@ -213,34 +210,38 @@ route(app, "/v1/limits/:name/leases/:id", {
 
 // -------------------------------------------------------------------------------------------- policies
 
-route(app, "/v1/policies", {
+route(app, { GET: "read" }, "/v1/policies", {
 	GET: async (c) => {
-		allow(c, "read", []);
 		const { prefix } = c.get("grant");
 		const policies = await directory(c).policies();
 		return c.json({ policies: policies.filter(({ pattern }) => pattern.startsWith(prefix)) });
 	},
 });
 
-route(app, "/v1/policies/:pattern", {
+route(app, { GET: "read", PUT: "admin", DELETE: "admin" }, "/v1/policies/:pattern", {
 	GET: async (c) => {
 		const pattern = patterned(c, "read");
 		return c.json((await directory(c).policy(pattern)) ?? unknownPolicy(pattern));
 	},
 	PUT: async (c) => {
 		const pattern = patterned(c, "admin");
-		const set = await directory(c).setPolicy(pattern, accept(requests.parsePolicy(await body(c))), by(c));
+		const settings = accept(requests.parsePolicy(await body(c)));
+		const from = await directory(c).policy(pattern);
+		const set = await directory(c).setPolicy(pattern, settings, by(c));
 		if (!set) return tooManyPolicies();
+		audit({ action: "configure", policy: pattern, by: by(c), from, to: settings });
 		await policiesChanged(c, set.version);
 		return c.json(set.policy, set.created ? 201 : 200);
 	},
 	DELETE: async (c) => {
 		const pattern = patterned(c, "admin");
+		const from = await directory(c).policy(pattern);
 		const version = (await directory(c).deletePolicy(pattern)) ?? unknownPolicy(pattern);
+		audit({ action: "delete", policy: pattern, by: by(c), from, to: null });
 		await policiesChanged(c, version);
 		return c.body(null, 204);
 	},
 });
 
-/** The Worker's fetch: the routes, also for the pages of other origins where some are allowed. */
-export const service = acrossOrigins(app);
+/** The Worker's fetch: the routes behind the gate, also for the pages of other origins where some are allowed. */
+export const service = guarded(acrossOrigins(app));

@@ -1,7 +1,7 @@
 /** Who may do what: tokens with a scope and an optional prefix of names, known to the Worker by their digests alone. */
 
 import * as z from "zod";
-import { type Problem, SCOPES, type Scope } from "../protocol.ts";
+import { BOUNDS, type Problem, SCOPES, type Scope } from "../protocol.ts";
 import { problem } from "./answers.ts";
 import type { Env } from "./env.ts";
 
@@ -16,10 +16,19 @@ interface Token extends Grant {
 	digest: Uint8Array<ArrayBuffer>;
 }
 
+/** What `printf '' | sha256sum` says: the digest of a token that a script failed to fill in. */
+export const DIGEST_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 const tokensSchema = z.array(
 	z.strictObject({
 		name: z.string().default(""),
-		sha256: z.string().regex(/^[0-9a-f]{64}$/i, "64 hexadecimal digits: the SHA-256 of the token"),
+		sha256: z
+			.string()
+			.regex(/^[0-9a-f]{64}$/i, "64 hexadecimal digits: the SHA-256 of the token")
+			.refine(
+				(sha256) => sha256.toLowerCase() !== DIGEST_OF_NOTHING,
+				"the digest of an empty token, which anybody has",
+			),
 		scope: z.enum(SCOPES),
 		prefix: z.string().default(""),
 	}),
@@ -50,12 +59,23 @@ export function grantTo(request: Request, grant: Grant): Request {
 	return request;
 }
 
+/** Who sent a request, once that is known: for the log. */
+const callers = new WeakMap<Request, string>();
+
+export const nameOf = (request: Request): string | undefined => granted.get(request)?.name ?? callers.get(request);
+
+/** Whether a request came in by such a way. */
+export const isGranted = (request: Request): boolean => granted.has(request);
+
+/** Whether whoever reaches the server may do everything: no tokens, and told to be open. */
+export const isOpen = (env: Env): boolean => env.HEADGATE_TOKENS === undefined && env.HEADGATE_OPEN === "true";
+
 /** What the caller of a request may do, or the problem that refuses it. */
 export async function authenticate(request: Request, env: Env): Promise<Grant | Problem> {
 	const grant = granted.get(request);
 	if (grant) return grant;
 	if (env.HEADGATE_TOKENS === undefined) {
-		if (env.HEADGATE_OPEN === "true") return EVERYTHING;
+		if (isOpen(env)) return EVERYTHING;
 		return problem(
 			"unauthorized",
 			"This server has no tokens, so it refuses every call. Set the secret HEADGATE_TOKENS: see docs/tokens.md.",
@@ -83,18 +103,22 @@ export async function authenticate(request: Request, env: Env): Promise<Grant | 
 	const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(presented)));
 	// Every digest is compared, each in constant time, so that time tells nothing of which one matched.
 	const matching = tokens.filter((token) => crypto.subtle.timingSafeEqual(token.digest, digest));
-	return matching[0] ?? problem("unauthorized", "The token is not known here.");
+	const [token] = matching;
+	if (!token) return problem("unauthorized", "The token is not known here.");
+	callers.set(request, token.name);
+	return token;
 }
 
 /** The token of an Authorization header: of Bearer, or the password of Basic. */
 function bearer(header: string): string | null {
+	if (header.length > BOUNDS.headerLength) return null;
 	const [scheme = "", credentials = ""] = header.split(/ +/, 2);
 	if (credentials === "") return null;
 	if (scheme.toLowerCase() === "bearer") return credentials;
 	if (scheme.toLowerCase() !== "basic") return null;
 	try {
 		const text = atob(credentials);
-		return text.slice(text.indexOf(":") + 1);
+		return text.slice(text.indexOf(":") + 1) || null;
 	} catch {
 		return null; // Not base64: no token.
 	}

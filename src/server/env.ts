@@ -11,6 +11,8 @@ export interface Env {
 	HEADGATE_TOKENS?: string;
 	/** "true": no tokens are needed. Only the local server, bound to loopback, sets it. */
 	HEADGATE_OPEN?: string;
+	/** Host names that an open server answers to beside those of loopback, separated by commas. */
+	HEADGATE_HOSTS?: string;
 	/** "off": every denial comes from its limit, and none from the memory of a Worker. */
 	HEADGATE_DENIAL_MEMORY?: string;
 	/** Where each limit writes a data point a minute, if this is bound: see docs/metrics.md. */

@@ -40,29 +40,45 @@ export function problemOf(error: Error, log = true): Problem {
 
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
 
-/** Whether a route asks for a token; every one does that does not say otherwise. */
-export type Access = "token" | "anyone";
+type Method = (typeof METHODS)[number];
+
+/** What a token has to allow, or that none is needed. */
+export type Needs = Scope | "anyone";
+type Handler = (c: C) => Promise<Response>;
+
+/** Every route, with what it needs. */
+export const ROUTES: { method: string; path: string; needs: Needs }[] = [];
 
 /**
- * Registers the methods of one path; any other method of it is answered with 405 and `Allow`. One handler matches each
- * request and nothing stands before it, for Hono then calls it directly.
+ * Registers the methods of one path; any other method of it is answered with 405 and `Allow`. Before a handler runs the
+ * token is known to allow what the route needs, and nothing that the caller sent has been looked at. One handler matches
+ * each request and nothing stands before it, for Hono then calls it directly.
  */
-export function route(
+export function route<M extends Method>(
 	app: Hono<App>,
+	needs: Record<M, Needs>,
 	path: string,
-	methods: Partial<Record<(typeof METHODS)[number], (c: C) => Promise<Response>>>,
-	access: Access = "token",
+	methods: Record<M, Handler>,
 ): void {
 	const names = Object.keys(methods);
+	const needed: Partial<Record<Method, Needs>> = needs;
+	const handlers: Partial<Record<Method, Handler>> = methods;
+	const isOpen = Object.values(needs).every((each) => each === "anyone");
 	const allowed = (names.includes("GET") ? [...names, "HEAD"] : names).join(", ");
 	const wrong = (c: C): Response => {
 		const refusal = problem("method_not_allowed", `${c.req.path} takes ${allowed}, and not ${c.req.method}.`);
 		return answerProblem(refusal, { Allow: allowed });
 	};
 	for (const method of METHODS) {
-		const handler = methods[method];
+		const handler = handlers[method];
+		// Who may do nothing here is not told what there is to do.
+		const least = needed[method] ?? (isOpen ? "anyone" : "read");
+		if (handler) ROUTES.push({ method, path, needs: least });
 		app.on(method, path, async (c) => {
-			if (access === "token") await authorize(c);
+			if (least !== "anyone") {
+				await authorize(c);
+				allow(c, least, []);
+			}
 			return handler ? handler(c) : wrong(c);
 		});
 	}
@@ -138,10 +154,8 @@ export function accept<T>(parsed: requests.Parsed<T>): T {
 }
 
 export async function body(c: C): Promise<unknown> {
-	const type = c.req.header("Content-Type")?.split(";")[0]?.trim().toLowerCase();
-	if (type !== undefined && type !== "application/json") {
-		refuse("unsupported_media_type", `Send JSON, with "Content-Type: application/json", and not "${type}".`);
-	}
+	const type = mediaType(c.req.raw);
+	if (type !== "application/json") unsupported(type);
 	const text = await boundedText(c.req.raw);
 	try {
 		return JSON.parse(text) as unknown;
@@ -151,21 +165,59 @@ export async function body(c: C): Promise<unknown> {
 	}
 }
 
+/** What a body is said to be; null: nothing is said. */
+export const mediaType = (request: Request): string | null =>
+	request.headers.get("Content-Type")?.slice(0, BOUNDS.headerLength).split(";")[0]?.trim().toLowerCase() || null;
+
+/** A page of any site can send a body as a form or as plain text, or as nothing in particular. So JSON has to say so. */
+export const unsupported = (type: string | null): never =>
+	refuse(
+		"unsupported_media_type",
+		`Send JSON, with "Content-Type: application/json" (curl --json), and not ${type ? `"${type.slice(0, BOUNDS.nameLength)}"` : "without a type"}.`,
+	);
+
 /** The body as text, read no further than its bound. With a declared length nothing is read at all that is too long. */
 export async function boundedText(request: Request): Promise<string> {
-	const declared = request.headers.get("Content-Length");
-	if (declared !== null) return Number(declared) > BOUNDS.bodyBytes ? tooLarge() : request.text();
+	const bytes = await boundedBytes(request);
+	try {
+		return new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
+	} catch {
+		// Read leniently, different texts would become one name.
+		return refuse("malformed", "The body is not UTF-8.");
+	}
+}
+
+async function boundedBytes(request: Request): Promise<Uint8Array | ArrayBuffer> {
+	const declared = Number(request.headers.get("Content-Length") ?? Number.NaN);
+	if (declared > BOUNDS.bodyBytes) tooLarge();
 	const chunks: Uint8Array[] = [];
 	let bytes = 0;
-	for await (const chunk of request.body ?? []) {
-		bytes += chunk.byteLength;
-		if (bytes > BOUNDS.bodyBytes) tooLarge();
-		chunks.push(chunk);
+	try {
+		if (declared <= BOUNDS.bodyBytes) {
+			const all = await request.arrayBuffer();
+			return all.byteLength > BOUNDS.bodyBytes ? tooLarge() : all;
+		}
+		for await (const chunk of request.body ?? []) {
+			bytes += chunk.byteLength;
+			if (bytes > BOUNDS.bodyBytes) tooLarge();
+			chunks.push(chunk);
+		}
+	} catch (error) {
+		if (error instanceof Refused) throw error;
+		// Its caller broke it off, and is no fault of ours.
+		return refuse("malformed", "The body was cut off before its end.");
 	}
-	return new Blob(chunks).text();
+	return new Blob(chunks).arrayBuffer();
 }
 
 const tooLarge = (): never => refuse("too_large", `A body has at most ${BOUNDS.bodyBytes} bytes.`);
+
+/** What every stream says to those between it and its reader: pass each line on as it comes, as it is. */
+export const STREAM_HEADERS = {
+	"Content-Type": "application/x-ndjson",
+	"Cache-Control": "no-store, no-transform",
+	"X-Accel-Buffering": "no",
+};
 
 export const callerOf = (c: C): Caller => ({
 	signal: () => c.req.raw.signal,

@@ -5,15 +5,20 @@
  */
 
 import type { Mode } from "../core/limit.ts";
-import type { LimitPatch, Settings } from "../protocol.ts";
+import type { LimitPatch, LimitSummary, Settings } from "../protocol.ts";
 import type { Ask, Missing, Outcome } from "./answers.ts";
 import { denialsOf } from "./denials/memory.ts";
 import type { Env } from "./env.ts";
 import { withRightClock } from "./limit/clock.ts";
 import type { ByHand } from "./limit/limit-views.ts";
+import { audit } from "./log.ts";
 import { rulingsOf } from "./policies/rulings.ts";
 
 export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
+
+const settingsOf = ({ limit, slotDecayPerSecond, active, origin, activeSlots }: LimitSummary) => ({
+	...{ limit, slotDecayPerSecond, active, origin, activeSlots },
+});
 
 export class LimitCalls {
 	readonly #env: Env;
@@ -91,29 +96,47 @@ export class LimitCalls {
 
 	/** `token`: who does it, for the record. */
 	configure(settings: Settings, token: string | null) {
-		return this.#change(withRightClock(() => this.#object.configure(settings, this.#by(token))));
+		const work = () => withRightClock(() => this.#object.configure(settings, this.#by(token)));
+		return this.#onRecord("configure", token, work, ({ summary }) => settingsOf(summary));
 	}
 
 	patch(change: LimitPatch & ByHand, token: string | null) {
-		return this.#change(withRightClock(() => this.#object.patch(change, this.#by(token))));
+		const work = () => withRightClock(() => this.#object.patch(change, this.#by(token)));
+		return this.#onRecord("configure", token, work, (made) => (made ? { ...settingsOf(made), ...change } : undefined));
 	}
 
 	/** Null: there is one of this name. */
 	create(settings: Settings, byHand: ByHand, token: string | null) {
-		return this.#change(this.#object.create(settings, byHand, this.#by(token)));
+		const work = () => this.#object.create(settings, byHand, this.#by(token));
+		return this.#onRecord("configure", token, work, (made) => (made ? { ...settingsOf(made), ...byHand } : undefined));
 	}
 
 	/** `taken`: another limit has that name. Null: this one does not exist. */
-	rename(name: string) {
-		return this.#change(this.#object.rename(name));
+	async rename(name: string, token: string | null) {
+		const moved = await this.#change(this.#object.rename(name));
+		if (moved === "moved") audit({ action: "rename", limit: this.#name, by: token, from: this.#name, to: name });
+		return moved;
 	}
 
 	takeBack(slots: number, heldMs: number | null) {
 		return this.#change(withRightClock(() => this.#object.takeBack(slots, heldMs, Date.now())));
 	}
 
-	remove() {
-		return this.#change(this.#object.remove());
+	remove(token: string | null) {
+		return this.#onRecord(
+			"delete",
+			token,
+			() => this.#object.remove(),
+			(gone) => (gone ? null : undefined),
+		);
+	}
+
+	/** Takes a lease from its holder. */
+	async force(id: string, token: string | null) {
+		const answer = await this.release(id, "operator");
+		const slots = answer?.event.kind === "released" ? answer.event.slots : 0;
+		if (answer?.found) audit({ action: "release", limit: this.#name, lease: id, by: token, from: slots, to: 0 });
+		return answer;
 	}
 
 	// ------------------------------------------------------------------------------------------- looking
@@ -169,6 +192,20 @@ export class LimitCalls {
 	/** The same of a change by hand. */
 	#by(token: string | null) {
 		return { token, ruling: this.#ruling, sentAt: Date.now() };
+	}
+
+	/** A change, and a line of the log that says who made it, and from what to what. `to` is undefined where nothing changed. */
+	async #onRecord<T>(
+		action: "configure" | "delete",
+		by: string | null,
+		work: () => Promise<T>,
+		to: (answer: T) => unknown,
+	): Promise<T> {
+		const before = await this.#object.summary(this.#ruling);
+		const answer = await this.#change(work());
+		const after = to(answer);
+		if (after !== undefined) audit({ action, limit: this.#name, by, from: before && settingsOf(before), to: after });
+		return answer;
 	}
 
 	/** What may free slots: from before it is sent until after it is answered, no denial is remembered across it. */

@@ -4,16 +4,15 @@ import { Hono } from "hono";
 import { cors } from "hono/cors";
 import type { Env } from "./env.ts";
 import type { App } from "./http.ts";
+import type { Service } from "./service.ts";
 
 /** How long a browser may remember what it was allowed. */
 const MAX_AGE_SECONDS = 86_400;
 
-const allowedOrigins = ({ HEADGATE_CORS_ORIGINS = "" }: Env): string[] =>
-	HEADGATE_CORS_ORIGINS.split(",").flatMap((origin) => origin.trim() || []);
+/** The entries of a variable that lists something. */
+export const listed = (text = ""): string[] => text.split(",").flatMap((entry) => entry.trim() || []);
 
-export interface Service {
-	fetch(request: Request, env: Env, ctx: ExecutionContext): Response | Promise<Response>;
-}
+export const allowedOrigins = ({ HEADGATE_CORS_ORIGINS }: Env): string[] => listed(HEADGATE_CORS_ORIGINS);
 
 /** These routes, and the same ones with CORS for deployments that allow any: nothing stands before a plain route. */
 export function acrossOrigins(routes: Hono<App>): Service {

@@ -39,8 +39,8 @@ export function pageRoutes(app: Hono<App>): void {
 		const cache = /-[A-Z0-9]{8}\.\w+$/.test(name) ? "public, max-age=31536000, immutable" : "no-cache";
 		return (await file(c, `assets/${name}`, cache)) ?? refuse("not_found", `There is no ${c.req.path} here.`);
 	};
-	route(app, "/", { GET: page }, "anyone");
-	route(app, "/assets/:file", { GET: asset }, "anyone");
+	route(app, { GET: "anyone" }, "/", { GET: page });
+	route(app, { GET: "anyone" }, "/assets/:file", { GET: asset });
 }
 
 /** Null: there is no such file. */

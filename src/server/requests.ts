@@ -161,14 +161,12 @@ function slotsPerName(names: ParsedNames, occupy: number): [string, number][] {
 function parse<T>(schema: z.ZodType<T>, input: unknown): Parsed<T> {
 	const result = schema.safeParse(input, { reportInput: false });
 	if (result.success) return { ok: true, value: result.data };
-	const errors = result.error.issues
-		.flatMap(deepest)
-		.flatMap(unknownKeys)
-		.map(({ path, message }) => ({
-			field: path.map(String).join(".") || "body",
-			message,
-		}));
-	return { ok: false, fault: { code: "invalid", detail: sentence(errors), errors } };
+	const complaints = result.error.issues.flatMap(deepest).flatMap(unknownKeys);
+	const errors = complaints.slice(0, BOUNDS.faults).map(({ path, message }) => ({
+		field: path.map(String).join(".").slice(0, BOUNDS.faultLength) || "body",
+		message,
+	}));
+	return { ok: false, fault: { code: "invalid", detail: sentence(errors, complaints.length), errors } };
 }
 
 type Complaint = { path: PropertyKey[]; message: string; keys?: string[] };
@@ -192,5 +190,7 @@ function invalid(field: string, message: string): { ok: false; fault: Fault } {
 	return { ok: false, fault: { code: "invalid", detail: sentence(errors), errors } };
 }
 
-const sentence = (errors: { field: string; message: string }[]): string =>
-	`${errors.map(({ field, message }) => `${field}: ${message}`).join("; ")}.`;
+function sentence(errors: { field: string; message: string }[], all = errors.length): string {
+	const more = all > errors.length ? `; and ${all - errors.length} more` : "";
+	return `${errors.map(({ field, message }) => `${field}: ${message}`).join("; ")}${more}.`;
+}

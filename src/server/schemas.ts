@@ -13,9 +13,12 @@ const FORBIDDEN = /[/%&><\p{Cc}]/u;
 const NAME_PATTERN = "^(?!\\.{1,2}$)[^/%&><\\u0000-\\u001f\\u007f-\\u009f]+$";
 const nameJson = { minLength: 1, maxLength: BOUNDS.nameLength, pattern: NAME_PATTERN };
 
+/** Characters, and not UTF-16 units; of a text that is too long in any case they are not counted one by one. */
+const lengthOf = (text: string, most: number): number => (text.length > 2 * most ? text.length : [...text].length);
+
 /** Why a text cannot be a limit's name, or null. */
 export function nameFault(name: string): string | null {
-	const length = [...name].length;
+	const length = lengthOf(name, BOUNDS.nameLength);
 	if (length === 0) return "a name has at least one character";
 	if (length > BOUNDS.nameLength) return `a name has at most ${BOUNDS.nameLength} characters, not ${length}`;
 	if (FORBIDDEN.test(name)) return "a name has none of / % & > < and no control characters";
@@ -27,7 +30,7 @@ export function nameFault(name: string): string | null {
 
 /** Why a text cannot be a policy's pattern, or null. */
 export function patternFault(pattern: string): string | null {
-	const length = [...pattern].length;
+	const length = lengthOf(pattern, BOUNDS.patternLength);
 	if (length === 0) return "a pattern has at least one character: a prefix and a `*`, like `login:*`, or an exact name";
 	if (length > BOUNDS.patternLength) return `a pattern has at most ${BOUNDS.patternLength} characters, not ${length}`;
 	if (pattern === "*")
@@ -45,25 +48,33 @@ function checked(fault: (text: string) => string | null) {
 	});
 }
 
+/** Names that are looked at in one request: further ones are too many, however often a name is repeated. */
+const NAMES_MAX = 10 * BOUNDS.namesPerRequest;
+
 export const NOT_AN_OBJECT = "an object from name to slots";
 
 /** An object from name to number, as its entries. Not a record: that would lose a limit called `__proto__`. */
 function perName(number: z.ZodType<number>) {
 	const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
-	return z.custom<Slots>(isObject, NOT_AN_OBJECT).transform((value, context) =>
-		Object.entries(value).map(([name, slots]): [string, number] => {
+	return z.custom<Slots>(isObject, NOT_AN_OBJECT).transform((value, context) => {
+		const entries = Object.entries(value);
+		if (entries.length > NAMES_MAX) {
+			context.addIssue({ code: "custom", message: `at most ${NAMES_MAX} names, not ${entries.length}` });
+			return [];
+		}
+		return entries.map(([name, slots]): [string, number] => {
 			const fault = nameFault(name) ?? number.safeParse(slots, { reportInput: false }).error?.issues[0]?.message;
 			if (fault) context.addIssue({ code: "custom", path: [name], message: fault });
 			return [name, slots];
-		}),
-	);
+		});
+	});
 }
 
 /** Bounded by characters and not by UTF-16 units. */
 const shortText = (most: number) =>
 	z
 		.string()
-		.refine((text) => [...text].length <= most, `at most ${most} characters`)
+		.refine((text) => lengthOf(text, most) <= most, `at most ${most} characters`)
 		.meta({ override: { maxLength: most } });
 
 /** Digits only: what `Number` makes of other texts is nothing that anybody meant. */
@@ -94,18 +105,16 @@ export const pattern = checked(patternFault).meta({
 const slots = z.int().min(1).max(BOUNDS.limit);
 export const id = z
 	.string()
-	.regex(/^[A-Za-z0-9._:-]+$/, "an id has letters, digits and . _ : - only")
 	.min(1)
-	.max(BOUNDS.idLength)
+	.max(BOUNDS.idLength, { abort: true })
+	// One of dots alone has no place in a URL, so its lease could never be taken back by force.
+	.regex(/^(?!\.{1,2}$)[A-Za-z0-9._:-]+$/, "an id has letters, digits and . _ : - only, and is not . or ..")
 	.meta({ id: "RequestId", example: "7c6a5b0e-6a3f-4c59-9a53-0d5c2b8f1e11" });
 /** In a path any text may stand; only a lease that exists is found. */
 export const anyId = z.string().meta({ example: "7c6a5b0e-6a3f-4c59-9a53-0d5c2b8f1e11", override: { minLength: 1 } });
 const leaseSeconds = z.number().min(BOUNDS.leaseSeconds.min).max(BOUNDS.leaseSeconds.max);
 
-const namesList = z
-	.array(name)
-	.min(1, "at least one name")
-	.max(10 * BOUNDS.namesPerRequest);
+const namesList = z.array(name).min(1, "at least one name").max(NAMES_MAX);
 const namesWithSlots = perName(slots)
 	.refine((entries) => entries.length > 0, "at least one name")
 	.meta({
@@ -185,7 +194,7 @@ const leaseNames = z
 	.union(
 		[
 			name,
-			z.array(name),
+			z.array(name).max(NAMES_MAX),
 			perName(z.number()).meta({
 				override: {
 					type: "object",

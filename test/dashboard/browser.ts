@@ -10,10 +10,10 @@ const FLAGS = [
 	...["--disable-component-update", "--no-first-run", "--hide-scrollbars"],
 ];
 
-export async function launch(): Promise<Browser> {
+export async function launch(flags: string[] = []): Promise<Browser> {
 	const executablePath = findChromium();
 	if (executablePath === undefined) throw new Error("There is no Chromium to look at the page with.");
-	return chromium.launch({ executablePath, args: FLAGS });
+	return chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
 }
 
 export interface Watched {

@@ -3,7 +3,7 @@
 import { exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import * as prefect from "./prefect-support.ts";
-import { call, crash, inspect, newName, newNames, open, until, untilActive, untilWaiting } from "./support.ts";
+import { call, crash, inspect, newName, newNames, open, read, until, untilActive, untilWaiting } from "./support.ts";
 
 const { LIMITS } = prefect;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
@@ -148,13 +148,20 @@ describe("limits", () => {
 		expect(body.exception_detail).toMatchObject([{ type }]);
 	});
 
-	test("a body without a content type is JSON, and text is none", async () => {
+	test("a body says that it is JSON, as every client says", async () => {
 		const send = (headers: Record<string, string>) => {
 			const body = new TextEncoder().encode(JSON.stringify({ name: newName(), limit: 1 }));
 			return exports.default.fetch(new Request(`http://headgate.test${LIMITS}/`, { method: "POST", body, headers }));
 		};
-		expect((await send({})).status).toBe(201);
-		expect((await send({ "Content-Type": "text/plain" })).status).toBe(422);
+		expect((await send({ "Content-Type": "application/json" })).status).toBe(201);
+		expect((await send({ "Content-Type": "application/vnd.prefect+json; charset=utf-8" })).status).toBe(201);
+		for (const headers of [{}, { "Content-Type": "text/plain" }]) {
+			const { status, body } = await read<{ detail: string }>(await send(headers));
+			expect({ status, detail: body.detail }).toEqual({
+				status: 415,
+				detail: expect.stringContaining("Content-Type: application/json"),
+			});
+		}
 	});
 });
 
@@ -176,8 +183,8 @@ describe("paths and methods", () => {
 			const { status, headers } = await exports.default.fetch(request);
 			return [status, headers.get("Location")];
 		};
-		expect(await moved("POST", LIMITS)).toEqual([307, `http://headgate.test${LIMITS}/`]);
-		expect(await moved("GET", `${LIMITS}/a/`)).toEqual([307, `http://headgate.test${LIMITS}/a`]);
+		expect(await moved("POST", LIMITS)).toEqual([307, `${LIMITS}/`]);
+		expect(await moved("GET", `${LIMITS}/a/`)).toEqual([307, `${LIMITS}/a`]);
 	});
 
 	test.each([

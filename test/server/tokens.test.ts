@@ -27,7 +27,9 @@ async function ask<Body = unknown>(
 		},
 		...(body !== undefined && { body: JSON.stringify(body) }),
 	});
-	const answer = await read<Body>(await service.fetch(request, { LIMITS, DIRECTORY, ...vars }, context));
+	const answer = await read<Body>(
+		await service.fetch(request, { LIMITS, DIRECTORY, HEADGATE_HOSTS: "headgate.test", ...vars }, context),
+	);
 	await waitOnExecutionContext(context);
 	return answer;
 }

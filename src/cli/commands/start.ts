@@ -36,6 +36,7 @@ export async function start(options: StartOptions): Promise<number> {
 
 	const tokens = process.env.HEADGATE_TOKENS;
 	const cors = process.env.HEADGATE_CORS_ORIGINS;
+	const hosts = process.env.HEADGATE_HOSTS;
 	const memory = process.env.HEADGATE_DENIAL_MEMORY;
 	if (memory && memory !== "off") {
 		throw new StartError(`HEADGATE_DENIAL_MEMORY is "off" or is not set, and was "${memory}".`, 2);
@@ -44,6 +45,7 @@ export async function start(options: StartOptions): Promise<number> {
 		...options,
 		tokens,
 		cors: cors ? [cors] : undefined,
+		hosts: hosts ? [hosts] : undefined,
 		...(memory && { env: { HEADGATE_DENIAL_MEMORY: memory } }),
 		onLine: (line) => process.stderr.write(`${line}\n`),
 	});

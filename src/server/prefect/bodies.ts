@@ -57,7 +57,7 @@ const integer =
 			return within(input, range);
 		}
 		if (typeof input !== "string") return fault("int_type", "Input should be a valid integer");
-		if (!/^\s*[+-]?\d+(\.0*)?\s*$/.test(input)) {
+		if (input.length > BOUNDS.spelledLength || !/^\s*[+-]?\d+(\.0*)?\s*$/.test(input)) {
 			return fault("int_parsing", "Input should be a valid integer, unable to parse string as an integer");
 		}
 		return within(Number(input), range);
@@ -66,9 +66,9 @@ const integer =
 const float =
 	(range: Range): Reader<number> =>
 	(input) => {
-		const parsed = typeof input === "string" && input.trim() !== "" ? Number(input) : Number.NaN;
-		if (typeof input === "string" && Number.isNaN(parsed)) {
-			if (/^\s*[+-]?(nan|inf|infinity)\s*$/i.test(input)) return fault("finite_number", FINITE);
+		const isSpelled = typeof input === "string" && input.length <= BOUNDS.spelledLength && input.trim() !== "";
+		if (typeof input === "string" && (!isSpelled || Number.isNaN(Number(input)))) {
+			if (isSpelled && /^[+-]?(?:nan|inf|infinity)$/i.test(input.trim())) return fault("finite_number", FINITE);
 			return fault("float_parsing", "Input should be a valid number, unable to parse string as a number");
 		}
 		if (!["number", "boolean", "string"].includes(typeof input)) {
@@ -85,7 +85,7 @@ const boolean: Reader<boolean> = (input) => {
 	if (typeof input === "boolean") return { value: input };
 	if (typeof input !== "string" && typeof input !== "number")
 		return fault("bool_type", "Input should be a valid boolean");
-	const word = String(input).toLowerCase();
+	const word = String(input).slice(0, BOUNDS.spelledLength).toLowerCase();
 	if (TRUE.includes(word)) return { value: true };
 	if (FALSE.includes(word)) return { value: false };
 	return fault("bool_parsing", "Input should be a valid boolean, unable to interpret input");
@@ -95,11 +95,12 @@ const PATTERN = "^[^/%&><]+$";
 /** A name of a limit that can be made. */
 const name: Reader<string> = (input) => {
 	if (typeof input !== "string") return fault("string_type", "Input should be a valid string");
-	if (!/^[^/%&><]+$/.test(input)) {
+	const why = nameFault(input);
+	if (why === null) return { value: input };
+	if (input === "" || /[/%&><]/.test(input)) {
 		return fault("string_pattern_mismatch", `String should match pattern '${PATTERN}'`, { pattern: PATTERN });
 	}
-	const why = nameFault(input);
-	return why === null ? { value: input } : fault("value_error", `Value error, ${why}`, { error: {} });
+	return fault("value_error", `Value error, ${why}`, { error: {} });
 };
 
 const text: Reader<string> = (input) =>
@@ -119,6 +120,7 @@ const oneOf =
 /** Names of one request. Duplicates count once; those that no limit can have are names of no limit. */
 const names: Reader<string[]> = (input) => {
 	if (!Array.isArray(input)) return fault("list_type", "Input should be a valid list");
+	if (input.length > NAMES_MAX) return tooLong(NAMES_MAX, input.length);
 	const faults = input.flatMap((each: unknown, index) => {
 		const read = text(each);
 		return "value" in read ? [] : read.faults.map((one) => ({ ...one, at: [index], of: each }));
@@ -129,18 +131,24 @@ const names: Reader<string[]> = (input) => {
 		.sort((a, b) => (a < b ? -1 : 1));
 	const most = BOUNDS.namesPerRequest;
 	if (value.length <= most) return { value };
-	const ctx = { field_type: "List", max_length: most, actual_length: value.length };
-	return fault("too_long", `List should have at most ${most} items after validation, not ${value.length}`, ctx);
+	return tooLong(most, value.length);
 };
+/** Names that are looked at, repeated ones included. */
+const NAMES_MAX = 10 * BOUNDS.namesPerRequest;
+
+const tooLong = (most: number, length: number): { faults: Fault[] } =>
+	fault("too_long", `List should have at most ${most} items after validation, not ${length}`, {
+		...{ field_type: "List", max_length: most, actual_length: length },
+	});
 
 /** A UUID in any of the forms that Python takes, as its usual text; null when it is none. */
 export function uuidOf(input: string): string | null {
-	const hex = input
-		.toLowerCase()
-		.replaceAll("urn:", "")
-		.replaceAll("uuid:", "")
-		.replace(/^[{}]+|[{}]+$/g, "")
-		.replaceAll("-", "");
+	if (input.length > BOUNDS.spelledLength) return null;
+	const bare = input.toLowerCase().replaceAll("urn:", "").replaceAll("uuid:", "").replaceAll("-", "");
+	let [from, to] = [0, bare.length];
+	while ("{}".includes(bare[from] ?? " ")) from += 1;
+	while (to > from && "{}".includes(bare[to - 1] ?? " ")) to -= 1;
+	const hex = bare.slice(from, to);
 	if (!/^[0-9a-f]{32}$/.test(hex)) return null;
 	return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
@@ -149,10 +157,11 @@ export const uuid: Reader<string> = (input) => {
 	if (typeof input !== "string") return fault("uuid_type", "UUID input should be a string, bytes or UUID object");
 	const value = uuidOf(input);
 	if (value !== null) return { value };
-	const strange = /[^0-9a-f-]/i.exec(input);
-	const error = strange
-		? `invalid character: found \`${strange[0]}\` at ${strange.index + 1}`
-		: `invalid length: expected length 32 for simple format, found ${input.replaceAll("-", "").length}`;
+	const at = input.search(/[^0-9a-f-]/i);
+	const error =
+		at >= 0
+			? `invalid character: found \`${String.fromCodePoint(input.codePointAt(at) ?? 0)}\` at ${at + 1}`
+			: `invalid length: expected length 32 for simple format, found ${input.replaceAll("-", "").length}`;
 	return fault("uuid_parsing", `Input should be a valid UUID, ${error}`, { error });
 };
 

@@ -5,6 +5,7 @@
 
 import { authenticate } from "../auth.ts";
 import type { Env } from "../env.ts";
+import { listed } from "../origins.ts";
 
 /** How long a connection may stay before it says who it is. */
 const HELLO_MS = 10_000;
@@ -27,10 +28,8 @@ export function acceptEvents(request: Request, env: Env): Response {
 		clearTimeout(timer);
 		ours.close();
 	});
-	const protocol = request.headers.get("Sec-WebSocket-Protocol");
-	const headers: HeadersInit = protocol?.split(/\s*,\s*/).includes("prefect")
-		? { "Sec-WebSocket-Protocol": "prefect" }
-		: {};
+	const protocols = listed(request.headers.get("Sec-WebSocket-Protocol") ?? "");
+	const headers: HeadersInit = protocols.includes("prefect") ? { "Sec-WebSocket-Protocol": "prefect" } : {};
 	return new Response(null, { status: 101, webSocket: theirs, headers });
 }
 

@@ -1,10 +1,10 @@
 /** What every route of Prefect's wire needs: its errors in their three shapes, who may, a checked body. */
 
 import { type Context, Hono } from "hono";
-import type { Problem, Scope } from "../../protocol.ts";
+import { BOUNDS, type Problem, type Scope } from "../../protocol.ts";
 import { authenticate, forbidden, type Grant } from "../auth.ts";
 import type { Env } from "../env.ts";
-import { boundedText, Refused } from "../http.ts";
+import { boundedText, mediaType, type Needs, Refused, unsupported } from "../http.ts";
 import * as bodies from "./bodies.ts";
 
 type App = { Bindings: Env; Variables: { grant: Grant } };
@@ -27,12 +27,35 @@ export const wrong = (status: number, detail: string, headers?: Record<string, s
 	throw new Wrong(status, { detail }, headers);
 };
 export const invalid = (errors: bodies.Complaint[], body: unknown): never => {
+	const told = errors.slice(0, BOUNDS.faults).map((error) => ({
+		...error,
+		loc: error.loc.map((part) => (typeof part === "string" ? part.slice(0, BOUNDS.faultLength) : part)),
+		input: shown(error.input),
+	}));
 	throw new Wrong(422, {
 		exception_message: "Invalid request received.",
-		exception_detail: errors,
-		request_body: body ?? null,
+		exception_detail: told,
+		request_body: shown(body),
 	});
 };
+
+/** What was sent, as a refusal shows it: a long text cut, and null where there is more in it than anybody would read. */
+function shown(sent: unknown): unknown {
+	if (typeof sent === "string") return sent.slice(0, BOUNDS.faultLength);
+	let left = BOUNDS.faultLength;
+	// Not by recursion: it may nest deeper than any stack.
+	for (const todo = [sent]; todo.length > 0; ) {
+		const each = todo.pop();
+		left -= typeof each === "string" ? each.length : 1;
+		for (const [key, value] of typeof each === "object" && each !== null ? Object.entries(each) : []) {
+			left -= key.length + 1;
+			if (left < 0) return null;
+			todo.push(value);
+		}
+		if (left < 0) return null;
+	}
+	return sent ?? null;
+}
 export const unavailable = (): Wrong =>
 	new Wrong(503, { exception_message: "Service Unavailable" }, { "Retry-After": "1" });
 export const notFound = (): never => wrong(404, "Concurrency Limit not found");
@@ -61,13 +84,29 @@ prefect.notFound(() => new Wrong(404, { detail: "Not Found" }).response);
 export type Handler = (c: C) => Promise<Response>;
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
 
-/** Registers the methods of one path. Whoever calls is known before a handler runs, unless `anyone` may. */
-export function route(path: string, methods: Partial<Record<(typeof METHODS)[number], Handler>>, anyone = false): void {
+type Method = (typeof METHODS)[number];
+
+/** Every route, with what it needs. */
+export const ROUTES: { method: string; path: string; needs: Needs }[] = [];
+
+/**
+ * Registers the methods of one path. Before a handler runs the token is known to allow what the route needs, and nothing
+ * that the caller sent has been looked at.
+ */
+export function route<M extends Method>(needs: Record<M, Needs>, path: string, methods: Record<M, Handler>): void {
 	const allowed = Object.keys(methods).join(", ");
+	const needed: Partial<Record<Method, Needs>> = needs;
+	const handlers: Partial<Record<Method, Handler>> = methods;
+	const isOpen = Object.values(needs).every((each) => each === "anyone");
 	for (const method of METHODS) {
-		const handler = methods[method];
+		const handler = handlers[method];
+		const least = needed[method] ?? (isOpen ? "anyone" : "read");
+		if (handler) ROUTES.push({ method, path: `/api${path}`, needs: least });
 		prefect.on(method, `/api${path}`, async (c) => {
-			if (!anyone) await authorize(c);
+			if (least !== "anyone") {
+				await authorize(c);
+				allow(c, least, []);
+			}
 			return handler ? handler(c) : wrong(405, "Method Not Allowed", { Allow: allowed });
 		});
 	}
@@ -77,7 +116,7 @@ async function authorize(c: C): Promise<void> {
 	const who = await authenticate(c.req.raw, c.env);
 	if ("code" in who) throw fromProblem(who);
 	c.set("grant", who);
-	const version = c.req.header("X-PREFECT-API-VERSION");
+	const version = c.req.header("X-PREFECT-API-VERSION")?.slice(0, BOUNDS.spelledLength);
 	if (version === undefined || version === "") return;
 	const parts = version.split(".").map((part) => (/^\s*[+-]?\d+\s*$/.test(part) ? Number(part) : Number.NaN));
 	if (parts.length !== 3 || parts.some(Number.isNaN)) {
@@ -103,9 +142,10 @@ export async function read<S extends Parameters<typeof bodies.readBody>[0]["shap
 	errors: bodies.Complaint[] = [],
 ) {
 	const text = await boundedText(c.req.raw);
-	const type = c.req.header("Content-Type")?.split(";")[0]?.trim().toLowerCase() ?? "application/json";
-	let parsed: unknown = text === "" ? undefined : text;
-	if (text !== "" && /^application\/([\w.-]+\+)?json$/.test(type)) {
+	const type = mediaType(c.req.raw);
+	let parsed: unknown;
+	if (text !== "") {
+		if (!/^application\/(?:[\w.-]{1,64}\+)?json$/.test(type ?? "")) unsupported(type);
 		try {
 			parsed = JSON.parse(text);
 		} catch (error) {

@@ -3,7 +3,7 @@
  * semantics of its own. A limit made here is there, and the other way round. See docs/prefect.md.
  */
 
-import type { LimitSummary, Problem, Scope } from "../../protocol.ts";
+import { BOUNDS, type LimitSummary, type Problem, type Scope } from "../../protocol.ts";
 import type { Status } from "../answers.ts";
 import { answerHeard } from "../heard.ts";
 import { callerOf } from "../http.ts";
@@ -40,12 +40,12 @@ const WAIT_MAX_SECONDS = 60;
 
 // ------------------------------------------------------------------------- what its client asks on the way
 
-route("/health", { GET: async (c) => c.json(true) }, true);
-route("/ready", { GET: async (c) => c.json({ message: "OK" }) }, true);
-route("/hello", { GET: async (c) => c.json("👋") });
-route("/version", { GET: async (c) => c.json(API_VERSION) });
-route("/admin/version", { GET: async (c) => c.json(PREFECT_VERSION) });
-route("/csrf-token", {
+route({ GET: "anyone" }, "/health", { GET: async (c) => c.json(true) });
+route({ GET: "anyone" }, "/ready", { GET: async (c) => c.json({ message: "OK" }) });
+route({ GET: "read" }, "/hello", { GET: async (c) => c.json("👋") });
+route({ GET: "read" }, "/version", { GET: async (c) => c.json(API_VERSION) });
+route({ GET: "read" }, "/admin/version", { GET: async (c) => c.json(PREFECT_VERSION) });
+route({ GET: "read" }, "/csrf-token", {
 	GET: async (c) => {
 		if (c.req.query("client") !== undefined) return wrong(422, "CSRF protection is disabled.");
 		return invalid([{ type: "missing", loc: ["query", "client"], msg: "Field required", input: null }], undefined);
@@ -59,8 +59,9 @@ prefect.get("/api/events/in", (c) => {
 // ---------------------------------------------------------------------------------------------- limits
 
 const LIMITS = "/v2/concurrency_limits";
+const ON_LIMIT = { GET: "read", PATCH: "admin", DELETE: "admin" } as const;
 
-route(`${LIMITS}/`, {
+route({ POST: "admin" }, `${LIMITS}/`, {
 	POST: async (c) => {
 		const { name, limit, active, active_slots, denied_slots, slot_decay_per_second, raw } = await read(
 			c,
@@ -77,12 +78,12 @@ route(`${LIMITS}/`, {
 		const settings = { limit, active, slotDecayPerSecond: slot_decay_per_second };
 		const byHand = { activeSlots: active_slots, deniedSlots: denied_slots };
 		const object = limitOf(c.env, name);
-		if (!(await object.create(settings, byHand, c.get("grant").name || null))) conflict();
+		if (!(await object.create(settings, byHand, who(c)))) conflict();
 		const made = await object.describe();
 		return made ? c.json(full(made.summary, made.status), 201) : notFound();
 	},
 });
-route(LIMITS, { POST: async (c) => redirect(c, `${LIMITS}/`) });
+route({ POST: "read" }, LIMITS, { POST: async () => redirect(`${LIMITS}/`) });
 
 const conflict = (): never =>
 	wrong(
@@ -90,14 +91,12 @@ const conflict = (): never =>
 		"Data integrity conflict. This usually means a unique or foreign key constraint was violated. See server logs for details.",
 	);
 
-const redirect = (c: C, path: string): Response =>
-	new Response(null, { status: 307, headers: { Location: new URL(`/api${path}`, c.req.url).href } });
+const redirect = (path: string): Response => new Response(null, { status: 307, headers: { Location: `/api${path}` } });
 
-route(`${LIMITS}/filter`, {
+route({ ...ON_LIMIT, POST: "read" }, `${LIMITS}/filter`, {
 	...onLimit(),
 	POST: async (c) => {
 		const { limit, offset } = await read(c, bodies.filterBody);
-		allow(c, "read", []);
 		const count = limit ?? FILTER_MAX;
 		if (count > FILTER_MAX) wrong(422, `Invalid limit: must be less than or equal to ${FILTER_MAX}.`);
 		if (count < 0) wrong(422, "Invalid limit: must be greater than or equal to 0.");
@@ -135,17 +134,17 @@ function onLimit(): Record<"GET" | "PATCH" | "DELETE", Handler> {
 			const target = newName ?? name;
 			if (target !== name) {
 				allow(c, "admin", [target]);
-				const moved = await limitOf(c.env, name).rename(target);
+				const moved = await limitOf(c.env, name).rename(target, who(c));
 				if (moved === null) notFound();
 				if (moved === "taken") conflict();
 				for (const each of [name, target]) forget(each);
 			}
-			if (!(await limitOf(c.env, target).patch(patch, c.get("grant").name || null))) notFound();
+			if (!(await limitOf(c.env, target).patch(patch, who(c)))) notFound();
 			return new Response(null, { status: 204 });
 		},
 		DELETE: async (c) => {
 			const name = await find(c, "admin");
-			if (!(await limitOf(c.env, name).remove())) notFound();
+			if (!(await limitOf(c.env, name).remove(who(c)))) notFound();
 			forget(name);
 			return new Response(null, { status: 204 });
 		},
@@ -173,6 +172,9 @@ function decoded(segment: string): string | null {
 	}
 }
 
+/** Who calls, for the record. */
+const who = (c: C): string | null => c.get("grant").name || null;
+
 const directory = (c: C) => c.env.DIRECTORY.getByName("directory");
 
 /** Prefect's moments have six decimals. */
@@ -199,7 +201,7 @@ const minimal = ({ limitId: id, name, limit }: Status) => ({ id, name, limit });
 
 // ----------------------------------------------------------------------------------------------- slots
 
-route(`${LIMITS}/increment`, {
+route({ ...ON_LIMIT, POST: "use" }, `${LIMITS}/increment`, {
 	...onLimit(),
 	POST: async (c) => {
 		const { names, slots, mode, create_if_missing } = await read(c, bodies.incrementBody);
@@ -211,7 +213,7 @@ route(`${LIMITS}/increment`, {
 	},
 });
 
-route(`${LIMITS}/increment-with-lease`, {
+route({ ...ON_LIMIT, POST: "use" }, `${LIMITS}/increment-with-lease`, {
 	...onLimit(),
 	POST: async (c) => {
 		const { names, slots, mode, lease_duration, holder } = await read(c, bodies.incrementWithLeaseBody);
@@ -280,7 +282,7 @@ const quoted = (text: string): string =>
 
 /** `Prefer: wait=30, handling=strict` (RFC 7240). */
 function preferences(c: C): { waitMs: number; strict: boolean; applied: string } {
-	const prefer = c.req.header("Prefer") ?? "";
+	const prefer = (c.req.header("Prefer") ?? "").slice(0, BOUNDS.headerLength);
 	const asked = Number(/(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})/i.exec(prefer)?.[1] ?? 0);
 	const seconds = Math.min(WAIT_MAX_SECONDS, asked);
 	const strict = /(?:^|[,;\s])handling\s*=\s*"?strict/i.test(prefer);
@@ -304,7 +306,7 @@ async function refuseUnenforced(c: C, names: string[]): Promise<void> {
 	if (off !== "") wrong(422, `Switched off, so it would limit nothing: ${off}.`);
 }
 
-route(`${LIMITS}/decrement`, {
+route({ ...ON_LIMIT, POST: "use" }, `${LIMITS}/decrement`, {
 	...onLimit(),
 	POST: async (c) => {
 		const { names, slots, occupancy_seconds } = await read(c, bodies.decrementBody);
@@ -315,7 +317,7 @@ route(`${LIMITS}/decrement`, {
 	},
 });
 
-route(`${LIMITS}/decrement-with-lease`, {
+route({ ...ON_LIMIT, POST: "use" }, `${LIMITS}/decrement-with-lease`, {
 	...onLimit(),
 	POST: async (c) => {
 		const { lease_id } = await read(c, bodies.decrementWithLeaseBody);
@@ -329,7 +331,7 @@ route(`${LIMITS}/decrement-with-lease`, {
 	},
 });
 
-route(`${LIMITS}/leases/:lease_id/renew`, {
+route({ POST: "use" }, `${LIMITS}/leases/:lease_id/renew`, {
 	POST: async (c) => {
 		const input = c.req.param("lease_id") ?? "";
 		const leaseId = bodies.uuid(input);
@@ -350,9 +352,9 @@ route(`${LIMITS}/leases/:lease_id/renew`, {
 	},
 });
 
-route(`${LIMITS}/:id_or_name`, onLimit());
-route(`${LIMITS}/:id_or_name/`, {
-	GET: async (c) => redirect(c, `${LIMITS}/${encodeURIComponent(c.req.param("id_or_name") ?? "")}`),
-	PATCH: async (c) => redirect(c, `${LIMITS}/${encodeURIComponent(c.req.param("id_or_name") ?? "")}`),
-	DELETE: async (c) => redirect(c, `${LIMITS}/${encodeURIComponent(c.req.param("id_or_name") ?? "")}`),
+route(ON_LIMIT, `${LIMITS}/:id_or_name`, onLimit());
+route({ GET: "read", PATCH: "read", DELETE: "read" }, `${LIMITS}/:id_or_name/`, {
+	GET: async (c) => redirect(`${LIMITS}/${encodeURIComponent(c.req.param("id_or_name") ?? "")}`),
+	PATCH: async (c) => redirect(`${LIMITS}/${encodeURIComponent(c.req.param("id_or_name") ?? "")}`),
+	DELETE: async (c) => redirect(`${LIMITS}/${encodeURIComponent(c.req.param("id_or_name") ?? "")}`),
 });

@@ -30,7 +30,7 @@ const TAGS = [
 /** When a caller sees each code. */
 const REFUSALS: Record<Code, string> = {
 	invalid: "A field is wrong: `errors` says which, and why.",
-	malformed: "The body is not JSON.",
+	malformed: "The body is not JSON, it or the URL is no UTF-8, or it was cut off.",
 	exceeds_limit: "More slots than the limit has: it can never fit.",
 	no_decay: "Rate-limit mode on a limit whose slots do not come back by themselves.",
 	denied: "No free slots in time. Nothing was taken.",
@@ -43,10 +43,13 @@ const REFUSALS: Record<Code, string> = {
 	newer_data: "The stored data was written by a newer version of Headgate. It was left alone.",
 	unauthorized: "A token is missing, or is not known here.",
 	forbidden: "The token lacks the scope, or its prefix does not cover a name: `detail` says which.",
+	forbidden_host: "An open server is asked under a host name that is not its own.",
+	forbidden_origin: "A page of another origin asks, and its origin is not listed.",
 	not_found: "There is no such route.",
 	method_not_allowed: "The route does not take this method: `Allow` says which it takes.",
 	too_large: "The body is too large.",
-	unsupported_media_type: "The body is not sent as JSON.",
+	uri_too_long: "The URL is too long.",
+	unsupported_media_type: "The body is not sent as JSON, or does not say what it is.",
 	internal: "A bug of ours. The server's log says more.",
 };
 
@@ -173,7 +176,10 @@ function refusals(route: RouteDescription): Record<string, ZodOpenApiResponseObj
 function common({ scope, params, query, body, tag }: RouteDescription): Code[] {
 	return [
 		...(scope === null ? [] : (["unauthorized", "forbidden"] as const)),
+		"forbidden_host",
+		"forbidden_origin",
 		...(params || query || body ? (["invalid"] as const) : []),
+		...(params || query ? (["malformed", "uri_too_long"] as const) : []),
 		...(body ? (["malformed", "too_large", "unsupported_media_type"] as const) : []),
 		// What an empty or broken part of a path meets.
 		...(params ? (["not_found"] as const) : []),
