@@ -5,6 +5,7 @@ import { rateLimitHeaders } from "../headers.ts";
 import { type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../protocol.ts";
 import { acquire, acquireStream, releaseAll } from "./acquire.ts";
 import { problem, publicStatus, toIso } from "./answers.ts";
+import { veiled } from "./digests.ts";
 import { answerHeard } from "./heard.ts";
 import {
 	type App,
@@ -30,7 +31,8 @@ import {
 	wantsStream,
 } from "./http.ts";
 import { limitOf } from "./limits.ts";
-import { metrics, OPENMETRICS } from "./metrics/exposition.ts";
+import { OPENMETRICS } from "./metrics/exposition.ts";
+import { sharedMetrics } from "./metrics/sharing.ts";
 import { acrossOrigins } from "./origins.ts";
 import { pageRoutes } from "./page.ts";
 import { prefect } from "./prefect/routes.ts";
@@ -78,7 +80,8 @@ route(
 route(app, "/metrics", {
 	GET: async (c) => {
 		allow(c, "read", []);
-		return c.body(await metrics(c.env, c.get("grant").prefix), 200, { "Content-Type": OPENMETRICS });
+		const text = await sharedMetrics(c.env, c.get("grant").prefix, callerOf(c));
+		return c.body(text, 200, { "Content-Type": OPENMETRICS });
 	},
 });
 
@@ -171,7 +174,7 @@ route(app, "/v1/limits", {
 route(app, "/v1/limits/:name", {
 	GET: async (c) => {
 		const name = named(c, "read");
-		return c.json((await limitOf(c.env, name).inspect()) ?? unknown(name));
+		return c.json(await veiled(c.get("grant"), (await limitOf(c.env, name).inspect()) ?? unknown(name)));
 	},
 	PUT: async (c) => {
 		const name = named(c, "admin");
@@ -197,7 +200,7 @@ route(app, "/v1/limits/:name/leases", {
 	GET: async (c) => {
 		const name = named(c, "read");
 		const { after, count } = accept(requests.parseLeasesQuery(c.req.query()));
-		return c.json((await limitOf(c.env, name).leases(after, count)) ?? unknown(name));
+		return c.json(await veiled(c.get("grant"), (await limitOf(c.env, name).leases(after, count)) ?? unknown(name)));
 	},
 });
 
@@ -205,7 +208,7 @@ route(app, "/v1/limits/:name/leases/:id", {
 	DELETE: async (c) => {
 		const name = named(c, "admin");
 		const id = c.req.param("id") ?? "";
-		const answer = (await limitOf(c.env, name).release(id, "operator")) ?? unknown(name);
+		const answer = (await limitOf(c.env, name).forceRelease(id)) ?? unknown(name);
 		if (!answer.found) refuse("lease_gone", `"${name}" has no lease "${id}": it has ended, or never was.`);
 		return c.json({ released: slotsOf(answer.event) });
 	},
@@ -229,8 +232,9 @@ route(app, "/v1/policies/:pattern", {
 	},
 	PUT: async (c) => {
 		const pattern = patterned(c, "admin");
-		const set = await directory(c).setPolicy(pattern, accept(requests.parsePolicy(await body(c))), by(c));
-		if (!set) return tooManyPolicies();
+		const settings = accept(requests.parsePolicy(await body(c)));
+		const set = await directory(c).setPolicy(pattern, settings, by(c), c.env.caller?.policies);
+		if ("full" in set) return tooManyPolicies(set.full);
 		await policiesChanged(c, set.version);
 		return c.json(set.policy, set.created ? 201 : 200);
 	},

@@ -1,7 +1,7 @@
 /** Who may do what: tokens with a scope and an optional prefix of names, known to the Worker by their digests alone. */
 
 import * as z from "zod";
-import { type Problem, SCOPES, type Scope } from "../protocol.ts";
+import { BOUNDS, type Problem, SCOPES, type Scope, type TokenBounds } from "../protocol.ts";
 import { problem } from "./answers.ts";
 import type { Env } from "./env.ts";
 
@@ -10,11 +10,23 @@ export interface Grant {
 	scope: Scope;
 	/** Names it may speak of start with this. */
 	prefix: string;
+	/** What it may take of what all share, where that is not `BOUNDS.perToken`. */
+	bounds?: Partial<TokenBounds>;
 }
 
 interface Token extends Grant {
 	digest: Uint8Array<ArrayBuffer>;
 }
+
+const bound = z.int().min(0).exactOptional();
+/** `bounds` of a token, or of a binding. */
+export const boundsSchema = z.strictObject({
+	streams: bound,
+	waiters: bound,
+	policies: bound,
+	newNamesPerMinute: bound,
+	sockets: bound,
+} satisfies Record<keyof TokenBounds, z.ZodType>);
 
 const tokensSchema = z.array(
 	z.strictObject({
@@ -22,10 +34,11 @@ const tokensSchema = z.array(
 		sha256: z.string().regex(/^[0-9a-f]{64}$/i, "64 hexadecimal digits: the SHA-256 of the token"),
 		scope: z.enum(SCOPES),
 		prefix: z.string().default(""),
+		bounds: boundsSchema.exactOptional(),
 	}),
 );
 
-const EVERYTHING: Grant = { name: "", scope: "admin", prefix: "" };
+const EVERYTHING: Grant = { name: "", scope: "admin", prefix: "", bounds: BOUNDS.alone };
 
 /** Reading the secret costs more than comparing digests: it is done once for each value of it. */
 let known: { text: string; tokens: Token[] } | null = null;

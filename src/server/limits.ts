@@ -1,16 +1,19 @@
 /**
  * A limit as a Worker calls it. Every call of a Worker to a limit's object goes through here: it brings what this
- * Worker knows of the policies, so that a name that is first seen costs one hop; and what may free slots makes the
- * Worker forget the denials that it remembers.
+ * Worker knows of the policies, so that a name that is first seen costs one hop; what may free slots makes the Worker
+ * forget the denials that it remembers; and a name that nobody used before is counted as its caller's.
  */
 
 import type { Mode } from "../core/limit.ts";
-import type { LimitPatch, Settings } from "../protocol.ts";
-import type { Ask, Missing, Outcome } from "./answers.ts";
+import type { LimitPatch, LimitSummary, Settings } from "../protocol.ts";
+import { ifThere, inAnyCase } from "./admission/names.ts";
+import type { Ask, Missing, Outcome, Peeked } from "./answers.ts";
 import { denialsOf } from "./denials/memory.ts";
+import { isDigest } from "./digests.ts";
 import type { Env } from "./env.ts";
 import type { ByHand } from "./limit/limit-views.ts";
 import { rulingsOf } from "./policies/rulings.ts";
+import type { Watched } from "./watch/watchers.ts";
 
 export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
 
@@ -34,23 +37,25 @@ export class LimitCalls {
 	// ------------------------------------------------------------------------------------------ requests
 
 	acquire(ask: Ask): Promise<Outcome | Missing> {
-		return this.#follow(this.#acquireText(ask));
+		return this.#first(() => this.#follow(this.#acquireText(this.#asked(ask))));
 	}
 
 	reserve(ask: Ask): Promise<Outcome | Missing> {
-		return this.#follow(this.#object.reserve({ ...ask, ruling: this.#ruling }));
+		return this.#first(() => this.#follow(this.#object.reserve(this.#asked(ask)) as Promise<Outcome | Missing>));
 	}
 
-	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes") {
+	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
 		const rulings = rulingsOf(this.#env);
 		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
 		if (rulings.known) rulings.refreshSoon(this.#env);
-		return this.#object.open({ ...ask, ruling: this.#ruling }, kind, as);
+		// Nothing but a stream comes back, which does not say whether the name was there before.
+		const call = () => this.#object.open(this.#asked(ask), kind, as) as Promise<ReadableStream | Missing>;
+		return inAnyCase(this.#env, this.#name, call, isMissing, (opened) => !isMissing(opened));
 	}
 
 	/** A request, or by its id a lease, that ends with the stub of its caller. */
 	tether(asked: Ask | string) {
-		return this.#object.tether(typeof asked === "string" ? asked : { ...asked, ruling: this.#ruling });
+		return this.#object.tether(typeof asked === "string" ? asked : this.#asked(asked));
 	}
 
 	hold(id: string) {
@@ -70,11 +75,18 @@ export class LimitCalls {
 	}
 
 	renew(id: string, leaseMs: number | null) {
-		return this.#object.renew(id, leaseMs);
+		return this.#evenIfMoved(() => this.#object.renew(id, leaseMs));
 	}
 
 	release(id: string, by: "caller" | "operator" | "unheard") {
-		return this.#change(this.#object.release(id, by));
+		return this.#evenIfMoved(() => this.#change(this.#object.release(id, by)));
+	}
+
+	/** Takes a lease back, or a place in line, by its id or by the digest that is shown of it. */
+	async forceRelease(idOrDigest: string) {
+		if (!isDigest(idOrDigest)) return this.release(idOrDigest, "operator");
+		const id = await this.#ifThere(() => this.#object.idOf(idOrDigest));
+		return this.release(id ?? idOrDigest, "operator");
 	}
 
 	leave(id: string, call: string) {
@@ -88,36 +100,47 @@ export class LimitCalls {
 	// ------------------------------------------------------------------------------------------ settings
 
 	/** `token`: who does it, for the record. */
-	configure(settings: Settings, token: string | null) {
-		return this.#change(this.#object.configure(settings, { token, ruling: this.#ruling }));
+	configure(settings: Settings, token: string | null): Promise<{ created: boolean; summary: LimitSummary }> {
+		const call = () => this.#change(this.#object.configure(settings, { token, ruling: this.#ruling }));
+		return inAnyCase(
+			...([this.#env, this.#name, call] as const),
+			({ created }) => !created,
+			() => true,
+		);
 	}
 
 	patch(change: LimitPatch & ByHand, token: string | null) {
-		return this.#change(this.#object.patch(change, { token, ruling: this.#ruling }));
+		return this.#ifThere(() => this.#change(this.#object.patch(change, { token, ruling: this.#ruling })));
 	}
 
 	/** Null: there is one of this name. */
-	create(settings: Settings, byHand: ByHand, token: string | null) {
-		return this.#change(this.#object.create(settings, byHand, { token, ruling: this.#ruling }));
+	create(settings: Settings, byHand: ByHand, token: string | null): Promise<LimitSummary | null> {
+		const call = () => this.#change(this.#object.create(settings, byHand, { token, ruling: this.#ruling }));
+		return inAnyCase(
+			...([this.#env, this.#name, call] as const),
+			(made) => made === null,
+			() => true,
+		);
 	}
 
 	/** `taken`: another limit has that name. Null: this one does not exist. */
 	rename(name: string) {
-		return this.#change(this.#object.rename(name));
+		return this.#ifThere(() => this.#change(this.#object.rename(name)));
 	}
 
 	takeBack(slots: number, heldMs: number | null) {
-		return this.#change(this.#object.takeBack(slots, heldMs));
+		return this.#ifThere(() => this.#change(this.#object.takeBack(slots, heldMs)));
 	}
 
+	/** Null: it does not exist. */
 	remove() {
-		return this.#change(this.#object.remove());
+		return this.#ifThere(async () => (await this.#change(this.#object.remove())) || null);
 	}
 
 	// ------------------------------------------------------------------------------------------- looking
 
 	inspect() {
-		return this.#object.inspect(this.#ruling);
+		return this.#ifThere(() => this.#object.inspect(this.#ruling));
 	}
 
 	summary() {
@@ -134,30 +157,59 @@ export class LimitCalls {
 	}
 
 	leases(after: number, count: number) {
-		return this.#object.leases(after, count);
+		return this.#ifThere(() => this.#object.leases(after, count));
 	}
 
 	history() {
-		return this.#object.history();
+		return this.#ifThere(() => this.#object.history());
 	}
 
-	watch(full: boolean) {
-		return this.#object.watch(full);
+	watch(full: boolean): Promise<Watched | "full" | "share" | null> {
+		type Answer = Promise<Watched | "full" | "share" | null>;
+		return this.#ifThere(() => this.#object.watch(full, this.#env.caller?.share("streams")) as unknown as Answer);
 	}
 
 	describe() {
-		return this.#object.describe(this.#ruling);
+		return this.#ifThere(() => this.#object.describe(this.#ruling));
 	}
 
 	others(id: string) {
 		return this.#object.others(id);
 	}
 
-	peek(id: string, slots: number, mode: Mode) {
-		return this.#object.peek(id, slots, mode);
+	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
+		const look = async () => {
+			const peeked = (await this.#object.peek(id, slots, mode)) as Peeked | Missing;
+			return "missing" in peeked ? null : peeked;
+		};
+		return (await this.#ifThere(look)) ?? { missing: true };
 	}
 
 	// ------------------------------------------------------------------------------------------- helpers
+
+	#asked(ask: Ask): Ask {
+		const { waitMs, held } = ask.request;
+		const share = waitMs > 0 || held ? this.#env.caller?.share("waiters") : undefined;
+		return { ...ask, ruling: this.#ruling, ...(share && { share }) };
+	}
+
+	/** A request by which the limit may come to be. */
+	#first(call: () => Promise<Outcome | Missing>): Promise<Outcome | Missing> {
+		return inAnyCase(
+			...([this.#env, this.#name, call] as const),
+			(answer) => !isMissing(answer) && !answer.made,
+			(answer) => !isMissing(answer),
+		);
+	}
+
+	#ifThere<T>(look: () => Promise<T | null>): Promise<T | null> {
+		return ifThere(this.#env, this.#name, look);
+	}
+
+	/** What is said of a lease: a limit that has another name now, and which no directory knows by this one, leads it on. */
+	#evenIfMoved<T>(call: () => Promise<T | null>): Promise<T | null> {
+		return inAnyCase(this.#env, this.#name, call, (answer) => answer !== null);
+	}
 
 	/** What may free slots: from before it is sent until after it is answered, no denial is remembered across it. */
 	async #change<T>(answer: Promise<T>): Promise<T> {
@@ -172,8 +224,8 @@ export class LimitCalls {
 
 	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
 		// JSON has no word for a wait without an end.
-		if (ask.request.waitMs === Number.POSITIVE_INFINITY) return this.#object.acquire({ ...ask, ruling: this.#ruling });
-		const answer = await this.#object.acquireText(JSON.stringify({ ...ask, ruling: this.#ruling }));
+		if (ask.request.waitMs === Number.POSITIVE_INFINITY) return this.#object.acquire(ask);
+		const answer = await this.#object.acquireText(JSON.stringify(ask));
 		return JSON.parse(answer) as Outcome | Missing;
 	}
 
@@ -184,3 +236,5 @@ export class LimitCalls {
 		return given;
 	}
 }
+
+const isMissing = (answer: object): answer is Missing => "missing" in answer;

@@ -12,8 +12,8 @@ import type { Ended, Entry, Limit } from "../../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../../core/saved.ts";
 import type { Ask, Missing, Outcome } from "../answers.ts";
 import type { Env } from "../env.ts";
-import { LimitObject } from "./limit-object.ts";
 import { type Hearer, Line } from "./line.ts";
+import { SharedLimit } from "./shared.ts";
 import type { Identity } from "./store.ts";
 
 /** How long a lease that was never renewed since is led on: the longest there is. */
@@ -30,7 +30,7 @@ export interface Cargo {
 
 type Stub = DurableObjectStub<MovableLimit>;
 
-export class MovableLimit extends LimitObject {
+export class MovableLimit extends SharedLimit {
 	/** Names that requests of this object went to. */
 	readonly #moved = new Map<string, string>();
 
