@@ -95,6 +95,7 @@ function explainProblem(error: HeadgateError, url: string): CliError {
 		case "unknown_policy":
 			return new CliError(text, EXIT.refused, "`headgate policies` shows the policies there are.");
 		case "queue_full":
+		case "too_many_waiters":
 			return new CliError(text, EXIT.noSlot, "Try again later.");
 		case "denied":
 			return new CliError(text, EXIT.noSlot, "Wait longer with --wait.");

@@ -44,7 +44,15 @@ export type Command =
 /** How slots came back; `lapse`: a reservation that was never committed. */
 export type ReleasedBy = "caller" | "operator" | "unheard" | "expiry" | "abort" | "lapse";
 
-export type DenialCode = "denied" | "exceeds_limit" | "no_decay" | "id_in_use" | "queue_full" | "unknown_limit";
+export type DenialCode =
+	| "denied"
+	| "exceeds_limit"
+	| "no_decay"
+	| "id_in_use"
+	| "queue_full"
+	| "unknown_limit"
+	/** Said before anything is decided, of one token's part of the line. */
+	| "too_many_waiters";
 
 /** Moments in events are of the caller's clock. */
 export type Event =

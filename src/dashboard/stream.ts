@@ -49,7 +49,9 @@ async function run(
 			pauseMs = AGAIN_MS.first;
 		} catch (error) {
 			if (over.aborted) return;
-			if (error instanceof Refusal && error.problem.status < 500) return refused(error);
+			if (error instanceof Refusal && error.problem.status < 500 && error.problem.status !== 429) {
+				return refused(error);
+			}
 		}
 		if (over.aborted) return;
 		connection.value = pauseMs > AGAIN_MS.first ? "lost" : "connecting";

@@ -106,12 +106,13 @@ export async function ask<C>(
 	}
 }
 
+/** A limit that holds back, or a bound of this program's token: neither is passed by asking again, nor by `onError`. */
+const DENIALS: string[] = ["denied", "exceeds_limit", "queue_full", "too_many_waiters", "too_many_names"];
+
 /** The denial in an error: the slots are gone, or never were as many. */
 function deniedBy(error: unknown): Problem | null {
 	if (isAcquisitionError(error)) {
-		return error.code === "denied" || error.code === "exceeds_limit" || error.code === "queue_full"
-			? error.problem
-			: null;
+		return DENIALS.includes(error.code) ? error.problem : null;
 	}
 	if (!isTimeoutError(error)) return null;
 	const waited = { type: QUOTA_EXCEEDED, title: "No free slots", status: 429, code: "denied", detail: error.message };

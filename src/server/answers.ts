@@ -40,6 +40,14 @@ export interface Ask {
 	sentAt?: At;
 	/** Names this call, so that it can leave without the others that wait for the same request. */
 	call?: string;
+	/** Whose request it is, if it may wait or hold a stream, and how many such ones it may have here. */
+	share?: Share;
+}
+
+/** What one token may take of something that an object has to give. */
+export interface Share {
+	token: string;
+	most: number;
 }
 
 /** The answer to a request for a limit that does not exist and was not to be created. */
@@ -59,6 +67,8 @@ export interface Outcome {
 	status: Status;
 	/** Another call hears of the same grant. This is the name of this one, by which it can leave. */
 	shared?: string;
+	/** The limit came to be by this request. */
+	made?: true;
 }
 
 export const toSeconds = (ms: Ms): number => ms / 1000;
@@ -76,6 +86,10 @@ const TITLES: Record<Code, string> = {
 	unknown_policy: "No such policy",
 	id_in_use: "The id is in use",
 	lease_gone: "The lease has ended",
+	too_many_streams: "Too many streams",
+	too_many_waiters: "Too many waiters",
+	too_many_names: "Too many new names",
+	too_many_policies: "Too many policies",
 	queue_full: "The line is full",
 	overloaded: "The service is overloaded",
 	newer_data: "The data is of a newer version",
@@ -147,6 +161,8 @@ export interface Asked {
 	denied: Extract<Event, { kind: "denied" | "parked" }> | null;
 }
 
+const WAITING_HELPS: DenialCode[] = ["denied", "queue_full", "too_many_waiters"];
+
 /** The problem of a request that was not granted. */
 export function denial(id: string, asked: Asked[]): Problem {
 	const refused = asked.filter((each) => each.denied !== null);
@@ -156,7 +172,7 @@ export function denial(id: string, asked: Asked[]): Problem {
 	const inTheWay = refused.filter((each) => codeOf(each) === code);
 	const names = inTheWay.map(({ status }) => status.name);
 	const limits = asked.map(({ status, denied }): DeniedLimit => {
-		const waits = denied && (denied.kind === "parked" || denied.code === "denied" || denied.code === "queue_full");
+		const waits = denied && (denied.kind === "parked" || WAITING_HELPS.includes(denied.code));
 		return {
 			...publicStatus(status),
 			position: waits ? denied.position : null,
@@ -164,7 +180,7 @@ export function denial(id: string, asked: Asked[]): Problem {
 		};
 	});
 	const detail = inTheWay.map((each) => because(id, each)).join(" ");
-	if (code !== "denied" && code !== "queue_full") return problem(code, detail, { "violated-policies": names, limits });
+	if (!WAITING_HELPS.includes(code)) return problem(code, detail, { "violated-policies": names, limits });
 	const retryAfterSeconds = Math.max(0, ...limits.map((limit) => limit.retryAfterSeconds ?? 0));
 	return problem(code, detail, { retryAfterSeconds, "violated-policies": names, limits });
 }
@@ -186,6 +202,8 @@ function because(id: string, { slots, status, denied }: Asked): string {
 			return `The id "${id}" on "${name}" belongs to a request with other parameters, or to one that has ended: choose a new id.`;
 		case "queue_full":
 			return `The line of "${name}" is full.`;
+		case "too_many_waiters":
+			return `Your token has as many requests in the line of "${name}" as it may: let some end, or raise \`waiters\` in its bounds.`;
 		case "unknown_limit":
 			return `The limit "${name}" was deleted while the request waited.`;
 		default:

@@ -5,6 +5,7 @@ import { rateLimitHeaders } from "../headers.ts";
 import { type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../protocol.ts";
 import { acquire, acquireStream, undo } from "./acquire.ts";
 import { problem, publicStatus, toIso } from "./answers.ts";
+import { veiled } from "./digests.ts";
 import { answerHeard } from "./heard.ts";
 import {
 	type App,
@@ -32,7 +33,8 @@ import {
 } from "./http.ts";
 import { limitOf } from "./limits.ts";
 import { audit } from "./log.ts";
-import { metrics, OPENMETRICS } from "./metrics/exposition.ts";
+import { OPENMETRICS } from "./metrics/exposition.ts";
+import { sharedMetrics } from "./metrics/sharing.ts";
 import { acrossOrigins } from "./origins.ts";
 import { pageRoutes } from "./page.ts";
 import { prefect } from "./prefect/routes.ts";
@@ -75,7 +77,8 @@ route(app, { GET: "anyone" }, "/docs", {
 });
 route(app, { GET: "read" }, "/metrics", {
 	GET: async (c) => {
-		return c.body(await metrics(c.env, c.get("grant").prefix), 200, { "Content-Type": OPENMETRICS });
+		const text = await sharedMetrics(c.env, c.get("grant").prefix, callerOf(c));
+		return c.body(text, 200, { "Content-Type": OPENMETRICS });
 	},
 });
 
@@ -168,7 +171,7 @@ route(app, { GET: "read" }, "/v1/limits", {
 route(app, { GET: "read", PUT: "admin", PATCH: "admin", DELETE: "admin" }, "/v1/limits/:name", {
 	GET: async (c) => {
 		const name = named(c, "read");
-		return c.json((await limitOf(c.env, name).inspect()) ?? unknown(name));
+		return c.json(await veiled(c.get("grant"), (await limitOf(c.env, name).inspect()) ?? unknown(name)));
 	},
 	PUT: async (c) => {
 		const name = named(c, "admin");
@@ -194,7 +197,7 @@ route(app, { GET: "read" }, "/v1/limits/:name/leases", {
 	GET: async (c) => {
 		const name = named(c, "read");
 		const { after, count } = accept(requests.parseLeasesQuery(c.req.query()));
-		return c.json((await limitOf(c.env, name).leases(after, count)) ?? unknown(name));
+		return c.json(await veiled(c.get("grant"), (await limitOf(c.env, name).leases(after, count)) ?? unknown(name)));
 	},
 });
 
@@ -227,8 +230,8 @@ route(app, { GET: "read", PUT: "admin", DELETE: "admin" }, "/v1/policies/:patter
 		const pattern = patterned(c, "admin");
 		const settings = accept(requests.parsePolicy(await body(c)));
 		const from = await directory(c).policy(pattern);
-		const set = await directory(c).setPolicy(pattern, settings, by(c));
-		if (!set) return tooManyPolicies();
+		const set = await directory(c).setPolicy(pattern, settings, by(c), c.env.caller?.policies);
+		if ("full" in set) return tooManyPolicies(set.full);
 		audit({ action: "configure", policy: pattern, by: by(c), from, to: settings });
 		await policiesChanged(c, set.version);
 		return c.json(set.policy, set.created ? 201 : 200);

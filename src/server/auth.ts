@@ -1,7 +1,7 @@
 /** Who may do what: tokens with a scope and an optional prefix of names, known to the Worker by their digests alone. */
 
 import * as z from "zod";
-import { BOUNDS, type Problem, SCOPES, type Scope } from "../protocol.ts";
+import { BOUNDS, type Problem, SCOPES, type Scope, type TokenBounds } from "../protocol.ts";
 import { problem } from "./answers.ts";
 import type { Env } from "./env.ts";
 
@@ -10,6 +10,8 @@ export interface Grant {
 	scope: Scope;
 	/** Names it may speak of start with this. */
 	prefix: string;
+	/** What it may take of what all share, where that is not `BOUNDS.perToken`. */
+	bounds?: Partial<TokenBounds>;
 }
 
 interface Token extends Grant {
@@ -18,6 +20,16 @@ interface Token extends Grant {
 
 /** What `printf '' | sha256sum` says: the digest of a token that a script failed to fill in. */
 export const DIGEST_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+const bound = z.int().min(0).exactOptional();
+/** `bounds` of a token, or of a binding. */
+export const boundsSchema = z.strictObject({
+	streams: bound,
+	waiters: bound,
+	policies: bound,
+	newNamesPerMinute: bound,
+	sockets: bound,
+} satisfies Record<keyof TokenBounds, z.ZodType>);
 
 const tokensSchema = z.array(
 	z.strictObject({
@@ -31,10 +43,11 @@ const tokensSchema = z.array(
 			),
 		scope: z.enum(SCOPES),
 		prefix: z.string().default(""),
+		bounds: boundsSchema.exactOptional(),
 	}),
 );
 
-const EVERYTHING: Grant = { name: "", scope: "admin", prefix: "" };
+const EVERYTHING: Grant = { name: "", scope: "admin", prefix: "", bounds: BOUNDS.alone };
 
 /** Reading the secret costs more than comparing digests: it is done once for each value of it. */
 let known: { text: string; tokens: Token[] } | null = null;

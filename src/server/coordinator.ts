@@ -11,6 +11,7 @@
 import type { Event } from "../core/commands.ts";
 import type { Request } from "../core/limit.ts";
 import type { LimitStatus, Problem } from "../protocol.ts";
+import { TooMany } from "./admission/admission.ts";
 import { type Asked, type Granted, lease, type Missing, type Outcome, outOfReach, type Status } from "./answers.ts";
 import type { Env } from "./env.ts";
 import { withdrawn } from "./limit/line.ts";
@@ -86,7 +87,9 @@ export class Coordinator {
 		} catch (error) {
 			// A caller that broke off may be back already under the same id: its places are left to lapse.
 			await (this.#signal.aborted ? this.#stepBack() : this.#giveUp());
-			if (error instanceof Withdrawn) return { ok: false, problem: error.problem, statuses: [] };
+			if (error instanceof Withdrawn || error instanceof TooMany) {
+				return { ok: false, problem: error.problem, statuses: [] };
+			}
 			if (this.#signal.aborted || (error as Error).name === "NewerDataError") throw error;
 			console.error(`A request of several names failed on the way:`, error);
 			return { ok: false, problem: outOfReach(), statuses: [] };

@@ -5,6 +5,7 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { BOUNDS, type Policy, type PolicySettings } from "../protocol.ts";
+import type { Share } from "./answers.ts";
 import type { Env } from "./env.ts";
 import { migrate } from "./limit/store.ts";
 import { type PolicySum, PolicyTotals, type Told } from "./metrics/totals.ts";
@@ -42,6 +43,8 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 
 /** What a policy says that was stored before these fields came. */
 const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy"> = { idleSeconds: 300, updatedBy: null };
+
+const ALL_POLICIES = { prefix: "", most: BOUNDS.policies };
 
 /** A name that came to be, with its limit's id, or that is no more. */
 interface Change {
@@ -81,9 +84,9 @@ export class DirectoryObject extends DurableObject<Env> {
 		return this.#write({ name, id, own });
 	}
 
-	/** Lines that list names that are new and start with `prefix`. Null: too many watch already. */
-	watch(prefix: string): ReadableStream | null {
-		return this.#watchers.add(prefix);
+	/** Lines that list names that are new and start with `prefix`; or why there are none, as `Watchers.add` says it. */
+	watch(prefix: string, share: Share | undefined): ReadableStream | "full" | "share" {
+		return this.#watchers.add(prefix, share);
 	}
 
 	unregister(name: string): Promise<void> {
@@ -112,6 +115,12 @@ export class DirectoryObject extends DurableObject<Env> {
 		});
 		await this.ctx.storage.sync();
 		for (const { name, id } of changes) if (id !== null) this.#watchers.appeared(name);
+	}
+
+	/** `listed`: there is a limit of this name. `maybe`: it may be a key of a policy that is not listed yet. */
+	knows(name: string): "listed" | "maybe" | null {
+		if (this.#sql.exec("SELECT 1 FROM known WHERE name = ?", name).toArray().length > 0) return "listed";
+		return this.#table.match(name) ? "maybe" : null;
 	}
 
 	/** The name of a limit's id, or null. */
@@ -180,18 +189,27 @@ export class DirectoryObject extends DurableObject<Env> {
 		return version === this.#table.version ? null : { version: this.#table.version, policies: this.policies() };
 	}
 
-	/** Sets a policy, and answers whether it is a new one. Null: there are as many as there may be. */
+	/** Sets a policy, and answers whether it is a new one; or of which prefix there are as many as there may be. */
 	setPolicy(
 		pattern: string,
 		settings: PolicySettings,
 		by: string | null,
-	): { created: boolean; policy: Policy; version: number } | null {
+		share: { prefix: string; most: number } = ALL_POLICIES,
+	): { created: boolean; policy: Policy; version: number } | { full: typeof share } {
 		const created = !this.#policies.has(pattern);
-		if (created && this.#policies.size >= BOUNDS.policies) return null;
+		for (const full of created ? [ALL_POLICIES, share] : []) {
+			if (this.#countOf(full.prefix) >= full.most) return { full };
+		}
 		const policy: Policy = { pattern, ...settings, updatedAt: new Date().toISOString(), updatedBy: by };
 		this.#sql.exec("INSERT OR REPLACE INTO policies (pattern, data) VALUES (?, ?)", pattern, JSON.stringify(policy));
 		this.#policies.set(pattern, policy);
 		return { created, policy, version: this.#changed() };
+	}
+
+	#countOf(prefix: string): number {
+		let count = 0;
+		for (const pattern of this.#policies.keys()) if (pattern.startsWith(prefix)) count += 1;
+		return count;
 	}
 
 	policy(pattern: string): Policy | null {

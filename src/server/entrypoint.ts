@@ -13,6 +13,7 @@ import { WorkerEntrypoint } from "cloudflare:workers";
 import * as z from "zod";
 import {
 	type AcquireRequest,
+	BOUNDS,
 	type LimitInfo,
 	type LimitSummary,
 	type Problem,
@@ -24,11 +25,13 @@ import {
 	type Settings,
 	type Slots,
 	STATUS,
+	type TokenBounds,
 } from "../protocol.ts";
+import { admitted } from "./admission/admission.ts";
 import { problem } from "./answers.ts";
 import { service } from "./app.ts";
 import { Asking, type Decided, HeldLease, refusal } from "./asking.ts";
-import { forbidden, type Grant, grantTo } from "./auth.ts";
+import { boundsSchema, forbidden, type Grant, grantTo } from "./auth.ts";
 import type { Env } from "./env.ts";
 import { type Acquire, parseAcquire } from "./requests.ts";
 
@@ -38,6 +41,8 @@ export interface BindingProps {
 	prefix?: string;
 	/** As for a token: `read`, `use` or `admin`. */
 	scope?: Scope;
+	/** As for a token: what it may take of what all share. Without a prefix, by default, all there is. */
+	bounds?: Partial<TokenBounds>;
 }
 
 /** Options of `rateLimit`, as of the library's. */
@@ -62,7 +67,13 @@ export interface Reply {
 	body: unknown;
 }
 
-const propsSchema = z.strictObject({ prefix: z.string().default(""), scope: z.enum(SCOPES).default("admin") });
+const ALONE = { bounds: BOUNDS.alone };
+
+const propsSchema = z.strictObject({
+	prefix: z.string().default(""),
+	scope: z.enum(SCOPES).default("admin"),
+	bounds: boundsSchema.exactOptional(),
+});
 
 /** How often a wait that an object's restart broke is taken up again under its id, and after which pause. */
 const RESUMES_MAX = 5;
@@ -170,7 +181,8 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 	}
 
 	#asking(request: Acquire | Problem): Asking {
-		return new Asking(this.env, request);
+		const grant = this.#grant();
+		return new Asking("code" in grant ? this.env : admitted(this.env, grant), request);
 	}
 
 	/** A checked request that this binding may make, or why not. */
@@ -195,7 +207,7 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 	/** What this binding may do: everything, unless its `props` say otherwise. */
 	#grant(): Grant | Problem {
 		const parsed = propsSchema.safeParse(this.ctx.props ?? {});
-		if (parsed.success) return { name: "binding", ...parsed.data };
+		if (parsed.success) return { name: "binding", ...(parsed.data.prefix === "" && ALONE), ...parsed.data };
 		const why = z.prettifyError(parsed.error);
 		return problem("forbidden", `The props of this service binding are not { prefix, scope }: ${why}`);
 	}

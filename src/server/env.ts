@@ -1,3 +1,4 @@
+import type { Admission } from "./admission/admission.ts";
 import type { DirectoryObject } from "./directory-object.ts";
 import type { MovableLimit } from "./limit/moving.ts";
 
@@ -19,4 +20,6 @@ export interface Env {
 	ANALYTICS?: AnalyticsEngineDataset;
 	/** Origins whose pages may call from a browser, separated by commas. */
 	HEADGATE_CORS_ORIGINS?: string;
+	/** Not bound: who asks, for as long as one request is served. See `admission/`. */
+	caller?: Admission;
 }

@@ -3,6 +3,7 @@
 import type { Context, Hono } from "hono";
 import { BOUNDS, type Problem, type Scope } from "../protocol.ts";
 import type { Caller } from "./acquire.ts";
+import { admitted, TooMany } from "./admission/admission.ts";
 import { outOfReach, problem } from "./answers.ts";
 import { authenticate, forbidden, type Grant } from "./auth.ts";
 import { denialsOf } from "./denials/memory.ts";
@@ -33,6 +34,7 @@ export const refuse = (...given: Parameters<typeof problem>): never => {
 export function problemOf(error: Error, log = true): Problem {
 	// An object's errors come over RPC, where a class does not survive but a name does.
 	if (error.name === "NewerDataError") return problem("newer_data", error.message);
+	if (error instanceof TooMany) return error.problem;
 	if (log) console.error(error);
 	const ofAnObject = ["durableObjectReset", "overloaded", "retryable", "remote"].some((mark) => mark in error);
 	return ofAnObject ? outOfReach() : problem("internal", "Something went wrong here. The server's log says what.");
@@ -90,6 +92,7 @@ export async function authorize(c: C): Promise<void> {
 	const who = await authenticate(c.req.raw, c.env);
 	if ("code" in who) throw new Refused(who);
 	c.set("grant", who);
+	c.env = admitted(c.env, who);
 }
 
 export const directory = (c: C) => c.env.DIRECTORY.getByName("directory");
@@ -101,10 +104,14 @@ export const unknown = (name: string): never => {
 export const unknownPolicy = (pattern: string): never =>
 	refuse("unknown_policy", `No policy has the pattern "${pattern}".`);
 
-export function tooManyPolicies(): never {
-	const message = `there are ${BOUNDS.policies} policies already: delete one, or choose a shorter prefix for several`;
-	return refuse("invalid", `pattern: ${message}.`, { errors: [{ field: "pattern", message }] });
-}
+/** `prefix`: those within it are as many as may be; empty: all are. */
+export const tooManyPolicies = ({ prefix, most }: { prefix: string; most: number }): never =>
+	refuse(
+		"too_many_policies",
+		prefix === ""
+			? `There are ${most} policies already: delete one, or choose a shorter prefix for several.`
+			: `There are ${most} policies already that start with "${prefix}", as many as your token may have: delete one, choose a shorter prefix for several, or raise \`policies\` in the token's bounds.`,
+	);
 
 /** What this Worker knew of the policies, and every denial that it remembers, is of no use any more. */
 export async function policiesChanged(c: C, version: number): Promise<void> {

@@ -1,18 +1,21 @@
 /**
  * A limit as a Worker calls it. Every call of a Worker to a limit's object goes through here: it brings what this
- * Worker knows of the policies, so that a name that is first seen costs one hop; and what may free slots makes the
- * Worker forget the denials that it remembers.
+ * Worker knows of the policies, so that a name that is first seen costs one hop; what may free slots makes the Worker
+ * forget the denials that it remembers; and a name that nobody used before is counted as its caller's.
  */
 
 import type { Mode } from "../core/limit.ts";
 import type { LimitPatch, LimitSummary, Settings } from "../protocol.ts";
-import type { Ask, Missing, Outcome } from "./answers.ts";
+import { ifThere, inAnyCase } from "./admission/names.ts";
+import type { Ask, Missing, Outcome, Peeked } from "./answers.ts";
 import { denialsOf } from "./denials/memory.ts";
+import { isDigest } from "./digests.ts";
 import type { Env } from "./env.ts";
 import { withRightClock } from "./limit/clock.ts";
 import type { ByHand } from "./limit/limit-views.ts";
 import { audit } from "./log.ts";
 import { rulingsOf } from "./policies/rulings.ts";
+import type { Watched } from "./watch/watchers.ts";
 
 export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
 
@@ -40,24 +43,30 @@ export class LimitCalls {
 	// ------------------------------------------------------------------------------------------ requests
 
 	acquire(ask: Ask): Promise<Outcome | Missing> {
-		return this.#follow(this.#acquireText(ask));
+		return this.#first(() => this.#follow(this.#acquireText(this.#asked(ask))));
 	}
 
 	reserve(ask: Ask): Promise<Outcome | Missing> {
-		const reserve = () => this.#object.reserve(this.#sent(ask)) as Promise<Outcome | Missing>;
-		return this.#follow(withRightClock(reserve));
+		const reserve = () => this.#object.reserve(this.#asked(ask)) as Promise<Outcome | Missing>;
+		return this.#first(() => this.#follow(withRightClock(reserve)));
 	}
 
-	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes") {
+	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
 		const rulings = rulingsOf(this.#env);
 		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
 		if (rulings.known) rulings.refreshSoon(this.#env);
-		return withRightClock(() => this.#object.open(this.#sent(ask), kind, as) as Promise<ReadableStream | Missing>);
+		// Nothing but a stream comes back, which does not say whether the name was there before.
+		const open = () => this.#object.open(this.#asked(ask), kind, as) as Promise<ReadableStream | Missing>;
+		return inAnyCase(
+			...([this.#env, this.#name, () => withRightClock(open)] as const),
+			isMissing,
+			(opened) => !isMissing(opened),
+		);
 	}
 
 	/** A request, or by its id a lease, that ends with the stub of its caller. */
 	tether(asked: Ask | string) {
-		return withRightClock(() => this.#object.tether(typeof asked === "string" ? asked : this.#sent(asked)));
+		return withRightClock(() => this.#object.tether(typeof asked === "string" ? asked : this.#asked(asked)));
 	}
 
 	hold(id: string) {
@@ -77,11 +86,12 @@ export class LimitCalls {
 	}
 
 	renew(id: string, leaseMs: number | null) {
-		return withRightClock(() => this.#object.renew(id, leaseMs, Date.now()));
+		return this.#evenIfMoved(() => withRightClock(() => this.#object.renew(id, leaseMs, Date.now())));
 	}
 
 	release(id: string, by: "caller" | "operator" | "unheard") {
-		return this.#change(withRightClock(() => this.#object.release(id, by, Date.now())));
+		const release = () => withRightClock(() => this.#object.release(id, by, Date.now()));
+		return this.#evenIfMoved(() => this.#change(release()));
 	}
 
 	leave(id: string, call: string) {
@@ -95,54 +105,65 @@ export class LimitCalls {
 	// ------------------------------------------------------------------------------------------ settings
 
 	/** `token`: who does it, for the record. */
-	configure(settings: Settings, token: string | null) {
-		const work = () => withRightClock(() => this.#object.configure(settings, this.#by(token)));
-		return this.#onRecord("configure", token, work, ({ summary }) => settingsOf(summary));
+	configure(settings: Settings, token: string | null): Promise<{ created: boolean; summary: LimitSummary }> {
+		const configure = () => withRightClock(() => this.#object.configure(settings, this.#by(token)));
+		const call = () => this.#onRecord("configure", token, configure, ({ summary }) => settingsOf(summary));
+		return inAnyCase(
+			...([this.#env, this.#name, call] as const),
+			({ created }) => !created,
+			() => true,
+		);
 	}
 
 	patch(change: LimitPatch & ByHand, token: string | null) {
-		const work = () => withRightClock(() => this.#object.patch(change, this.#by(token)));
-		return this.#onRecord("configure", token, work, (made) => (made ? { ...settingsOf(made), ...change } : undefined));
+		const patch = () => withRightClock(() => this.#object.patch(change, this.#by(token)));
+		const to = (made: LimitSummary | null) => (made ? { ...settingsOf(made), ...change } : undefined);
+		return this.#ifThere(() => this.#onRecord("configure", token, patch, to));
 	}
 
 	/** Null: there is one of this name. */
-	create(settings: Settings, byHand: ByHand, token: string | null) {
-		const work = () => this.#object.create(settings, byHand, this.#by(token));
-		return this.#onRecord("configure", token, work, (made) => (made ? { ...settingsOf(made), ...byHand } : undefined));
+	create(settings: Settings, byHand: ByHand, token: string | null): Promise<LimitSummary | null> {
+		const create = () => withRightClock(() => this.#object.create(settings, byHand, this.#by(token)));
+		const to = (made: LimitSummary | null) => (made ? { ...settingsOf(made), ...byHand } : undefined);
+		return inAnyCase(
+			...([this.#env, this.#name, () => this.#onRecord("configure", token, create, to)] as const),
+			(made) => made === null,
+			() => true,
+		);
 	}
 
 	/** `taken`: another limit has that name. Null: this one does not exist. */
 	async rename(name: string, token: string | null) {
-		const moved = await this.#change(this.#object.rename(name));
+		const moved = await this.#ifThere(() => this.#change(this.#object.rename(name)));
 		if (moved === "moved") audit({ action: "rename", limit: this.#name, by: token, from: this.#name, to: name });
 		return moved;
 	}
 
 	takeBack(slots: number, heldMs: number | null) {
-		return this.#change(withRightClock(() => this.#object.takeBack(slots, heldMs, Date.now())));
+		const takeBack = () => withRightClock(() => this.#object.takeBack(slots, heldMs, Date.now()));
+		return this.#ifThere(() => this.#change(takeBack()));
 	}
 
+	/** Null: it does not exist. */
 	remove(token: string | null) {
-		return this.#onRecord(
-			"delete",
-			token,
-			() => this.#object.remove(),
-			(gone) => (gone ? null : undefined),
-		);
+		const remove = async () => (await this.#object.remove()) || null;
+		return this.#ifThere(() => this.#onRecord("delete", token, remove, (gone) => (gone ? null : undefined)));
 	}
 
-	/** Takes a lease from its holder. */
-	async force(id: string, token: string | null) {
-		const answer = await this.release(id, "operator");
+	/** Takes a lease back, or a place in line, by its id or by the digest that is shown of it. */
+	async force(idOrDigest: string, token: string | null) {
+		const id = isDigest(idOrDigest) ? await this.#ifThere(() => this.#object.idOf(idOrDigest)) : null;
+		const answer = await this.release(id ?? idOrDigest, "operator");
 		const slots = answer?.event.kind === "released" ? answer.event.slots : 0;
-		if (answer?.found) audit({ action: "release", limit: this.#name, lease: id, by: token, from: slots, to: 0 });
+		if (answer?.found)
+			audit({ action: "release", limit: this.#name, lease: idOrDigest, by: token, from: slots, to: 0 });
 		return answer;
 	}
 
 	// ------------------------------------------------------------------------------------------- looking
 
 	inspect() {
-		return withRightClock(() => this.#object.inspect(this.#ruling, Date.now()));
+		return this.#ifThere(() => withRightClock(() => this.#object.inspect(this.#ruling, Date.now())));
 	}
 
 	summary() {
@@ -159,34 +180,41 @@ export class LimitCalls {
 	}
 
 	leases(after: number, count: number) {
-		return this.#object.leases(after, count);
+		return this.#ifThere(() => this.#object.leases(after, count));
 	}
 
 	history() {
-		return this.#object.history();
+		return this.#ifThere(() => this.#object.history());
 	}
 
-	watch(full: boolean) {
-		return this.#object.watch(full);
+	watch(full: boolean): Promise<Watched | "full" | "share" | null> {
+		type Answer = Promise<Watched | "full" | "share" | null>;
+		return this.#ifThere(() => this.#object.watch(full, this.#env.caller?.share("streams")) as unknown as Answer);
 	}
 
 	describe() {
-		return this.#object.describe(this.#ruling);
+		return this.#ifThere(() => this.#object.describe(this.#ruling));
 	}
 
 	others(id: string) {
 		return this.#object.others(id);
 	}
 
-	peek(id: string, slots: number, mode: Mode) {
-		return this.#object.peek(id, slots, mode);
+	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
+		const look = async () => {
+			const peeked = (await this.#object.peek(id, slots, mode)) as Peeked | Missing;
+			return "missing" in peeked ? null : peeked;
+		};
+		return (await this.#ifThere(look)) ?? { missing: true };
 	}
 
 	// ------------------------------------------------------------------------------------------- helpers
 
-	/** A request with what this Worker knows of the policies, and its time. */
-	#sent(ask: Ask): Ask {
-		return { ...ask, ruling: this.#ruling, sentAt: Date.now() };
+	/** A request with what this Worker knows of the policies, its time, and what its caller may take. */
+	#asked(ask: Ask): Ask {
+		const { waitMs, held } = ask.request;
+		const share = waitMs > 0 || held ? this.#env.caller?.share("waiters") : undefined;
+		return { ...ask, ruling: this.#ruling, sentAt: Date.now(), ...(share && { share }) };
 	}
 
 	/** The same of a change by hand. */
@@ -207,6 +235,23 @@ export class LimitCalls {
 		if (after !== undefined) audit({ action, limit: this.#name, by, from: before && settingsOf(before), to: after });
 		return answer;
 	}
+	/** A request by which the limit may come to be. */
+	#first(call: () => Promise<Outcome | Missing>): Promise<Outcome | Missing> {
+		return inAnyCase(
+			...([this.#env, this.#name, call] as const),
+			(answer) => !isMissing(answer) && !answer.made,
+			(answer) => !isMissing(answer),
+		);
+	}
+
+	#ifThere<T>(look: () => Promise<T | null>): Promise<T | null> {
+		return ifThere(this.#env, this.#name, look);
+	}
+
+	/** What is said of a lease: a limit that has another name now, and which no directory knows by this one, leads it on. */
+	#evenIfMoved<T>(call: () => Promise<T | null>): Promise<T | null> {
+		return inAnyCase(this.#env, this.#name, call, (answer) => answer !== null);
+	}
 
 	/** What may free slots: from before it is sent until after it is answered, no denial is remembered across it. */
 	async #change<T>(answer: Promise<T>): Promise<T> {
@@ -222,9 +267,9 @@ export class LimitCalls {
 	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
 		// JSON has no word for a wait without an end.
 		if (ask.request.waitMs === Number.POSITIVE_INFINITY) {
-			return withRightClock(() => this.#object.acquire(this.#sent(ask)) as Promise<Outcome | Missing>);
+			return withRightClock(() => this.#object.acquire(ask) as Promise<Outcome | Missing>);
 		}
-		const answer = await withRightClock(() => this.#object.acquireText(JSON.stringify(this.#sent(ask))));
+		const answer = await withRightClock(() => this.#object.acquireText(JSON.stringify(ask)));
 		return JSON.parse(answer) as Outcome | Missing;
 	}
 
@@ -235,3 +280,5 @@ export class LimitCalls {
 		return given;
 	}
 }
+
+const isMissing = (answer: object): answer is Missing => "missing" in answer;

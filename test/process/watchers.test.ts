@@ -28,7 +28,7 @@ test.each(["/v1/watch?name=watched", "/v1/watch"])("%s: the streams of a killed 
 		const [statuses] = (await once(child.stdout, "data")) as [Buffer];
 		expect(new Set(statuses.toString().trim().split(" "))).toEqual(new Set(["200"]));
 		const refused = await fetch(url);
-		expect(refused.status).toBe(503);
+		expect(refused.status).toBe(429);
 		expect(refused.headers.get("Retry-After")).toBe("30");
 	} finally {
 		child.kill("SIGKILL");

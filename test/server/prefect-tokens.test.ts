@@ -80,19 +80,91 @@ describe("scopes", () => {
 });
 
 test("a token for some names sees and moves no others", async () => {
-	const other = newName();
+	const other = newName("other-");
 	await prefect.create(other);
-	const held = await prefect.leased(other);
 	const admin = bearer("admin");
 	expect((await ask("GET", prefect.at(other), admin)).status).toBe(403);
 	expect((await ask("PATCH", prefect.at(other), admin, { limit: 5 })).status).toBe(403);
 	expect((await ask("POST", `${prefect.LIMITS}/increment`, admin, { names: [other], slots: 1 })).status).toBe(403);
-	expect((await ask("POST", `${prefect.LIMITS}/leases/${held}/renew`, admin, {})).status).toBe(403);
-	expect((await ask("POST", `${prefect.LIMITS}/decrement-with-lease`, admin, { lease_id: held })).status).toBe(403);
 	const listed = await ask<prefect.Global[]>("POST", `${prefect.LIMITS}/filter`, admin, {});
 	expect(listed.body.every(({ name }) => name.startsWith(PREFIX))).toBe(true);
 	const mine = `${PREFIX}-${crypto.randomUUID()}`;
 	await prefect.create(mine);
 	expect((await ask("PATCH", prefect.at(mine), admin, { name: other.slice(0, 8) })).status).toBe(403);
-	expect((await prefect.shown(other)).active_slots).toBe(1);
+	expect((await prefect.shown(other)).active_slots).toBe(0);
+});
+
+describe("what is outside of a prefix is answered like what does not exist", () => {
+	/** Status, headers and body, without the text that the caller sent itself. */
+	const said = async (sent: string, asked: Promise<Answer<unknown>>) => {
+		const { status, headers, body } = await asked;
+		return JSON.stringify({ status, headers: [...headers], body }).replaceAll(sent, "<sent>");
+	};
+	const scopes = ["admin", "use", "read"] as const;
+
+	test.each(
+		scopes.flatMap((scope) => [
+			[scope, "GET", undefined] as const,
+			[scope, "PATCH", { limit: 7 }] as const,
+			[scope, "DELETE", undefined] as const,
+		]),
+	)("%s: %s of an id, and of a name that looks like one", async (scope, method, body) => {
+		const outside = newName("other-");
+		const { id } = await prefect.create(outside);
+		const idLike = crypto.randomUUID();
+		await prefect.create(idLike);
+		const nowhere = crypto.randomUUID();
+		const unknown = await said(nowhere, ask(method, prefect.at(nowhere), bearer(scope), body));
+		for (const text of [id, id.toUpperCase(), idLike]) {
+			expect(await said(text, ask(method, prefect.at(text), bearer(scope), body))).toBe(unknown);
+		}
+		expect(await prefect.shown(outside)).toMatchObject({ limit: 1 });
+		expect(await prefect.shown(idLike)).toMatchObject({ limit: 1 });
+	});
+
+	test.each(scopes)("%s: a name that the caller wrote is refused whether it exists or not", async (scope) => {
+		const [there, nowhere] = [newName("other-"), newName("other-")];
+		await prefect.create(there);
+		for (const method of ["GET", "PATCH", "DELETE"]) {
+			const [one, two] = await Promise.all(
+				[there, nowhere].map((name) =>
+					said(name, ask(method, prefect.at(name), bearer(scope), method === "PATCH" ? {} : undefined)),
+				),
+			);
+			expect(one).toBe(two);
+			expect(one).toContain("403");
+		}
+	});
+
+	/** Which names a lease is over, and whether the token may speak of it. */
+	const leases: [what: string, of: (mine: string, also: string, theirs: string) => string[], allowed: boolean][] = [
+		["its own name", (mine) => [mine], true],
+		["two of its own", (mine, also) => [mine, also], true],
+		["another's name", (_, __, theirs) => [theirs], false],
+		["its own and another's", (mine, _, theirs) => [mine, theirs], false],
+		["another's, that leads, and its own", (mine, _, theirs) => [mine, theirs.replace("z-", "a-")], false],
+	];
+	test.each(leases)("a lease over %s", async (_, of, allowed) => {
+		const [mine, also, theirs] = [`${PREFIX}-${newName()}`, `${PREFIX}-${newName()}`, newName("z-")];
+		const names = of(mine, also, theirs);
+		for (const name of names) await prefect.create(name);
+		const held = await prefect.leased(names);
+		// One that leads to the same limit, and one that leads nowhere.
+		const fakes = [`${held.slice(0, -4)}0000`, `${crypto.randomUUID().slice(0, 13)}${held.slice(13)}`];
+		const use = bearer("use");
+		const renew = (id: string) => said(id, ask("POST", `${prefect.LIMITS}/leases/${id}/renew`, use, {}));
+		const release = (id: string) =>
+			said(id, ask("POST", `${prefect.LIMITS}/decrement-with-lease`, use, { lease_id: id }));
+		const slots = () => Promise.all(names.map(async (name) => (await prefect.shown(name)).active_slots));
+		for (const fake of fakes) {
+			if (allowed) expect(await renew(held)).toContain("204");
+			else expect(await renew(held)).toBe(await renew(fake));
+		}
+		expect(await slots()).toEqual(names.map(() => 1));
+		const gone = await Promise.all(fakes.map(release));
+		expect(await slots()).toEqual(names.map(() => 1));
+		for (const one of gone) expect(await release(held)).toBe(one);
+		expect(await slots()).toEqual(names.map(() => (allowed ? 0 : 1)));
+		expect((await prefect.renew(held)).status).toBe(allowed ? 410 : 204);
+	});
 });

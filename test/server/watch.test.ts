@@ -237,7 +237,7 @@ describe("GET /v1/watch", () => {
 	test("promise 12: one limit has a bounded number of watchers", async () => {
 		const name = await newLimit();
 		const watchers = await Promise.all(Array.from({ length: BOUNDS.watchers }, () => watch({ name })));
-		const problem = expectProblem(await call("GET", `/v1/watch?name=${name}`), 503, "overloaded");
+		const problem = expectProblem(await call("GET", `/v1/watch?name=${name}`), 429, "too_many_streams");
 		expect(problem.detail).toContain(String(BOUNDS.watchers));
 		await Promise.all(watchers.map((watching) => watching[Symbol.asyncDispose]()));
 		// Those that have gone are noticed at a heartbeat.

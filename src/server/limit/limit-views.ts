@@ -5,7 +5,7 @@ import type { History } from "../../core/history.ts";
 import type { Limit, Mode } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
 import type { LeasesPage, LimitHistory, LimitInfo, LimitSummary } from "../../protocol.ts";
-import type { Missing, Peeked, Status } from "../answers.ts";
+import type { Missing, Peeked, Share, Status } from "../answers.ts";
 import type { Env } from "../env.ts";
 import { type Measured, measure } from "../metrics/ledger.ts";
 import type { Ruling } from "../policies/policies.ts";
@@ -67,8 +67,8 @@ export abstract class LimitViews extends TetheredObject {
 	}
 
 	/** How the limit stands, and from then on a line for each change, until the reader goes or the limit does. */
-	watch(full: boolean): Promise<Watched | "full" | null> {
-		return this.#look((_, { watchers }) => watchers.add(full));
+	watch(full: boolean, share?: Share): Promise<Watched | "full" | "share" | null> {
+		return this.#look((_, { watchers }) => watchers.add(full, share));
 	}
 
 	leases(after: number, count: number): Promise<LeasesPage | null> {

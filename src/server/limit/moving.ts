@@ -12,8 +12,8 @@ import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from 
 import type { At } from "../../core/time.ts";
 import type { Ask, Missing, Outcome } from "../answers.ts";
 import type { Env } from "../env.ts";
-import { LimitObject } from "./limit-object.ts";
 import { Line } from "./line.ts";
+import { SharedLimit } from "./shared.ts";
 import type { Identity } from "./store.ts";
 import type { Hearer } from "./waiters.ts";
 
@@ -31,7 +31,7 @@ export interface Cargo {
 
 type Stub = DurableObjectStub<MovableLimit>;
 
-export class MovableLimit extends LimitObject {
+export class MovableLimit extends SharedLimit {
 	/** Names that requests of this object went to. */
 	readonly #moved = new Map<string, string>();
 

@@ -1,56 +1,118 @@
 /**
  * The stream of events that Prefect's client opens beside its calls. What it tells (slots acquired, slots released) the
- * limits know already, so its events are dropped; but it must be let in, or the client logs an error for each.
+ * limits know already, so its events are dropped; but it must be let in, or the client logs an error for each. It says
+ * who it is by the header of its other calls or, before version 3.8, by its first message alone. Until then it is one of
+ * a few strangers; whoever has no token that is known here is gone at once, and so is one that has nothing to say.
  */
 
-import { authenticate } from "../auth.ts";
+import { BOUNDS } from "../../protocol.ts";
+import { Admission } from "../admission/admission.ts";
+import { problem } from "../answers.ts";
+import { authenticate, type Grant } from "../auth.ts";
 import type { Env } from "../env.ts";
 import { listed } from "../origins.ts";
+import { fromProblem } from "./http.ts";
 
-/** How long a connection may stay before it says who it is. */
-const HELLO_MS = 10_000;
+const GOING_AWAY = 1001;
 const POLICY_VIOLATION = 1008;
+const TRY_AGAIN_LATER = 1013;
 
-export function acceptEvents(request: Request, env: Env): Response {
+/** Sockets of this Worker: of everybody, and of those who have not said yet who they are. */
+const open = { all: 0, strangers: 0 };
+
+export async function acceptEvents(request: Request, env: Env): Promise<Response> {
+	const speaks = env.HEADGATE_TOKENS === undefined || request.headers.has("Authorization");
+	const who = speaks ? await authenticate(request, env) : null;
+	if (who && "code" in who) return fromProblem(who).response;
+	const leave = who && new Admission(who).enter("sockets");
+	const isFull = open.all >= BOUNDS.eventSockets || (who ? !leave : open.strangers >= BOUNDS.eventStrangers);
+	if (isFull) {
+		leave?.();
+		return fromProblem(tooManySockets()).response;
+	}
 	const { 0: theirs, 1: ours } = new WebSocketPair();
 	ours.accept();
-	const close = (why: string): void => ours.close(POLICY_VIOLATION, why);
-	const timer = setTimeout(() => close("Say who you are."), HELLO_MS);
-	let isKnown = false;
-	ours.addEventListener("message", async ({ data }) => {
-		if (isKnown) return;
-		isKnown = true;
-		clearTimeout(timer);
-		if (await isWelcome(data, env)) ours.send(JSON.stringify({ type: "auth_success" }));
-		else close("The token is not known here.");
-	});
-	ours.addEventListener("close", () => {
-		clearTimeout(timer);
-		ours.close();
-	});
+	new Socket(ours, env, leave);
 	const protocols = listed(request.headers.get("Sec-WebSocket-Protocol") ?? "");
 	const headers: HeadersInit = protocols.includes("prefect") ? { "Sec-WebSocket-Protocol": "prefect" } : {};
 	return new Response(null, { status: 101, webSocket: theirs, headers });
 }
 
-/**
- * A client with an API key sends no token here, and is let in: what it says is dropped like everything else. A wrong
- * token is told so.
- */
-async function isWelcome(data: unknown, env: Env): Promise<boolean> {
-	const hello = parse(data);
-	if (hello?.type !== "auth") return false;
-	if (hello.token === null || hello.token === undefined || env.HEADGATE_OPEN === "true") return true;
-	const bytes = new TextEncoder().encode(String(hello.token));
+const tooManySockets = () =>
+	problem("overloaded", "As many sockets of events are open as may be.", { retryAfterSeconds: 30 });
+
+class Socket {
+	readonly #ours: WebSocket;
+	readonly #env: Env;
+	/** Gives back what the token's count has of it; null: a stranger. */
+	#leave: (() => void) | null;
+	#greeted = false;
+	#over = false;
+	#timer: ReturnType<typeof setTimeout>;
+
+	constructor(ours: WebSocket, env: Env, leave: (() => void) | null) {
+		this.#ours = ours;
+		this.#env = env;
+		this.#leave = leave;
+		open.all += 1;
+		if (!leave) open.strangers += 1;
+		this.#timer = setTimeout(() => this.#end(POLICY_VIOLATION, "Say who you are."), BOUNDS.eventHelloSeconds * 1_000);
+		ours.addEventListener("message", ({ data }) => void this.#hear(data));
+		ours.addEventListener("close", () => this.#end(GOING_AWAY, ""));
+		ours.addEventListener("error", () => this.#end(GOING_AWAY, ""));
+	}
+
+	async #hear(data: unknown): Promise<void> {
+		if (this.#over) return;
+		if (this.#greeted) return this.#waitForMore();
+		this.#greeted = true;
+		const hello = parse(data);
+		if (hello?.type !== "auth") return this.#end(POLICY_VIOLATION, "Say who you are.");
+		if (!this.#leave) {
+			const who = await grantOf(hello.token, this.#env);
+			if (!who) return this.#end(POLICY_VIOLATION, UNKNOWN);
+			if (this.#over) return;
+			this.#leave = new Admission(who).enter("sockets");
+			if (!this.#leave) return this.#end(TRY_AGAIN_LATER, tooManySockets().detail);
+			open.strangers -= 1;
+		}
+		this.#ours.send(JSON.stringify({ type: "auth_success" }));
+		this.#waitForMore();
+	}
+
+	/** One that says nothing for long is ended; its client connects anew when it has something to say. */
+	#waitForMore(): void {
+		clearTimeout(this.#timer);
+		this.#timer = setTimeout(() => this.#end(GOING_AWAY, "Idle."), BOUNDS.eventIdleSeconds * 1_000);
+	}
+
+	#end(code: number, why: string): void {
+		if (this.#over) return;
+		this.#over = true;
+		clearTimeout(this.#timer);
+		open.all -= 1;
+		if (this.#leave) this.#leave();
+		else open.strangers -= 1;
+		this.#ours.close(code, why);
+	}
+}
+
+/** What a client is told, and prints: an API key it never sends here. */
+const UNKNOWN = "No token that is known here. Set PREFECT_API_AUTH_STRING=me:<token>.";
+
+/** Who has this auth string; null: nobody who is known here. */
+async function grantOf(token: unknown, env: Env): Promise<Grant | null> {
+	if (typeof token !== "string") return null;
+	const bytes = new TextEncoder().encode(token);
 	const basic = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 	const who = await authenticate(new Request("http://events", { headers: { Authorization: `Basic ${basic}` } }), env);
-	return !("code" in who);
+	return "code" in who ? null : who;
 }
 
 function parse(data: unknown): { type?: unknown; token?: unknown } | null {
 	try {
 		const value: unknown = typeof data === "string" ? JSON.parse(data) : null;
-		return typeof value === "object" ? value : null;
+		return typeof value === "object" ? (value as { type?: unknown }) : null;
 	} catch {
 		return null; // Not JSON: not somebody whom this stream is for.
 	}

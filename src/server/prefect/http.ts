@@ -2,6 +2,7 @@
 
 import { type Context, Hono } from "hono";
 import { BOUNDS, type Problem, type Scope } from "../../protocol.ts";
+import { admitted, TooMany } from "../admission/admission.ts";
 import { authenticate, forbidden, type Grant } from "../auth.ts";
 import type { Env } from "../env.ts";
 import { boundedText, mediaType, type Needs, Refused, unsupported } from "../http.ts";
@@ -64,7 +65,7 @@ export const prefect = new Hono<App>({ strict: true });
 
 prefect.onError((error, c) => {
 	if (error instanceof Wrong) return error.response;
-	if (error instanceof Refused) return fromProblem(error.problem).response;
+	if (error instanceof Refused || error instanceof TooMany) return fromProblem(error.problem).response;
 	if (!c.req.raw.signal.aborted) console.error(error);
 	const passing = ["durableObjectReset", "overloaded", "retryable", "remote"].some((flag) => flag in error);
 	if (passing || error.name === "NewerDataError") return unavailable().response;
@@ -72,11 +73,12 @@ prefect.onError((error, c) => {
 });
 
 /** A refusal of the native wire in the words of this one. */
-export function fromProblem({ status, code, detail }: Problem): Wrong {
+export function fromProblem({ status, code, detail, retryAfterSeconds }: Problem): Wrong {
 	if (code === "unauthorized") {
 		return new Wrong(401, { exception_message: "Unauthorized" }, { "WWW-Authenticate": 'Basic realm="headgate"' });
 	}
-	return status === 503 ? unavailable() : new Wrong(status, { detail });
+	if (status === 503) return unavailable();
+	return new Wrong(status, { detail }, retryAfterSeconds ? { "Retry-After": String(retryAfterSeconds) } : {});
 }
 
 prefect.notFound(() => new Wrong(404, { detail: "Not Found" }).response);
@@ -116,6 +118,7 @@ async function authorize(c: C): Promise<void> {
 	const who = await authenticate(c.req.raw, c.env);
 	if ("code" in who) throw fromProblem(who);
 	c.set("grant", who);
+	c.env = admitted(c.env, who);
 	const version = c.req.header("X-PREFECT-API-VERSION")?.slice(0, BOUNDS.spelledLength);
 	if (version === undefined || version === "") return;
 	const parts = version.split(".").map((part) => (/^\s*[+-]?\d+\s*$/.test(part) ? Number(part) : Number.NaN));

@@ -4,23 +4,16 @@
  * whose they are, and that limit's part of the lease knows the other names. Nothing is written for it anywhere else.
  */
 
+import { Recent } from "../admission/recent.ts";
 import type { Env } from "../env.ts";
 import { limitOf } from "../limits.ts";
 
 /** Ids of limits and names that one isolate remembers; more of them are asked for again. */
 const REMEMBERED = 10_000;
 
-/** A map that forgets what it learned first. */
-class Recent<T> extends Map<string, T> {
-	override set(key: string, value: T): this {
-		if (this.size >= REMEMBERED && !this.has(key)) this.delete(this.keys().next().value as string);
-		return super.set(key, value);
-	}
-}
-
 /** What may be out of date is noticed where it is used: an id by the answer to an acquire, a name by asking anew. */
-const idByName = new Recent<string>();
-const namesByLead = new Recent<string[]>();
+const idByName = new Recent<string>(REMEMBERED);
+const namesByLead = new Recent<string[]>(REMEMBERED);
 
 const PREFIX = 13;
 const leadOf = (id: string): string => id.slice(0, PREFIX);
@@ -62,21 +55,30 @@ export interface Found {
 	several: boolean;
 }
 
-export async function locate(env: Env, leaseId: string): Promise<Found> {
+/**
+ * The limits that a lease id may lead to, of those whose names start with `prefix`: of another one nothing is known to
+ * its caller, and not even whether it is remembered here.
+ */
+export async function locate(env: Env, leaseId: string, prefix: string): Promise<Found> {
 	const several = (Number.parseInt(leaseId.charAt(15), 16) & 1) === 1;
 	if (leaseId.charAt(14) !== "8") return { leads: [], several };
 	const lead = leadOf(leaseId);
-	let leads = namesByLead.get(lead);
-	if (!leads) {
-		leads = await env.DIRECTORY.getByName("directory").namesByIdPrefix(lead);
-		if (leads.length > 0) namesByLead.set(lead, leads);
-	}
-	return { leads, several };
+	const within = (names: string[]): string[] => names.filter((name) => name.startsWith(prefix));
+	const remembered = within(namesByLead.get(lead) ?? []);
+	if (remembered.length > 0) return { leads: remembered, several };
+	const leads = await env.DIRECTORY.getByName("directory").namesByIdPrefix(lead);
+	if (leads.length > 0) namesByLead.set(lead, leads);
+	return { leads: within(leads), several };
 }
 
-/** The names of a lease: of its lead, and those that its lead knows. */
-export async function namesOf(env: Env, leaseId: string, { leads, several }: Found): Promise<string[]> {
+/**
+ * The names of a lease: of its lead, and those that its lead knows. None: there is no such lease, or not all of its names
+ * start with `prefix`, which is the same to whoever may not speak of them.
+ */
+export async function namesOf(env: Env, leaseId: string, { leads, several }: Found, prefix: string): Promise<string[]> {
 	if (!several) return leads;
 	const others = await Promise.all(leads.map((name) => limitOf(env, name).others(leaseId)));
-	return [...leads, ...others.flatMap((each) => each ?? [])];
+	const known = others.filter((each) => each !== null);
+	const names = [...leads, ...known.flat()];
+	return known.length > 0 && names.every((name) => name.startsWith(prefix)) ? names : [];
 }

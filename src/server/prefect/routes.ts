@@ -153,15 +153,21 @@ function onLimit(): Record<"GET" | "PATCH" | "DELETE", Handler> {
 
 /** The name of the limit in the path. A name first: a limit may be called like an id, of itself or of another. */
 async function find(c: C, scope: Scope): Promise<string> {
+	allow(c, scope, []);
 	// A client that does not quote a name asks for the part of it that stands before the "?": for another limit.
 	if (c.req.url.includes("?")) wrong(404, 'Concurrency Limit not found: a "?" in a name is written %3F in a path.');
 	const text = decoded(new URL(c.req.url).pathname.split("/").at(-1) ?? "");
 	if (text === null || nameFault(text) !== null) return notFound();
 	const id = bodies.uuidOf(text);
-	const isName = id === null || (await limitOf(c.env, text).describe()) !== null;
-	const name = isName ? text : ((await directory(c).nameOf(id)) ?? notFound());
-	allow(c, scope, [name]);
-	return name;
+	if (id === null) {
+		allow(c, scope, [text]);
+		return text;
+	}
+	const { prefix } = c.get("grant");
+	if (text.startsWith(prefix) && (await limitOf(c.env, text).describe()) !== null) return text;
+	// Whoever sends an id has named nobody: an id of another's limit is no id at all.
+	const name = await directory(c).nameOf(id);
+	return name?.startsWith(prefix) ? name : notFound();
 }
 
 function decoded(segment: string): string | null {
@@ -268,6 +274,7 @@ function refusal(problem: Problem, statuses: Status[], { slots, waitMs }: Take):
 			if (enforced.some(({ limit }) => limit === 0)) return locked(pausedSeconds());
 			return locked(retryAfterSeconds(problem, statuses, slots));
 		case "queue_full":
+		case "too_many_waiters":
 			return locked(retryAfterSeconds(problem, statuses, slots));
 		default:
 			return fromProblem(problem);
@@ -321,12 +328,14 @@ route({ ...ON_LIMIT, POST: "use" }, `${LIMITS}/decrement-with-lease`, {
 	...onLimit(),
 	POST: async (c) => {
 		const { lease_id } = await read(c, bodies.decrementWithLeaseBody);
-		const found = await locate(c.env, lease_id);
-		allow(c, "use", found.leads);
+		allow(c, "use", []);
+		const { prefix } = c.get("grant");
+		const found = await locate(c.env, lease_id, prefix);
+		const names = await namesOf(c.env, lease_id, found, prefix);
 		const release = (name: string) => limitOf(c.env, name).release(lease_id, "caller");
 		// The lead last: it knows the others for as long as it has the lease.
-		await Promise.all((await namesOf(c.env, lease_id, found)).slice(found.leads.length).map(release));
-		await Promise.all(found.leads.map(release));
+		await Promise.all(names.slice(found.leads.length).map(release));
+		await Promise.all(names.slice(0, found.leads.length).map(release));
 		return new Response(null, { status: 204 });
 	},
 });
@@ -339,9 +348,10 @@ route({ POST: "use" }, `${LIMITS}/leases/:lease_id/renew`, {
 			"faults" in leaseId ? leaseId.faults.map((fault) => ({ loc: ["path", "lease_id"], input, ...fault })) : [];
 		const { lease_duration } = await read(c, bodies.renewBody, errors);
 		const id = "value" in leaseId ? leaseId.value : "";
-		const found = await locate(c.env, id);
-		allow(c, "use", found.leads);
-		const names = await namesOf(c.env, id, found);
+		allow(c, "use", []);
+		const { prefix } = c.get("grant");
+		const found = await locate(c.env, id, prefix);
+		const names = await namesOf(c.env, id, found, prefix);
 		const leaseMs = Math.round((lease_duration ?? 300) * 1_000);
 		const answers = await Promise.all(names.map((name) => limitOf(c.env, name).renew(id, leaseMs)));
 		const renewed = names.filter((_, index) => answers[index]?.event.kind === "renewed");

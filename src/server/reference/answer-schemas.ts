@@ -47,6 +47,9 @@ const seconds = (description: string) => z.number().min(0).meta({ description })
 
 const name = z.string().meta({ example: "database" });
 const id = z.string().meta({ example: "7c6a5b0e-6a3f-4c59-9a53-0d5c2b8f1e11" });
+const shownId = id.meta({
+	description: "To tokens below `admin` a digest of it: `sha256~` and 16 hexadecimal digits.",
+});
 const holder = z.string().nullable().meta({ description: "Who asked, in its own words." });
 
 const slotsPerName = z.record(z.string(), count("Slots.")).meta({
@@ -107,14 +110,14 @@ export const released = says<Released>()(
 
 const leaseInfo = says<LeaseInfo>()(
 	z.object({
-		...{ id, slots: count("Slots it took."), holder },
+		...{ id: shownId, slots: count("Slots it took."), holder },
 		since: moment("When it was granted."),
 		expiresAt: moment("When it ends unless it is renewed."),
 	}),
 ).meta({ id: "LeaseInfo" });
 const waiterInfo = says<WaiterInfo>()(
 	z.object({
-		...{ id, slots: count("Slots it asks for."), holder },
+		...{ id: shownId, slots: count("Slots it asks for."), holder },
 		since: moment("When it joined the line."),
 		position: count("Its place in line; 1 is next."),
 	}),

@@ -134,7 +134,7 @@ export const routes: RouteDescription[] = [
 				limited: true,
 			},
 		},
-		refusals: ["denied", "unknown_limit", "id_in_use", "exceeds_limit", "no_decay", "queue_full"],
+		refusals: ["denied", "unknown_limit", "id_in_use", "exceeds_limit", "no_decay", "queue_full", "too_many_waiters"],
 	},
 	{
 		...{ method: "post", path: "/v1/renew", id: "renew", tag: "leases", scope: "use", names: "body" },
@@ -243,12 +243,13 @@ export const routes: RouteDescription[] = [
 				example: { event: "limits", limits: [summary], next: null },
 			},
 		},
-		refusals: ["unknown_limit"],
+		refusals: ["unknown_limit", "too_many_names", "too_many_streams"],
 	},
 	{
 		...{ method: "delete", path: "/v1/limits/{name}/leases/{id}", id: "releaseByForce", tag: "limits" },
 		...{ scope: "admin", names: "path" },
 		summary: "Take a lease back by force",
+		description: "By its `id`, or by the digest that tokens below `admin` see in place of it.",
 		params: leaseParams,
 		answers: { 200: { description: "What was taken back.", schema: answers.released, example: { released: 1 } } },
 		refusals: ["unknown_limit", "lease_gone"],
@@ -277,6 +278,7 @@ export const routes: RouteDescription[] = [
 			200: { description: "Replaced.", schema: answers.policy, example: policy, links: policyLinks },
 			201: { description: "Created.", schema: answers.policy, example: policy, links: policyLinks },
 		},
+		refusals: ["too_many_policies"],
 	},
 	{
 		...{ method: "delete", path: "/v1/policies/{pattern}", id: "deletePolicy", tag: "policies", scope: "admin" },
@@ -301,7 +303,7 @@ export const routes: RouteDescription[] = [
 		...{ method: "get", path: "/metrics", id: "metrics", tag: "server", scope: "read" },
 		summary: "Every limit, and the sum of each policy, as OpenMetrics text",
 		description:
-			"A token with a prefix sees the names and patterns that start with it. At most 500 limits are shown one by one.",
+			"A token with a prefix sees the names and patterns that start with it. At most 500 limits are shown one by one. All who ask within a second get the same text.",
 		answers: {
 			200: {
 				description: "OpenMetrics 1.0.",
@@ -310,6 +312,7 @@ export const routes: RouteDescription[] = [
 				example: 'headgate_in_use_slots{limit="database",origin="configured"} 1',
 			},
 		},
+		refusals: ["overloaded"],
 	},
 	{
 		...{ method: "get", path: "/openapi.json", id: "openapi", tag: "server", scope: null },

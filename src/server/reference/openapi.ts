@@ -38,6 +38,10 @@ const REFUSALS: Record<Code, string> = {
 	unknown_policy: "There is no policy of this pattern.",
 	id_in_use: "The id belongs to a request with other parameters, or to one that has ended.",
 	lease_gone: "The lease has ended: it expired, was released or was taken back.",
+	too_many_streams: "The token watches with as many streams as it may, or as many watch a limit as may.",
+	too_many_waiters: "The token has as many requests in the line of a limit as it may.",
+	too_many_names: "The token used as many new names within a minute as it may. Names that exist are served.",
+	too_many_policies: "There are as many policies as there may be, in all or within the token's prefix.",
 	queue_full: "The line is as long as it may get.",
 	overloaded: "A part of the service did not answer. Nothing was taken.",
 	newer_data: "The stored data was written by a newer version of Headgate. It was left alone.",
@@ -173,8 +177,10 @@ function refusals(route: RouteDescription): Record<string, ZodOpenApiResponseObj
 }
 
 /** The problems that a route has by what it is. */
-function common({ scope, params, query, body, tag }: RouteDescription): Code[] {
+function common({ scope, names, params, query, body, tag }: RouteDescription): Code[] {
+	const byName = (names === "body" || names === "path") && tag !== "policies";
 	return [
+		...(byName ? (["too_many_names"] as const) : []),
 		...(scope === null ? [] : (["unauthorized", "forbidden"] as const)),
 		"forbidden_host",
 		"forbidden_origin",

@@ -15,8 +15,8 @@ export function watchRoutes(app: Hono<App>): void {
 			// Nobody would read the stream.
 			if (c.req.method === "HEAD") return c.body(null, 200, STREAM_HEADERS);
 			const page = { prefix: prefix === "" ? c.get("grant").prefix : prefix, after, count };
-			const watching = name === undefined ? watchMany(c.env, page, callerOf(c)) : watchOne(c.env, name, callerOf(c));
-			const stream = await watching;
+			const [grant, caller] = [c.get("grant"), callerOf(c)];
+			const stream = await (name === undefined ? watchMany(c.env, page, caller) : watchOne(c.env, name, grant, caller));
 			if ("code" in stream) throw new Refused(stream);
 			return c.body(stream, 200, STREAM_HEADERS);
 		},

@@ -6,6 +6,8 @@
 import { BOUNDS, type LimitSummary, type LimitsPage, type Problem, type WatchEvent } from "../../protocol.ts";
 import type { Caller } from "../acquire.ts";
 import { problem, toIso } from "../answers.ts";
+import type { Grant } from "../auth.ts";
+import { seesIds, veiled } from "../digests.ts";
 import type { Env } from "../env.ts";
 import { limitOf } from "../limits.ts";
 import { textLines } from "../lines.ts";
@@ -25,43 +27,88 @@ export interface Page {
 }
 
 /** Watches one limit in full. */
-export async function watchOne(env: Env, name: string, caller: Caller): Promise<ReadableStream | Problem> {
-	const watched = await limitOf(env, name).watch(true);
-	if (watched === null) return unknownLimits([name]);
-	if (watched === "full") return tooMany(`the limit "${name}"`);
-	const out = new Outbox();
-	out.put(name, `${JSON.stringify(watched.picture)}\n`);
-	const follow = async (): Promise<void> => {
-		for await (const line of textLines(watched.lines, out.over)) {
-			out.put(isOf("samples", line) ? " samples" : name, `${line}\n`);
+export async function watchOne(
+	env: Env,
+	name: string,
+	grant: Grant,
+	caller: Caller,
+): Promise<ReadableStream | Problem> {
+	const leave = env.caller ? env.caller.enter("streams") : () => undefined;
+	if (!leave) return ofToken(env, "");
+	try {
+		const watched = await limitOf(env, name).watch(true);
+		if (watched === null || typeof watched === "string") {
+			leave();
+			return watched === null ? unknownLimits([name]) : tooMany(env, watched, ` the limit "${name}"`);
 		}
-		out.end();
-	};
-	return out.stream(caller, follow);
+		const out = new Outbox();
+		const show = async (event: WatchEvent): Promise<void> => {
+			// What is shown of ids takes a moment; the lines of one stream stay in their order all the same.
+			if (event.event === "limit" && "leases" in event.limit) event.limit = await veiled(grant, event.limit);
+			out.put(event.event === "samples" ? " samples" : name, text(event));
+		};
+		await show(watched.picture);
+		const follow = async (): Promise<void> => {
+			for await (const line of textLines(watched.lines, out.over)) {
+				if (seesIds(grant)) out.put(isOf("samples", line) ? " samples" : name, `${line}\n`);
+				else await show(JSON.parse(line) as WatchEvent);
+			}
+			out.end();
+		};
+		return out.stream(caller, follow, leave);
+	} catch (error) {
+		leave();
+		throw error;
+	}
 }
 
 /** Watches a page of limits, and those that appear meanwhile. */
 export async function watchMany(env: Env, page: Page, caller: Caller): Promise<ReadableStream | Problem> {
+	const leave = env.caller ? env.caller.enter("streams") : () => undefined;
+	if (!leave) return ofToken(env, "");
 	const directory = env.DIRECTORY.getByName("directory");
-	// Before the list, so that no name falls between the two.
-	const appearing = await directory.watch(page.prefix);
-	if (!appearing) return tooMany("the list");
 	const crowd = new Crowd(env, page);
+	let appearing: ReadableStream | undefined;
 	try {
+		// Before the list, so that no name falls between the two.
+		const watching = (await directory.watch(page.prefix, env.caller?.share("streams"))) as
+			| ReadableStream
+			| "full"
+			| "share";
+		if (typeof watching === "string") {
+			leave();
+			return tooMany(env, watching, " the list");
+		}
+		appearing = watching;
 		const { names, next } = await directory.names(page.prefix, page.after, page.count);
 		await crowd.begin(names, next);
 	} catch (error) {
-		await appearing.cancel();
+		leave();
+		await appearing?.cancel();
 		crowd.out.end();
 		throw error;
 	}
-	return crowd.out.stream(caller, () => crowd.hearOf(appearing));
+	return crowd.out.stream(caller, () => crowd.hearOf(appearing), leave);
 }
 
-const tooMany = (what: string): Problem =>
-	problem("overloaded", `${BOUNDS.watchers} streams watch ${what} already. Close one, or try again in a while.`, {
-		retryAfterSeconds: 30,
-	});
+/** How long a stream that is one too many stays away. */
+const STREAMS_AGAIN = { retryAfterSeconds: 30 };
+
+const tooMany = (env: Env, why: "full" | "share", what: string): Problem =>
+	why === "share"
+		? ofToken(env, what)
+		: problem(
+				"too_many_streams",
+				`${BOUNDS.watchers} streams watch${what} already. Close one, or try again in a while.`,
+				STREAMS_AGAIN,
+			);
+
+const ofToken = (env: Env, what: string): Problem =>
+	problem(
+		"too_many_streams",
+		`${env.caller?.most("streams")} streams of your token watch${what} already. Close one, or raise \`streams\` in the token's bounds.`,
+		STREAMS_AGAIN,
+	);
 
 const isOf = (event: WatchEvent["event"], line: string): boolean => line.startsWith(`{"event":"${event}"`);
 
@@ -92,7 +139,7 @@ class Crowd {
 			const name = names[index] as string;
 			const watched = answer.status === "fulfilled" ? answer.value : "full";
 			if (watched === null) continue;
-			if (watched === "full") {
+			if (typeof watched === "string") {
 				unavailable.push(name);
 				void this.#tryAgain(name, AGAIN_MS.first);
 			} else {
@@ -137,7 +184,7 @@ class Crowd {
 				this.#followed.delete(name);
 				return this.out.put(name, text({ event: "deleted", name }));
 			}
-			if (watched !== "full") {
+			if (typeof watched !== "string") {
 				this.out.put(name, text(watched.picture));
 				return this.#pass(name, watched);
 			}
@@ -145,7 +192,7 @@ class Crowd {
 		}
 	}
 
-	async #open(name: string): Promise<Watched | "full" | null> {
+	async #open(name: string): Promise<Watched | "full" | "share" | null> {
 		this.#opened += 1;
 		if (this.#opened > BOUNDS.followedPerWatch) {
 			this.out.end();
@@ -198,15 +245,15 @@ class Outbox {
 		this.#woken();
 	}
 
-	/** The stream, which lives as long as its reader; `work` puts lines. */
-	stream(caller: Caller, work: () => Promise<void>): ReadableStream {
+	/** The stream, which lives as long as its reader; `work` puts lines. Then it has `left`. */
+	stream(caller: Caller, work: () => Promise<void>, left: () => void): ReadableStream {
 		const { readable, writable } = new IdentityTransformStream();
 		const writer = writable.getWriter() as WritableStreamDefaultWriter<Uint8Array>;
 		const worked = work().catch((error: unknown) => {
 			if (!this.over.aborted) console.warn("A watched object went, and its watchers ask again:", error);
 			this.end();
 		});
-		caller.waitUntil(Promise.all([this.#write(writer), worked]));
+		caller.waitUntil(Promise.all([this.#write(writer).finally(left), worked]));
 		return readable;
 	}
 

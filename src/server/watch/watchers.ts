@@ -4,6 +4,7 @@
  */
 
 import { BOUNDS, type WatchEvent } from "../../protocol.ts";
+import type { Share } from "../answers.ts";
 
 /** The shortest time between two lines of one limit. */
 const LINE_MS = 250;
@@ -70,7 +71,8 @@ export class Watcher {
 
 /** Watchers of one object, and their beat. */
 export class Watchers<T extends Watcher = Watcher> {
-	readonly #all = new Set<T>();
+	/** Each with the token that it watches by. */
+	readonly #all = new Map<T, string | undefined>();
 	readonly #onBeat: () => void;
 	#timer: ReturnType<typeof setInterval> | null = null;
 
@@ -83,29 +85,36 @@ export class Watchers<T extends Watcher = Watcher> {
 	}
 
 	[Symbol.iterator](): IterableIterator<T> {
-		return this.#all.values();
+		return this.#all.keys();
 	}
 
-	/** Null: there are as many as there may be. */
-	add(make: (gone: () => void) => T): T | null {
-		if (this.#all.size >= BOUNDS.watchers) return null;
+	/** `full`: there are as many as there may be. `share`: as many of this token. */
+	add(share: Share | undefined, make: (gone: () => void) => T): T | "full" | "share" {
+		if (this.#all.size >= BOUNDS.watchers) return "full";
+		if (share && this.#countOf(share.token) >= share.most) return "share";
 		const watcher = make(() => this.#remove(watcher));
-		this.#all.add(watcher);
+		this.#all.set(watcher, share?.token);
 		this.#timer ??= setInterval(() => this.#beat(), BEAT_MS);
 		return watcher;
 	}
 
 	/** Says a last line to everyone, and ends their streams. */
 	end(line: string | null): void {
-		for (const watcher of [...this.#all]) {
+		for (const watcher of [...this.#all.keys()]) {
 			this.#remove(watcher);
 			watcher.end(line);
 		}
 	}
 
 	#beat(): void {
-		for (const watcher of this.#all) watcher.beat();
+		for (const watcher of this.#all.keys()) watcher.beat();
 		this.#onBeat();
+	}
+
+	#countOf(token: string): number {
+		let count = 0;
+		for (const one of this.#all.values()) if (one === token) count += 1;
+		return count;
 	}
 
 	#remove(watcher: T): void {
@@ -159,13 +168,13 @@ export class LimitWatchers {
 		this.#deps = deps;
 	}
 
-	/** Null: the limit does not exist. `full`: too many watch already. */
-	async add(full: boolean): Promise<Watched | "full" | null> {
+	/** Null: the limit does not exist. `full`, `share`: too many watch already. */
+	async add(full: boolean, share: Share | undefined): Promise<Watched | "full" | "share" | null> {
 		const found = await this.#deps.look(full);
 		const picture = full ? found?.full : found?.row;
 		if (!picture) return null;
-		const watcher = this.#watchers.add((gone) => new LimitWatcher(full, gone));
-		if (!watcher) return "full";
+		const watcher = this.#watchers.add(share, (gone) => new LimitWatcher(full, gone));
+		if (typeof watcher === "string") return watcher;
 		watcher.knows("limit", JSON.stringify(picture));
 		// Whatever happened since the look is told too; and the samples, if they are wanted.
 		this.changed();
@@ -234,9 +243,10 @@ export class NamesWatchers {
 	readonly #watchers = new Watchers<NamesWatcher>(() => undefined);
 	#timer: ReturnType<typeof setTimeout> | null = null;
 
-	/** Lines that are JSON lists of names which start with `prefix`. Null: too many watch already. */
-	add(prefix: string): ReadableStream | null {
-		return this.#watchers.add((gone) => new NamesWatcher(prefix, gone))?.readable ?? null;
+	/** Lines that are JSON lists of names which start with `prefix`; or why not, as of `Watchers`. */
+	add(prefix: string, share: Share | undefined): ReadableStream | "full" | "share" {
+		const watcher = this.#watchers.add(share, (gone) => new NamesWatcher(prefix, gone));
+		return typeof watcher === "string" ? watcher : watcher.readable;
 	}
 
 	/** A limit is new here. */
