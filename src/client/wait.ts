@@ -42,7 +42,7 @@ export interface WaitOptions {
 	 * line for as long as the denial announced. Then `ConcurrencySlotAcquisitionError`. Default: waits in line.
 	 */
 	maxRetries?: number | undefined;
-	/** A name that does not exist is an error, and nothing is taken. Default false. */
+	/** A name that nobody has configured, neither itself nor by a policy, is an error, and nothing is taken. Default false. */
 	strict?: boolean | undefined;
 	/** Who asks, for the operator's eyes. */
 	holder?: string | undefined;

@@ -11,11 +11,24 @@
 import type { Event } from "../core/commands.ts";
 import type { Request } from "../core/limit.ts";
 import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
-import { type Asked, denial, type Granted, lease, type Outcome, outOfReach, problem, type Status } from "./answers.ts";
+import {
+	type Asked,
+	denial,
+	type Granted,
+	lease,
+	type Missing,
+	missingStatus,
+	type Outcome,
+	outOfReach,
+	type Peeked,
+	type Status,
+	unknownLimits,
+} from "./answers.ts";
 import type { Env } from "./env.ts";
 import { withdrawn } from "./limit/line.ts";
 import { limitOf } from "./limits.ts";
 import { type Line, lines } from "./lines.ts";
+import { rulingsOf } from "./policies/rulings.ts";
 import { type Acquire, modeOf } from "./requests.ts";
 
 /** Rounds in which a waiting request gives back what it has; then it holds on to it. */
@@ -81,15 +94,12 @@ export class Coordinator {
 	async run(): Promise<Verdict> {
 		const keepAlive = this.#acquire.waitMs > 0 ? setInterval(() => void this.#touchAll(), TOUCH_MS) : null;
 		try {
-			if (this.#acquire.strict) {
-				const refused = await this.#refuseMissing();
-				if (refused) return refused;
-			}
 			return await this.#collect();
 		} catch (error) {
 			// A caller that broke off may be back already under the same id: its places are left to lapse.
 			await (this.#signal.aborted ? this.#stepBack() : this.#giveUp());
 			if (error instanceof Withdrawn) return { ok: false, problem: error.problem, statuses: [] };
+			if (error instanceof Unconfigured) return this.#refuseUnconfigured(error.limit);
 			if (this.#signal.aborted || (error as Error).name === "NewerDataError") throw error;
 			console.error(`A request of several names failed on the way:`, error);
 			return { ok: false, problem: outOfReach(), statuses: [] };
@@ -135,9 +145,11 @@ export class Coordinator {
 			if (this.#reserved.has(name) || this.#skipped.some((skipped) => skipped.name === name)) continue;
 			const answer = await this.#limit(name).reserve({
 				request: this.#request(name, this.#acquire.waitMs > 0 ? "park" : "deny"),
-				createIfMissing: this.#acquire.createIfMissing && !this.#acquire.strict,
+				createIfMissing: this.#acquire.createIfMissing,
+				strict: this.#acquire.strict,
 			});
 			if ("missing" in answer) {
+				if (this.#acquire.strict) throw new Unconfigured(name);
 				this.#skipped.push(missingStatus(name));
 				continue;
 			}
@@ -256,25 +268,37 @@ export class Coordinator {
 	async #refuse(blocked: BlockedName): Promise<Verdict> {
 		await this.#giveUp();
 		const asked = await Promise.all(
-			this.#acquire.names.map(async ([name, slots]): Promise<Asked | null> => {
+			this.#acquire.names.map(async ([name, slots]): Promise<Asked | string | null> => {
 				if (name === blocked.name) return { slots, status: blocked.status, denied: blocked.event };
-				const peeked = await this.#limit(name).peek(this.#acquire.id, slots, modeOf(this.#acquire, name));
+				const peeked = await this.#peek(name, slots);
+				if (this.#acquire.strict && this.#isUnconfigured(name, peeked)) return name;
 				return "missing" in peeked ? null : { slots, ...peeked };
 			}),
 		);
-		const known = asked.filter((each) => each !== null);
+		const unconfigured = asked.filter((each) => typeof each === "string");
+		if (unconfigured.length > 0) return { ok: false, problem: unknownLimits(unconfigured), statuses: [] };
+		const known = asked.filter((each) => each !== null && typeof each === "object");
 		return deniedVerdict(this.#acquire.id, known);
 	}
 
-	async #refuseMissing(): Promise<Verdict | null> {
+	/** Refuses a strict request, and says of which names nobody has configured the limit. */
+	async #refuseUnconfigured(first: string): Promise<Verdict> {
 		const found = await Promise.all(
-			this.#acquire.names.map(async ([name, slots]) => ({
-				name,
-				peeked: await this.#limit(name).peek(this.#acquire.id, slots, modeOf(this.#acquire, name)),
-			})),
+			this.#acquire.names.map(async ([name, slots]) =>
+				name === first || this.#isUnconfigured(name, await this.#peek(name, slots)) ? [name] : [],
+			),
 		);
-		const missing = found.filter(({ peeked }) => "missing" in peeked).map(({ name }) => name);
-		return missing.length === 0 ? null : { ok: false, problem: unknownLimits(missing), statuses: [] };
+		return { ok: false, problem: unknownLimits(found.flat()), statuses: [] };
+	}
+
+	#peek(name: string, slots: number): Promise<Peeked | Missing> {
+		return this.#limit(name).peek(this.#acquire.id, slots, modeOf(this.#acquire, name));
+	}
+
+	/** A key of a policy is made when it is first used; where this Worker knows of no policies it is given the benefit. */
+	#isUnconfigured(name: string, peeked: Peeked | Missing): boolean {
+		if (!("missing" in peeked)) return peeked.status.configured === false;
+		return rulingsOf(this.#env).rule(name)?.policy === null;
 	}
 
 	/** Leaves every line, and sets free what was set aside. What cannot be reached lapses by itself. */
@@ -332,19 +356,6 @@ export function coreRequest(acquire: Acquire, name: string, slots: number): Requ
 	return { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember: idChosen };
 }
 
-export const missingStatus = (name: string): LimitStatus => ({
-	...{ name, limit: 0, activeSlots: 0, remaining: 0 },
-	...{ enforced: false, missing: true },
-});
-
-export function unknownLimits(names: string[]): Problem {
-	const list = names.map((name) => `"${name}"`).join(", ");
-	const does = names.length === 1 ? "No limit has the name" : "No limits have the names";
-	return problem("unknown_limit", `${does} ${list}: configure it first, with PUT /v1/limits/{name}.`, {
-		"violated-policies": names,
-	});
-}
-
 /** Whether a commit was the first of its request. */
 const isNew = (event: Event): boolean => event.kind === "granted" && !event.repeat;
 
@@ -352,6 +363,16 @@ function asBlocked(event: Event): Blocked {
 	if (event.kind === "denied" || event.kind === "parked") return event;
 	if (event.kind === "left") throw new Withdrawn(event.id);
 	throw new Error(`A limit answered "${event.kind}" to a reservation.`);
+}
+
+/** Nobody has configured a name of a strict request. */
+class Unconfigured extends Error {
+	override readonly name = "Unconfigured";
+	readonly limit: string;
+	constructor(limit: string) {
+		super(`nobody has configured "${limit}"`);
+		this.limit = limit;
+	}
 }
 
 /** The caller released the id of a request that was still waiting. */

@@ -3,9 +3,8 @@
 import type { Context, Hono } from "hono";
 import { BOUNDS, type Problem, type Scope } from "../protocol.ts";
 import type { Caller } from "./acquire.ts";
-import { outOfReach, problem } from "./answers.ts";
+import { outOfReach, problem, unknownLimits } from "./answers.ts";
 import { authenticate, forbidden, type Grant } from "./auth.ts";
-import { unknownLimits } from "./coordinator.ts";
 import { denialsOf } from "./denials/memory.ts";
 import type { Env } from "./env.ts";
 import { prefixOf } from "./policies/policies.ts";

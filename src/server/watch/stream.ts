@@ -5,8 +5,7 @@
 
 import { BOUNDS, type LimitSummary, type LimitsPage, type Problem, type WatchEvent } from "../../protocol.ts";
 import type { Caller } from "../acquire.ts";
-import { problem, toIso } from "../answers.ts";
-import { unknownLimits } from "../coordinator.ts";
+import { problem, toIso, unknownLimits } from "../answers.ts";
 import type { Env } from "../env.ts";
 import { limitOf } from "../limits.ts";
 import { textLines } from "../lines.ts";
