@@ -107,7 +107,8 @@ export async function ask<C>(
 	const leave = (): void => late.abort(signal?.reason);
 	signal?.addEventListener("abort", leave);
 	if (signal?.aborted) leave();
-	const patience = waitSeconds > 0 ? { timeoutSeconds: waitSeconds } : { maxRetries: 0 };
+	// Those who waited in vain are told of what by the limiter itself, which began to count a little later.
+	const patience = waitSeconds > 0 ? { timeoutSeconds: waitSeconds, answerSeconds } : { maxRetries: 0 };
 	const wish = { ...patience, occupy, strict, signal: late.signal };
 	let lease: Lease | null = null;
 	try {

@@ -138,6 +138,13 @@ describe("slots of an answer that nobody sends come back", () => {
 	});
 });
 
+test("a name that nobody has configured is refused each time, and logged once", async () => {
+	const name = randomUUID();
+	for (const _ of [1, 2, 3]) expect((await ask(`/report?name=${name}`)).status).toBe(503);
+	await expect.poll(() => printed).toContain(name);
+	expect(printed.split(name)).toHaveLength(2);
+});
+
 test("slots are held until the last part was sent, and the length stays that the handler gave", async () => {
 	const name = await newLimit({ limit: 1 });
 	const answer = ask(`/told?name=${name}`);
