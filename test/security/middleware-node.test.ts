@@ -138,6 +138,18 @@ describe("slots of an answer that nobody sends come back", () => {
 	});
 });
 
+test("an answer that two guards hold, and that others copy, is held until it was sent, and is whole", async () => {
+	const name = await newLimit({ limit: 1 });
+	await gate.configure(`${name}-b`, { limit: 1, slotDecayPerSecond: 0.01 });
+	await gate.configure(`${name}-c`, { limit: 1 });
+	const response = await ask(`/copied?name=${name}`);
+	expect((await gate.inspect(name)).activeSlots).toBe(1);
+	expect(await response.text()).toBe(Array.from({ length: 9 }, (_, part) => `part ${part}\n`).join(""));
+	expect(response.headers.get("RateLimit")?.split(", ")).toHaveLength(3);
+	await givesBack(name);
+	await givesBack(`${name}-c`);
+});
+
 test("a name that nobody has configured is refused each time, and logged once", async () => {
 	const name = randomUUID();
 	for (const _ of [1, 2, 3]) expect((await ask(`/report?name=${name}`)).status).toBe(503);

@@ -85,11 +85,14 @@ describe("slots of an answer that nobody sends come back", () => {
 		await response.text();
 	});
 
-	test.each(["/no-context/stream", "/no-context/held"])("a program that forgets its context: %s", async (at) => {
-		const name = await newLimit({ limit: 1 });
-		await (await ask(`${at}?name=${name}`)).text();
-		await givesBack(name);
-	});
+	test.each(["/no-context/stream", "/no-context/held", "/no-context/untied"])(
+		"a program that forgets its context: %s",
+		async (at) => {
+			const name = await newLimit({ limit: 1 });
+			await (await ask(`${at}?name=${name}`)).text();
+			await givesBack(name);
+		},
+	);
 });
 
 describe("a name that nobody has configured", () => {

@@ -48,8 +48,16 @@ app.get("/huge", brief, (c) =>
 	c.body(new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(1e6)) })),
 );
 app.get("/told", held, (c) => c.body(parts(3), 200, { "Content-Length": "21" }));
-app.get("/replaced-long", replaced, held, (c) => c.body(parts(Number.POSITIVE_INFINITY)));
-app.get("/replaced-silent", replaced, held, (c) => c.body(silent()));
+/** As long as any answer may go unread. */
+const patient = concurrency({ gate, name: asked, unreadSeconds: 600 });
+app.get("/replaced-long", replaced, patient, (c) => c.body(parts(Number.POSITIVE_INFINITY)));
+app.get("/replaced-silent", replaced, patient, (c) => c.body(silent()));
+const copied = async (c: Context, next: () => Promise<void>): Promise<void> => {
+	await next();
+	c.res = new Response(c.res.body, c.res);
+};
+const other = rateLimit({ gate, name: (c) => `${asked(c)}-b` });
+app.get("/copied", copied, other, held, concurrency({ gate, name: (c) => `${asked(c)}-c` }), (c) => c.body(parts(9)));
 app.get("/nothing", held, gives(undefined));
 app.get("/no-response", held, gives({ hello: "world" }));
 app.get("/locked", held, readAlready);

@@ -127,6 +127,8 @@ const outside = (work: (c: Context, next: () => Promise<void>) => unknown): Midd
 	return async (c, next) => void (await work(c, next));
 };
 const long = concurrency<App>({ gate, name: asked, leaseSeconds: 60, maxBodySeconds: 60, unreadSeconds: 1 });
+/** As long as any answer may go unread. */
+const patient = concurrency<App>({ gate, name: asked, leaseSeconds: 60, unreadSeconds: 600 });
 const silent = (c: Context) => c.body(new ReadableStream({ pull: () => new Promise(() => undefined) }));
 const endless = streaming(Number.POSITIVE_INFINITY, 20);
 const replaces = outside(async (c, next) => {
@@ -134,14 +136,14 @@ const replaces = outside(async (c, next) => {
 	c.res = new Response("another", { status: 203 });
 });
 api.on(["GET", "HEAD"], "/long", long, endless);
-api.get("/replaced-endless", replaces, long, endless);
-api.get("/replaced-silent", replaces, long, silent);
+api.get("/replaced-endless", replaces, patient, endless);
+api.get("/replaced-silent", replaces, patient, silent);
 api.get("/replaced-twice", replaces, long, concurrency<App>({ gate, name: (c) => `${asked(c)}-b` }), endless);
 const throws = outside(async (_, next) => {
 	await next();
 	throw new Error("outside");
 });
-api.get("/outer-throws", throws, long, endless);
+api.get("/outer-throws", throws, patient, endless);
 api.get(
 	"/copies",
 	outside(async (c, next) => {
@@ -215,6 +217,13 @@ api.get("/asked", async (c) => {
 
 // --------------------------------------------------------------------------------------------- a plain handler
 const nameOf = (request: Request): string => new URL(request.url).searchParams.get("name") ?? "";
+/** A lease of it is tied to no request: only its release gives it back. */
+const untied = ({ env }: { env: unknown }): Headgate => {
+	const context = { waitUntil: () => undefined, passThroughOnException: () => undefined };
+	const answer = async (request: Request) =>
+		app.fetch(request, env as HeadgateEnv, context as unknown as ExecutionContext);
+	return new Headgate({ url: "http://localhost", binding: { fetch: answer } });
+};
 const holds: HoldingHandler<unknown> = (_, __, ___, lease) => Response.json({ lease: lease?.names, more: "x" });
 const plain: Record<string, ReturnType<typeof withRateLimit>> = {
 	"/plain/rate": withRateLimit({ gate, name: ({ request }) => nameOf(request) }, () => new Response("hello")),
@@ -227,6 +236,10 @@ const plain: Record<string, ReturnType<typeof withRateLimit>> = {
 	"/plain/silent": withConcurrency(
 		{ gate, name: ({ request }) => nameOf(request), unreadSeconds: 1 },
 		() => new Response(new ReadableStream({ pull: () => new Promise(() => undefined) })),
+	),
+	"/plain/untied": withConcurrency(
+		{ gate: untied, name: ({ request }) => nameOf(request) },
+		() => new Response(parts(3, 20)),
 	),
 	"/plain/nothing": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, gives(undefined)),
 	"/plain/locked": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, readAlready),
