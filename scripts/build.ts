@@ -35,6 +35,8 @@ export async function buildMiddleware(folder: string): Promise<void> {
 		splitting: true,
 		format: "esm",
 		platform: "neutral",
+		// Packages of the older kind name their code so.
+		mainFields: ["module", "main"],
 		target: "es2022",
 		logLevel: "warning",
 	});

@@ -3,21 +3,27 @@
  * those of the program that it stands before.
  */
 
-import type { LimitStatus } from "./protocol.ts";
+import { BOUNDS, type LimitStatus } from "./protocol.ts";
 
 /**
  * `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11. With decay, `r` is what is free and
  * `t` the time until one more slot exists: no more than `r` may be used within `t`. Without decay nothing comes back
- * by the clock, so there is no `t`. Limits that are not enforced promise nothing and are left out.
+ * by the clock, so there is no `t`. Limits that are not enforced promise nothing and are left out. So are all of them
+ * where the list would be too long for clients to read: a part of it would promise what another limit refuses.
  */
 export function rateLimitHeaders(limits: readonly LimitStatus[], retryAfterSeconds?: number): Record<string, string> {
 	const enforced = limits.filter((limit) => limit.enforced);
 	const headers = retryAfter(retryAfterSeconds);
 	if (enforced.length === 0) return headers;
-	headers["RateLimit-Policy"] = enforced.map(policyItem).join(", ");
-	headers.RateLimit = enforced.map((limit) => limitItem(limit, retryAfterSeconds)).join(", ");
-	return headers;
+	const policies = enforced.map(policyItem).join(", ");
+	const left = enforced.map((limit) => limitItem(limit, retryAfterSeconds)).join(", ");
+	if (isTooLong([policies, left])) return headers;
+	return { ...headers, "RateLimit-Policy": policies, RateLimit: left };
 }
+
+/** Whether these headers are longer, together, than an answer can carry. */
+export const isTooLong = (headers: (string | null)[]): boolean =>
+	headers.reduce((sum, header) => sum + (header?.length ?? 0), 0) > BOUNDS.rateLimitHeadersLength;
 
 /**
  * `RateLimit-Policy`, `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` of
@@ -72,6 +78,6 @@ const SF_INTEGER_MAX = 999_999_999_999_999;
 
 /** A structured-field string (RFC 9651, section 3.3.3). What is not ASCII is percent-encoded: names have no `%`. */
 function sfString(text: string): string {
-	const ascii = text.replace(/[^\x20-\x7e]+/gu, (run) => encodeURIComponent(run));
+	const ascii = text.replace(/\p{Cs}/gu, "\ufffd").replace(/[^\x20-\x7e]+/gu, (run) => encodeURIComponent(run));
 	return `"${ascii.replace(/[\\"]/g, "\\$&")}"`;
 }

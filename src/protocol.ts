@@ -8,6 +8,7 @@
 
 import type { LastMinute } from "./watching.ts";
 
+export type * from "./pages.ts";
 export type * from "./watching.ts";
 
 /** The version of this Headgate, as in `package.json`. */
@@ -61,6 +62,14 @@ export const BOUNDS = {
 	inspectList: 100,
 	/** Longest time that middleware holds slots for one answer: longer than a stream of a model, shorter than a leak of a day. */
 	bodySeconds: 3_600,
+	/** Longest time that middleware holds slots for an answer that nobody begins to read: ten minutes of a slow program. */
+	unreadSeconds: 600,
+	/** Names of which middleware remembers that it has complained of them. */
+	namesComplained: 1_000,
+	/** Characters of the `RateLimit` headers in all. Clients and proxies take 4 to 8 kB of headers, the program's included. */
+	rateLimitHeadersLength: 3_072,
+	/** Characters of a limit's name that are made of one text: room for a prefix, and another one. */
+	namePart: 128,
 	/** Characters of a policy's pattern. */
 	patternLength: 255,
 	/** Policies. Every Worker that serves names of policies keeps a copy of them all. */
@@ -118,6 +127,10 @@ export const DEFAULTS = {
 	limitsPage: 100,
 	leasesPage: 100,
 	idleSeconds: 300,
+	/** Of middleware, as long as it may be. */
+	bodySeconds: BOUNDS.bodySeconds,
+	/** Servers begin to read an answer within milliseconds; what stands outside of the middleware may take a moment. */
+	unreadSeconds: 10,
 } as const;
 
 // --------------------------------------------------------------------------------------------- requests
@@ -157,7 +170,10 @@ export interface AcquireRequest {
 	waitSeconds?: number;
 	/** Create names that nobody configured. Default true. */
 	createIfMissing?: boolean;
-	/** Refuse with 404 when a name does not exist, and create nothing. Default false. */
+	/**
+	 * Refuse with 404 when nobody has configured a name, neither itself nor by a policy, and take nothing. A name that was
+	 * only created by an earlier request is refused too; one that was configured and is switched off is not. Default false.
+	 */
 	strict?: boolean;
 	/** Who asks, for the operator's eyes. */
 	holder?: string;
@@ -221,6 +237,8 @@ export interface LimitStatus {
 	nextSlotSeconds?: number;
 	/** Present, and true, when the name does not exist and was skipped. */
 	missing?: true;
+	/** Present, and false, when nobody has configured the name, neither itself nor by a policy: it was created switched off. */
+	configured?: false;
 }
 
 /** What an acquire in rate-limit mode is answered with. */
@@ -317,32 +335,6 @@ export interface LimitInfo extends LimitSummary {
 	waiting: WaiterInfo[];
 }
 
-/** A page of anything; `next` is the `after` of the next page, or null at the end. */
-export interface LimitsPage {
-	limits: LimitSummary[];
-	next: string | null;
-	/** Names of this page whose limits could not be asked. */
-	unavailable?: string[];
-}
-
-export interface LeasesPage {
-	leases: LeaseInfo[];
-	next: string | null;
-}
-
-/** Settings for one name, or for every name that starts with a prefix. */
-export interface Policy extends PolicySettings {
-	/** A literal prefix and one closing `*`: `login:*`. Or the exact name of a limit, which counts before any prefix. */
-	pattern: string;
-	updatedAt: string;
-	/** The token that set it, by its name. Null: no token was needed. */
-	updatedBy: string | null;
-}
-
-export interface PoliciesPage {
-	policies: Policy[];
-}
-
 // ----------------------------------------------------------------------------------------------- tokens
 
 /** What a token allows; each includes those before it. */
@@ -389,7 +381,7 @@ export const STATUS = {
 	no_decay: 422,
 	/** No free slots in time. */
 	denied: 429,
-	/** A name that does not exist. */
+	/** A name that does not exist; with `strict`, one that nobody has configured. */
 	unknown_limit: 404,
 	/** A policy that does not exist. */
 	unknown_policy: 404,

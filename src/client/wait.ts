@@ -35,6 +35,12 @@ export interface WaitOptions {
 	 * `AcquireConcurrencySlotTimeoutError`. 0: asks once, without waiting in line. Default: for ever.
 	 */
 	timeoutSeconds?: number | undefined;
+	/**
+	 * How much longer the service may take to say that the time is over, and what stood in the way. It counts from when
+	 * it was asked, so without this the caller's own clock ends first.
+	 * @internal
+	 */
+	answerSeconds?: number | undefined;
 	/** Create limits that nobody configured, by policy or inactive. False: names that do not exist are skipped. Default true. */
 	createIfMissing?: boolean | undefined;
 	/**
@@ -42,7 +48,7 @@ export interface WaitOptions {
 	 * line for as long as the denial announced. Then `ConcurrencySlotAcquisitionError`. Default: waits in line.
 	 */
 	maxRetries?: number | undefined;
-	/** A name that does not exist is an error, and nothing is taken. Default false. */
+	/** A name that nobody has configured, neither itself nor by a policy, is an error, and nothing is taken. Default false. */
 	strict?: boolean | undefined;
 	/** Who asks, for the operator's eyes. */
 	holder?: string | undefined;
@@ -98,7 +104,7 @@ const WAIT_MAX_SECONDS = 31_536_000;
 
 /** Gets the slots, or throws why not. Null: the service cannot be reached, and `onError` says to go on. */
 export async function obtain(transport: Transport, wish: Wish): Promise<Grant | null> {
-	const { slots, signal, maxRetries, timeoutSeconds = Number.POSITIVE_INFINITY } = wish;
+	const { slots, signal, maxRetries, timeoutSeconds = Number.POSITIVE_INFINITY, answerSeconds = 0 } = wish;
 	if (!(timeoutSeconds >= 0)) throw new RangeError(`timeoutSeconds must be 0 or more, and was ${timeoutSeconds}.`);
 	if (maxRetries !== undefined && !(maxRetries >= 0)) {
 		throw new RangeError(`maxRetries must be 0 or more, and was ${maxRetries}.`);
@@ -110,7 +116,8 @@ export async function obtain(transport: Transport, wish: Wish): Promise<Grant | 
 	const onAbort = (): void => end.abort(signal?.reason);
 	signal?.addEventListener("abort", onAbort);
 	const bounded = timeoutSeconds > 0 && timeoutSeconds < Number.POSITIVE_INFINITY;
-	const stopTimer = bounded ? startTimer(timeoutSeconds * 1_000, () => end.abort(timedOut())) : () => {};
+	const endMs = (timeoutSeconds + answerSeconds) * 1_000;
+	const stopTimer = bounded ? startTimer(endMs, () => end.abort(timedOut())) : () => {};
 	try {
 		let verdict = await ask.verdict(maxRetries === undefined ? timeoutSeconds : 0);
 		for (let left = timeoutSeconds > 0 ? (maxRetries ?? 0) : 0; left > 0 && isDenied(verdict); left--) {

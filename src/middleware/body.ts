@@ -1,68 +1,153 @@
 /** Slots that are held until an answer has been sent, or nobody is there to send it to. */
 
 import type { Lease } from "../client/index.ts";
+import { DEFAULTS } from "../protocol.ts";
 
 /** Lets work go on after the answer, where the runtime has a say in that. */
 export type WaitUntil = (work: Promise<unknown>) => void;
 
 interface Sending {
 	lease: Lease;
-	maxBodySeconds: number;
+	/** Of the request. */
+	method: string;
+	maxBodySeconds: number | undefined;
+	unreadSeconds: number | undefined;
 	/** Aborts when the caller has gone, where that is noticed. */
 	gone: AbortSignal;
 	waitUntil: WaitUntil | undefined;
 }
 
-type Pipe = new () => { readable: ReadableStream<Uint8Array<ArrayBuffer>>; writable: WritableStream<Uint8Array> };
+/** An answer whose slots come back by themselves. */
+interface Held {
+	answer: Response;
+	/** Another answer was sent in place of this one. Null: there is nothing to drop. */
+	drop: (() => void) | null;
+}
+
+type Bytes = Uint8Array<ArrayBuffer>;
+interface Pipe {
+	readable: ReadableStream<Bytes>;
+	writable: WritableStream<Uint8Array>;
+}
+/** What workerd has: only these tell their writer that the reader has gone. */
+interface Native {
+	IdentityTransformStream?: new () => Pipe;
+	FixedLengthStream?: new (length: number) => Pipe;
+}
+const { IdentityTransformStream, FixedLengthStream } = globalThis as Native;
+
+/** Statuses whose answers have no body. */
+const BODILESS = [101, 204, 205, 304];
+
+/**
+ * What a handler gave, if it can be sent.
+ * @throws TypeError when it is no `Response`, or somebody else reads its body.
+ */
+export function sendable(response: Response): Response {
+	// Not `instanceof`: servers and tests bring classes of their own.
+	if (typeof response !== "object" || response === null || typeof response.headers?.get !== "function") {
+		throw new TypeError(`The handler gave ${response === null ? "null" : typeof response}, and no Response.`);
+	}
+	if (response.bodyUsed || response.body?.locked) {
+		throw new TypeError("The body of this Response is read already: each request needs a Response of its own.");
+	}
+	return response;
+}
 
 /**
  * The same answer, whose end releases the lease. In workerd only a native pipe tells its writer that the reader has
  * gone, and only when it writes; a body that is silent is bounded by `maxBodySeconds`.
  */
-export async function holdUntilSent(response: Response, sending: Sending): Promise<Response> {
-	const { lease, waitUntil } = sending;
+export async function holdUntilSent(response: Response, sending: Sending): Promise<Held> {
+	const { lease, method, waitUntil } = sending;
 	const release = async (): Promise<void> => lease[Symbol.asyncDispose]();
-	if (!response.body || response.status === 101) {
+	if (!response.body || method === "HEAD" || BODILESS.includes(response.status)) {
 		if (waitUntil) waitUntil(release());
 		else await release();
-		return response;
+		return { answer: response, drop: null };
 	}
-	const native = (globalThis as { IdentityTransformStream?: Pipe }).IdentityTransformStream;
-	const { readable, writable } = new (native ?? (TransformStream as Pipe))();
-	const sent = send(response.body, writable, sending).finally(release);
+	const pipe = pipeFor(response);
+	const answer = new Response(pipe.readable, response);
+	const dropped = new AbortController();
+	// A context without `waitUntil` ends with the answer, and what is not done by then is never done.
+	const beforeEnd = IdentityTransformStream && !waitUntil ? release : undefined;
+	const sent = send(response.body, pipe, sending, dropped.signal, beforeEnd)
+		.finally(release)
+		.catch((error: unknown) =>
+			console.error("The end of an answer failed, and its slots come back with their lease:", error),
+		);
 	if (waitUntil) waitUntil(sent);
-	return new Response(readable, response);
+	const drop = (): void => {
+		if (!pipe.readable.locked) dropped.abort(new Error("Another answer was sent in place of this one."));
+	};
+	// Where a runtime makes a body anew with each Response, none can be told from another.
+	return { answer, drop: answer.body === pipe.readable ? drop : null };
+}
+
+/** A length that the handler gave stays. What is encoded is encoded again on its way out, to another length. */
+function pipeFor({ headers }: Response): Pipe {
+	const length = headers.get("Content-Length") ?? "";
+	const told = /^\d{1,15}$/.test(length) && !headers.has("Content-Encoding");
+	if (told && FixedLengthStream) return new FixedLengthStream(Number(length));
+	return new (IdentityTransformStream ?? (TransformStream as new () => Pipe))();
 }
 
 /** Sends to the end; never rejects. A body that is cut breaks its connection, so that nobody takes it for whole. */
 async function send(
 	body: ReadableStream<Uint8Array>,
-	writable: WritableStream<Uint8Array>,
-	{ lease, maxBodySeconds, gone }: Sending,
+	{ readable, writable }: Pipe,
+	sending: Sending,
+	dropped: AbortSignal,
+	beforeEnd: (() => Promise<void>) | undefined,
 ): Promise<void> {
+	const { lease, gone } = sending;
+	const { maxBodySeconds = DEFAULTS.bodySeconds, unreadSeconds = DEFAULTS.unreadSeconds } = sending;
 	const reader = body.getReader();
 	const writer = writable.getWriter();
+	let stopWaiting: (reason: unknown) => void;
+	// Without workerd's pipe a write that nobody reads outlasts its pipe's end.
+	const over = new Promise<never>((_, reject) => {
+		stopWaiting = reject;
+	});
 	const cut = (reason: unknown): void => {
 		for (const ending of [writer.abort(reason), reader.cancel(reason)]) ending.catch(() => undefined);
+		stopWaiting(reason);
 	};
 	const overtime = new Error(`The answer was cut after ${maxBodySeconds} s: so long may one hold its slots.`);
 	const timer = setTimeout(() => cut(overtime), maxBodySeconds * 1_000);
-	const stop = AbortSignal.any([lease.signal, gone]);
+	// A server locks the body that it sends, and asks for its first part at once.
+	let offered = false;
+	const ignored = new Error(`Nobody began to read the answer within ${unreadSeconds} s, so it is not held any longer.`);
+	const look = () => setTimeout(() => (offered || !readable.locked) && cut(ignored), unreadSeconds * 1_000);
+	let unread = look();
+	const stop = AbortSignal.any([lease.signal, gone, dropped]);
 	const stopped = (): void => cut(stop.reason);
 	stop.addEventListener("abort", stopped);
-	if (stop.aborted) stopped();
-	try {
+	const pump = async (): Promise<void> => {
 		for (;;) {
 			const { done, value } = await reader.read();
 			if (done) break;
-			await writer.write(value);
+			const written = writer.write(value);
+			if (!offered) {
+				offered = true;
+				clearTimeout(unread);
+				unread = look();
+			}
+			await written;
+			clearTimeout(unread);
 		}
+		await beforeEnd?.();
 		await writer.close();
+	};
+	try {
+		if (stop.aborted) stopped();
+		await Promise.race([over, pump()]);
 	} catch (error) {
 		// The caller has gone, or the handler's body broke: each side is told of the other.
 		cut(error);
 	} finally {
 		clearTimeout(timer);
+		clearTimeout(unread);
 		stop.removeEventListener("abort", stopped);
 	}
 }

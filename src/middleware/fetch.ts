@@ -14,8 +14,7 @@
  */
 
 import type { Lease } from "../client/index.ts";
-import { BOUNDS } from "../protocol.ts";
-import { holdUntilSent } from "./body.ts";
+import { holdUntilSent, sendable } from "./body.ts";
 import { ask, type ConcurrencyOptions, checkOptions, type GuardOptions, withHeaders } from "./guard.ts";
 
 export { type AddressOptions, clientAddress, namePart } from "./address.ts";
@@ -49,7 +48,7 @@ export function withRateLimit<E = unknown>(options: GuardOptions<Incoming<E>>, h
 	return async (request, env, ctx) => {
 		const verdict = await ask({ request, env, ctx }, "rate_limit", options, request.signal);
 		if (!verdict.goOn) return verdict.response;
-		return withHeaders(await handler(request, env, ctx), verdict.headers);
+		return withHeaders(sendable(await handler(request, env, ctx)), verdict.headers);
 	};
 }
 
@@ -65,15 +64,15 @@ export function withConcurrency<E = unknown>(
 		if (!verdict.goOn) return verdict.response;
 		const { lease, headers } = verdict;
 		if (!lease) return handler(request, env, ctx, null);
-		let response: Response;
+		const { maxBodySeconds, unreadSeconds } = options;
+		const waitUntil = ctx && ((work: Promise<unknown>) => ctx.waitUntil(work));
+		const sending = { lease, method: request.method, maxBodySeconds, unreadSeconds, gone, waitUntil };
 		try {
-			response = await handler(request, env, ctx, lease);
+			const response = sendable(await handler(request, env, ctx, lease));
+			return (await holdUntilSent(withHeaders(response, headers), sending)).answer;
 		} catch (error) {
 			await lease[Symbol.asyncDispose]();
 			throw error;
 		}
-		const { maxBodySeconds = BOUNDS.bodySeconds } = options;
-		const waitUntil = ctx && ((work: Promise<unknown>) => ctx.waitUntil(work));
-		return withHeaders(await holdUntilSent(response, { lease, maxBodySeconds, gone, waitUntil }), headers);
 	};
 }

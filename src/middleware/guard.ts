@@ -1,9 +1,10 @@
 /** What stands before a handler: asks the limits, and answers in its place when they say no. */
 
-import { isAcquisitionError, isTimeoutError } from "../client/errors.ts";
-import type { Headgate, Lease, Names } from "../client/index.ts";
-import { rateLimitHeaders, rateLimitHeaders06 } from "../headers.ts";
+import { isAcquisitionError, isTimeoutError, isUnreachableError } from "../client/errors.ts";
+import type { Headgate, HeadgateError, Lease, Names } from "../client/index.ts";
+import { isTooLong, rateLimitHeaders, rateLimitHeaders06 } from "../headers.ts";
 import { BOUNDS, type LimitStatus, type Problem, type Slots } from "../protocol.ts";
+import { sendable } from "./body.ts";
 
 type Maybe<T> = T | Promise<T>;
 
@@ -11,7 +12,10 @@ type Maybe<T> = T | Promise<T>;
 export interface GuardOptions<C> {
 	/** The service; a function where its binding comes with the request. */
 	gate: Headgate | ((c: C) => Headgate);
-	/** The limits of this request: a name, several, or slots per name. All of them or none. */
+	/**
+	 * The limits of this request: a name, several, or slots per name. All of them or none. A name has 1 to 255 characters,
+	 * no control characters and none of `/ % & > <`; `namePart` makes a part of one of any text.
+	 */
 	name: (c: C) => Maybe<Names>;
 	/** What the request costs of each: a whole number from 1, or one per name. Default 1. */
 	occupy?: number | Slots | ((c: C) => Maybe<number | Slots>);
@@ -26,9 +30,15 @@ export interface GuardOptions<C> {
 	/** The answer to a denied request, instead of a problem; its headers are added to it. */
 	onDenied?: (c: C, problem: Problem) => Maybe<Response>;
 	/**
-	 * When the limiter cannot be asked, or refuses for another reason than that the slots are gone. `"closed"`: 503 with
-	 * a problem. `"open"`: the request goes through uncounted. Or an answer of your own; none lets it through.
-	 * Default `"closed"`.
+	 * A name that nobody has configured, neither itself nor by a policy, is answered as `onError` says, and logged. A limit
+	 * that was configured and is switched off lets through all the same. False: such names let everybody through, are
+	 * created switched off, and show up for the operator. Default true.
+	 */
+	strict?: boolean;
+	/**
+	 * When the limiter is out of reach, or nobody has configured the name (`strict`). `"closed"`: 503 with a problem.
+	 * `"open"`: the request goes through uncounted. Or an answer of your own; none lets it through. What the limiter
+	 * refuses, such as a name that cannot be one, is an error of the program, and thrown. Default `"closed"`.
 	 */
 	onError?: "closed" | "open" | ((c: C, error: unknown) => Maybe<Response | undefined>);
 	/** Longest time for the limiter to answer, waiting aside. Default 5. */
@@ -42,6 +52,8 @@ export interface ConcurrencyOptions<C> extends GuardOptions<C> {
 	leaseSeconds?: number;
 	/** Longest time that one answer holds its slots; then its body is cut. Default and at most an hour. */
 	maxBodySeconds?: number;
+	/** How long an answer that nobody begins to read holds its slots, such as one that was dropped. Default 10, at most 600. */
+	unreadSeconds?: number;
 }
 
 /** What the limits said: go on, or answer this instead. */
@@ -54,18 +66,25 @@ const ANSWER_SECONDS = 5;
 
 /** Refuses at start what could never work. */
 export function checkOptions<C>(options: ConcurrencyOptions<C>): void {
-	const { gate, name, occupy, waitSeconds = 0, answerSeconds = ANSWER_SECONDS, maxBodySeconds = 1 } = options;
+	const { gate, name, occupy, waitSeconds = 0, answerSeconds = ANSWER_SECONDS } = options;
 	if (!gate) throw new TypeError("`gate` is missing: pass a Headgate, or a function from the request to one.");
 	if (typeof name !== "function") throw new TypeError("`name` must be a function from the request to its limits.");
 	if (typeof occupy !== "function") checkOccupy(occupy);
 	if (!(waitSeconds >= 0)) throw new RangeError(`waitSeconds must be 0 or more, and was ${waitSeconds}.`);
 	if (!(answerSeconds > 0)) throw new RangeError(`answerSeconds must be more than 0, and was ${answerSeconds}.`);
-	if (!(maxBodySeconds > 0 && maxBodySeconds <= BOUNDS.bodySeconds)) {
-		throw new RangeError(`maxBodySeconds must be at most ${BOUNDS.bodySeconds}, and was ${maxBodySeconds}.`);
-	}
+	checkSeconds("maxBodySeconds", options.maxBodySeconds, BOUNDS.bodySeconds);
+	checkSeconds("unreadSeconds", options.unreadSeconds, BOUNDS.unreadSeconds);
 }
 
-/** Asks for the slots of one request. */
+function checkSeconds(option: string, seconds: number | undefined, most: number): void {
+	if (seconds === undefined || (seconds > 0 && seconds <= most)) return;
+	throw new RangeError(`${option} must be more than 0 and at most ${most}, and was ${seconds}.`);
+}
+
+/**
+ * Asks for the slots of one request.
+ * @throws what the limiter refuses for another reason than that the slots are gone: an error of the program.
+ */
 export async function ask<C>(
 	c: C,
 	mode: "concurrency" | "rate_limit",
@@ -78,7 +97,7 @@ export async function ask<C>(
 	checkOccupy(occupy);
 	const rate = options.rate && checkNames(await options.rate(c), "rate");
 	const gate = typeof options.gate === "function" ? options.gate(c) : options.gate;
-	const { waitSeconds = 0, answerSeconds = ANSWER_SECONDS, leaseSeconds } = options;
+	const { waitSeconds = 0, answerSeconds = ANSWER_SECONDS, leaseSeconds, strict = true } = options;
 
 	const late = new AbortController();
 	const timer = setTimeout(
@@ -87,19 +106,27 @@ export async function ask<C>(
 	);
 	const leave = (): void => late.abort(signal?.reason);
 	signal?.addEventListener("abort", leave);
-	const patience = waitSeconds > 0 ? { timeoutSeconds: waitSeconds } : { maxRetries: 0 };
-	const wish = { ...patience, occupy, signal: late.signal };
+	if (signal?.aborted) leave();
+	// Those who waited in vain are told of what by the limiter itself, which began to count a little later.
+	const patience = waitSeconds > 0 ? { timeoutSeconds: waitSeconds, answerSeconds } : { maxRetries: 0 };
+	const wish = { ...patience, occupy, strict, signal: late.signal };
+	let lease: Lease | null = null;
 	try {
 		if (mode === "rate_limit") {
 			const { limits } = await gate.rateLimit(names, wish);
-			return { goOn: true, lease: null, headers: headersOf(options, limits) };
+			return { goOn: true, lease, headers: headersOf(options, limits) };
 		}
-		const lease = await gate.acquire(names, { ...wish, rate, leaseSeconds });
+		lease = await gate.acquire(names, { ...wish, rate, leaseSeconds });
 		return { goOn: true, lease, headers: headersOf(options, lease.limits) };
 	} catch (error) {
+		await lease?.[Symbol.asyncDispose]();
+		// Nobody reads it. To go on would let a caller through who only had to leave at the right moment.
+		if (signal?.aborted) return { goOn: false, response: new Response(null, { status: 499 }) };
 		const problem = deniedBy(error);
 		if (problem) return { goOn: false, response: await denied(c, options, problem) };
-		return failed(c, options, error);
+		if (isAcquisitionError(error) && error.code === "unknown_limit") return unconfigured(c, options, error);
+		if (isUnreachableError(error) || late.signal.aborted) return outOfReach(c, options, error);
+		throw error;
 	} finally {
 		clearTimeout(timer);
 		signal?.removeEventListener("abort", leave);
@@ -107,16 +134,18 @@ export async function ask<C>(
 }
 
 /** A limit that holds back, or a bound of this program's token: neither is passed by asking again, nor by `onError`. */
-const DENIALS: string[] = ["denied", "exceeds_limit", "queue_full", "too_many_waiters", "too_many_names"];
+const DENIALS: string[] = ["denied", "queue_full", "too_many_waiters", "too_many_names"];
 
-/** The denial in an error: the slots are gone, or never were as many. */
+/** The denial in an error: the slots are gone. */
 function deniedBy(error: unknown): Problem | null {
 	if (isAcquisitionError(error)) {
 		return DENIALS.includes(error.code) ? error.problem : null;
 	}
 	if (!isTimeoutError(error)) return null;
+	// The limiter fell silent while the request stood in line: then all of its names stood in the way.
 	const waited = { type: QUOTA_EXCEEDED, title: "No free slots", status: 429, code: "denied", detail: error.message };
-	return (error.cause as Problem | undefined) ?? ({ ...waited, retryAfterSeconds: 1 } as Problem);
+	const silent = { ...waited, retryAfterSeconds: 1, "violated-policies": Object.keys(error.names) };
+	return (error.cause as Problem | undefined) ?? (silent as Problem);
 }
 
 const QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -127,42 +156,59 @@ async function denied<C>(c: C, options: GuardOptions<C>, refused: Problem): Prom
 	const { label = (name) => name } = options;
 	const violated = (refused["violated-policies"] ?? []).map(label);
 	const list = violated.map((name) => `"${name}"`).join(", ");
-	const detail =
-		code === "exceeds_limit"
-			? `This request costs more than ${list} ever has.`
-			: `No free slots of ${list || "a limit"}.`;
+	const detail = `No free slots of ${list || "a limit"}.`;
 	// How others stand in line is for the operator, not for every caller.
 	const problem: Problem = {
 		...{ type: QUOTA_EXCEEDED, title: "Too many requests", status: 429, code, detail },
 		...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
 		"violated-policies": violated,
 	};
-	const response = (await options.onDenied?.(c, problem)) ?? problemResponse(problem);
+	const response = sendable((await options.onDenied?.(c, problem)) ?? problemResponse(problem));
 	// Also without the RateLimit headers a denied caller is told when to come back.
 	const headers = { ...retryAfter(retryAfterSeconds), ...headersOf(options, limits, retryAfterSeconds) };
 	return withHeaders(response, headers);
 }
 
-async function failed<C>(c: C, options: GuardOptions<C>, error: unknown): Promise<Verdict> {
-	const { onError = "closed" } = options;
-	if (typeof onError === "function") {
-		const response = await onError(c, error);
-		return response ? { goOn: false, response } : GO_ON;
-	}
-	console.error(
-		`The limiter could not be asked, and the request was ${onError === "open" ? "let through" : "refused"}:`,
-		error,
+/** Nobody has configured a name, so nothing would hold the request back. */
+async function unconfigured<C>(c: C, options: GuardOptions<C>, error: HeadgateError): Promise<Verdict> {
+	const { label = (name) => name } = options;
+	const names = error.problem["violated-policies"] ?? [];
+	for (const name of names) complain(name, options.onError === "open" ? "let through uncounted" : "refused");
+	const violated = names.map(label);
+	const list = violated.map((name) => `"${name}"`).join(", ");
+	const detail = `Nobody has configured ${list}: set a limit of this name, or a policy for it, in Headgate; or pass \`strict: false\` to let such requests through.`;
+	const problem = { type: "about:blank", title: "The limit is not configured", status: 503, detail };
+	return failed(c, options, error, { ...problem, code: "unknown_limit", "violated-policies": violated });
+}
+
+/** Names of which the log tells already. */
+const complained = new Set<string>();
+
+/** Once a name; the oldest is forgotten when there are many, for strangers may choose them. */
+function complain(name: string, what: string): void {
+	if (complained.has(name)) return;
+	const [oldest] = complained;
+	if (oldest !== undefined && complained.size >= BOUNDS.namesComplained) complained.delete(oldest);
+	complained.add(name);
+	console.warn(
+		`Nobody has configured ${JSON.stringify(name)}, so its requests are ${what}. Configure the limit or a policy for it, or pass \`strict: false\`.`,
 	);
-	if (onError === "open") return GO_ON;
+}
+
+function outOfReach<C>(c: C, options: GuardOptions<C>, error: unknown): Promise<Verdict> {
+	if (typeof options.onError !== "function") {
+		const what = options.onError === "open" ? "let through" : "refused";
+		console.error(`The limiter could not be asked, and the request was ${what}:`, error);
+	}
 	const detail = "The limiter of this service could not be asked. Nothing was done; try again in a second.";
-	const problem: Problem = {
-		type: REDUCED_CAPACITY,
-		title: "The limiter is out of reach",
-		status: 503,
-		code: "overloaded",
-		detail,
-	};
-	return { goOn: false, response: problemResponse({ ...problem, retryAfterSeconds: 1 }) };
+	const problem = { type: REDUCED_CAPACITY, title: "The limiter is out of reach", status: 503, detail };
+	return failed(c, options, error, { ...problem, code: "overloaded", retryAfterSeconds: 1 });
+}
+
+async function failed<C>(c: C, { onError }: GuardOptions<C>, error: unknown, problem: Problem): Promise<Verdict> {
+	if (onError === "open") return GO_ON;
+	const response = typeof onError === "function" ? await onError(c, error) : problemResponse(problem);
+	return response ? { goOn: false, response } : GO_ON;
 }
 
 function problemResponse(problem: Problem): Response {
@@ -192,6 +238,9 @@ export function withHeaders(response: Response, headers: Record<string, string>)
 		const before = /^RateLimit(-Policy)?$/.test(name) ? answer.headers.get(name) : null;
 		answer.headers.set(name, before === null ? value : `${before}, ${value}`);
 	}
+	// What two guards say may be too long where neither was alone.
+	const limits = ["RateLimit-Policy", "RateLimit"];
+	if (isTooLong(limits.map((name) => answer.headers.get(name)))) for (const name of limits) answer.headers.delete(name);
 	return answer;
 }
 

@@ -13,8 +13,7 @@
 
 import type { Context, Env, MiddlewareHandler } from "hono";
 import type { Lease } from "../client/index.ts";
-import { BOUNDS } from "../protocol.ts";
-import { holdUntilSent, type WaitUntil } from "./body.ts";
+import { holdUntilSent, sendable, type WaitUntil } from "./body.ts";
 import { ask, type ConcurrencyOptions, checkOptions, type GuardOptions, withHeaders } from "./guard.ts";
 
 export { type AddressOptions, clientAddress, namePart } from "./address.ts";
@@ -37,7 +36,8 @@ export function rateLimit<E extends Env = any>(options: GuardOptions<Context<E>>
 		const verdict = await ask(c, "rate_limit", options, c.req.raw.signal);
 		if (!verdict.goOn) return verdict.response;
 		await next();
-		replace(c, withHeaders(c.res, verdict.headers));
+		// Hono says itself that nobody answered.
+		if (c.finalized) replace(c, withHeaders(sendable(c.res), verdict.headers));
 		return undefined;
 	};
 }
@@ -55,17 +55,22 @@ export function concurrency<E extends Env = any>(options: ConcurrencyOptions<Con
 		if (!verdict.goOn) return verdict.response;
 		const { lease, headers } = verdict;
 		if (!lease) return next();
+		const { maxBodySeconds, unreadSeconds } = options;
+		const sending = { lease, method: c.req.method, maxBodySeconds, unreadSeconds, gone, waitUntil: waitUntilOf(c) };
+		let held = false;
 		try {
 			(c as unknown as Context<{ Variables: LeaseVariables }>).set("lease", lease);
 			await next();
-		} catch (error) {
-			await lease[Symbol.asyncDispose]();
-			throw error;
+			// Hono says itself that nobody answered.
+			if (!c.finalized) return undefined;
+			const { answer, drop } = await holdUntilSent(withHeaders(sendable(c.res), headers), sending);
+			held = true;
+			replace(c, answer);
+			if (answer.body && drop) onReplaced(c, answer.body, drop);
+			return undefined;
+		} finally {
+			if (!held) await lease[Symbol.asyncDispose]();
 		}
-		const { maxBodySeconds = BOUNDS.bodySeconds } = options;
-		const sending = { lease, maxBodySeconds, gone, waitUntil: waitUntilOf(c) };
-		replace(c, withHeaders(await holdUntilSent(c.res, sending), headers));
-		return undefined;
 	};
 }
 
@@ -74,6 +79,21 @@ function replace<E extends Env>(c: Context<E>, response: Response): void {
 	if (response === c.res) return;
 	c.res = undefined;
 	c.res = response;
+}
+
+/** Calls back when another answer takes the place of this one, as middleware outside of this one may have it. */
+function onReplaced<E extends Env>(c: Context<E>, body: ReadableStream, replaced: () => void): void {
+	const own = Object.getOwnPropertyDescriptor(c, "res");
+	const { get, set } = own ?? Object.getOwnPropertyDescriptor(Object.getPrototypeOf(c), "res") ?? {};
+	Object.defineProperty(c, "res", {
+		configurable: true,
+		get: () => get?.call(c),
+		set(response: Response | undefined) {
+			set?.call(c, response);
+			// What is made of this body reads it, or is still to be sent.
+			if (response && response.body !== body) replaced();
+		},
+	});
 }
 
 /** Only Workers have one; elsewhere the process lives on by itself. */

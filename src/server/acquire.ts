@@ -1,7 +1,16 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
-import { type Ask, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
+import {
+	type Ask,
+	lease,
+	leaseOf,
+	type Missing,
+	missingStatus,
+	type Outcome,
+	outOfReach,
+	unknownLimits,
+} from "./answers.ts";
 import { Coordinator } from "./coordinator.ts";
 import { remembering } from "./denials/remembering.ts";
 import type { Env } from "./env.ts";
@@ -10,7 +19,7 @@ import { BEAT_MS } from "./limit/waiters.ts";
 import { type LimitCalls, limitOf } from "./limits.ts";
 import { probe } from "./probe.ts";
 import type { Acquire } from "./requests.ts";
-import { coreRequest, deniedVerdict, missingStatus, unknownLimits, type Verdict } from "./verdicts.ts";
+import { coreRequest, deniedVerdict, type Verdict } from "./verdicts.ts";
 
 /** After one part of a held lease has ended, the others end this much later. */
 const RELEASE_GRACE_MS = 250;
@@ -65,7 +74,8 @@ async function acquireOne(
 	askOne?: AskOne,
 ): Promise<Verdict> {
 	const limit = limitOf(env, name);
-	const ask: Ask = { request: coreRequest(request, name, slots), createIfMissing: creates(request) };
+	const { createIfMissing, strict } = request;
+	const ask: Ask = { request: coreRequest(request, name, slots), createIfMissing, strict };
 	const verdict = (answer: Outcome | Missing): Verdict =>
 		"missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
 	if (askOne) return verdict(await askOne(limit, ask));
@@ -81,8 +91,6 @@ async function acquireOne(
 	}
 	return verdict(answer);
 }
-
-const creates = ({ createIfMissing, strict }: Acquire): boolean => createIfMissing && !strict;
 
 function verdictOf(id: string, slots: number, { event, status, shared }: Outcome): Verdict {
 	const statuses = [status];
@@ -114,7 +122,7 @@ export async function acquireStream(env: Env, request: Acquire, caller: Caller):
 	// The object of the only name makes the stream itself, and so notices its end itself.
 	const [name, slots] = only;
 	const opened = await limitOf(env, name).open(
-		{ request: coreRequest(request, name, slots), createIfMissing: creates(request) },
+		{ request: coreRequest(request, name, slots), createIfMissing: request.createIfMissing, strict: request.strict },
 		"acquire",
 		"wire",
 	);

@@ -34,6 +34,8 @@ export interface Status extends LimitStatus {
 export interface Ask {
 	request: Request;
 	createIfMissing: boolean;
+	/** Only a limit that was configured, itself or by a policy; any other counts as missing. */
+	strict?: boolean;
 	/** What the policies say of the name, where the Worker knows. */
 	ruling?: Ruling | undefined;
 	/** The Worker's time; see `limit/clock.ts`. */
@@ -211,11 +213,29 @@ function because(id: string, { slots, status, denied }: Asked): string {
 	}
 }
 
+/** A name that does not exist, and was skipped. */
+export const missingStatus = (name: string): LimitStatus => ({
+	...{ name, limit: 0, activeSlots: 0, remaining: 0 },
+	...{ enforced: false, missing: true },
+});
+
+export function unknownLimits(names: string[]): Problem {
+	const list = names.map((name) => `"${name}"`).join(", ");
+	return problem(
+		"unknown_limit",
+		`Nobody has configured ${list}: do so first, with PUT /v1/limits/{name} or a policy.`,
+		{
+			"violated-policies": names,
+		},
+	);
+}
+
 /** A limit as callers see it. */
 export function publicStatus(status: LimitStatus | Status): LimitStatus {
-	const { name, limit, activeSlots, remaining, enforced, missing } = status;
+	const { name, limit, activeSlots, remaining, enforced, missing, configured } = status;
 	const shown: LimitStatus = { name, limit, activeSlots, remaining, enforced };
 	if (missing) shown.missing = true;
+	if (configured === false) shown.configured = false;
 	if ("nextSlotMs" in status && status.slotDecayPerSecond > 0) {
 		shown.slotDecayPerSecond = status.slotDecayPerSecond;
 		if (status.nextSlotMs !== null) shown.nextSlotSeconds = toSeconds(status.nextSlotMs);

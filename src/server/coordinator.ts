@@ -12,13 +12,25 @@ import type { Event } from "../core/commands.ts";
 import type { Request } from "../core/limit.ts";
 import type { LimitStatus, Problem } from "../protocol.ts";
 import { TooMany } from "./admission/admission.ts";
-import { type Asked, type Granted, lease, type Missing, type Outcome, outOfReach, type Status } from "./answers.ts";
+import {
+	type Asked,
+	type Granted,
+	lease,
+	type Missing,
+	missingStatus,
+	type Outcome,
+	outOfReach,
+	type Peeked,
+	type Status,
+	unknownLimits,
+} from "./answers.ts";
 import type { Env } from "./env.ts";
 import { withdrawn } from "./limit/line.ts";
 import { limitOf } from "./limits.ts";
 import { type Line, lines } from "./lines.ts";
+import { rulingsOf } from "./policies/rulings.ts";
 import { type Acquire, modeOf } from "./requests.ts";
-import { coreRequest, deniedVerdict, missingStatus, unknownLimits, type Verdict } from "./verdicts.ts";
+import { coreRequest, deniedVerdict, type Verdict } from "./verdicts.ts";
 
 /** Rounds in which a waiting request gives back what it has; then it holds on to it. */
 export const POLITE_ROUNDS = 3;
@@ -79,10 +91,6 @@ export class Coordinator {
 	async run(): Promise<Verdict> {
 		const keepAlive = this.#acquire.waitMs > 0 ? setInterval(() => void this.#touchAll(), TOUCH_MS) : null;
 		try {
-			if (this.#acquire.strict) {
-				const refused = await this.#refuseMissing();
-				if (refused) return refused;
-			}
 			return await this.#collect();
 		} catch (error) {
 			// A caller that broke off may be back already under the same id: its places are left to lapse.
@@ -90,6 +98,7 @@ export class Coordinator {
 			if (error instanceof Withdrawn || error instanceof TooMany) {
 				return { ok: false, problem: error.problem, statuses: [] };
 			}
+			if (error instanceof Unconfigured) return this.#refuseUnconfigured(error.limit);
 			if (this.#signal.aborted || (error as Error).name === "NewerDataError") throw error;
 			console.error(`A request of several names failed on the way:`, error);
 			return { ok: false, problem: outOfReach(), statuses: [] };
@@ -139,11 +148,13 @@ export class Coordinator {
 			const isNew = !this.#met.has(name);
 			const answer = await this.#limit(name).reserve({
 				request: this.#request(name, this.#acquire.waitMs > 0 ? "park" : "deny"),
-				createIfMissing: isNew && this.#acquire.createIfMissing && !this.#acquire.strict,
+				createIfMissing: isNew && this.#acquire.createIfMissing,
+				strict: this.#acquire.strict,
 				call: this.#call,
 			});
 			if ("missing" in answer) {
 				if (!isNew) return this.#deleted(name);
+				if (this.#acquire.strict) throw new Unconfigured(name);
 				this.#skipped.push(missingStatus(name));
 				continue;
 			}
@@ -282,25 +293,37 @@ export class Coordinator {
 	async #refuse(blocked: BlockedName): Promise<Verdict> {
 		await this.#giveUp();
 		const asked = await Promise.all(
-			this.#acquire.names.map(async ([name, slots]): Promise<Asked | null> => {
+			this.#acquire.names.map(async ([name, slots]): Promise<Asked | string | null> => {
 				if (name === blocked.name) return { slots, status: blocked.status, denied: blocked.event };
-				const peeked = await this.#limit(name).peek(this.#acquire.id, slots, modeOf(this.#acquire, name));
+				const peeked = await this.#peek(name, slots);
+				if (this.#acquire.strict && this.#isUnconfigured(name, peeked)) return name;
 				return "missing" in peeked ? null : { slots, ...peeked };
 			}),
 		);
-		const known = asked.filter((each) => each !== null);
+		const unconfigured = asked.filter((each) => typeof each === "string");
+		if (unconfigured.length > 0) return { ok: false, problem: unknownLimits(unconfigured), statuses: [] };
+		const known = asked.filter((each) => each !== null && typeof each === "object");
 		return deniedVerdict(this.#acquire.id, known);
 	}
 
-	async #refuseMissing(): Promise<Verdict | null> {
+	/** Refuses a strict request, and says of which names nobody has configured the limit. */
+	async #refuseUnconfigured(first: string): Promise<Verdict> {
 		const found = await Promise.all(
-			this.#acquire.names.map(async ([name, slots]) => ({
-				name,
-				peeked: await this.#limit(name).peek(this.#acquire.id, slots, modeOf(this.#acquire, name)),
-			})),
+			this.#acquire.names.map(async ([name, slots]) =>
+				name === first || this.#isUnconfigured(name, await this.#peek(name, slots)) ? [name] : [],
+			),
 		);
-		const missing = found.filter(({ peeked }) => "missing" in peeked).map(({ name }) => name);
-		return missing.length === 0 ? null : { ok: false, problem: unknownLimits(missing), statuses: [] };
+		return { ok: false, problem: unknownLimits(found.flat()), statuses: [] };
+	}
+
+	#peek(name: string, slots: number): Promise<Peeked | Missing> {
+		return this.#limit(name).peek(this.#acquire.id, slots, modeOf(this.#acquire, name));
+	}
+
+	/** A key of a policy is made when it is first used; where this Worker knows of no policies it is given the benefit. */
+	#isUnconfigured(name: string, peeked: Peeked | Missing): boolean {
+		if (!("missing" in peeked)) return peeked.status.configured === false;
+		return rulingsOf(this.#env).rule(name)?.policy === null;
 	}
 
 	/** Leaves every line, and sets free what was set aside. What cannot be reached lapses by itself. */
@@ -353,6 +376,16 @@ function asBlocked(event: Event): Blocked {
 	if (event.kind === "denied" || event.kind === "parked") return event;
 	if (event.kind === "left") throw new Withdrawn(event.id);
 	throw new Error(`A limit answered "${event.kind}" to a reservation.`);
+}
+
+/** Nobody has configured a name of a strict request. */
+class Unconfigured extends Error {
+	override readonly name = "Unconfigured";
+	readonly limit: string;
+	constructor(limit: string) {
+		super(`nobody has configured "${limit}"`);
+		this.limit = limit;
+	}
 }
 
 /** The caller released the id of a request that was still waiting. */

@@ -4,14 +4,13 @@ import type { Context, Hono } from "hono";
 import { BOUNDS, type Problem, type Scope } from "../protocol.ts";
 import type { Caller } from "./acquire.ts";
 import { admitted, TooMany } from "./admission/admission.ts";
-import { outOfReach, problem } from "./answers.ts";
+import { outOfReach, problem, unknownLimits } from "./answers.ts";
 import { authenticate, forbidden, type Grant } from "./auth.ts";
 import { denialsOf } from "./denials/memory.ts";
 import type { Env } from "./env.ts";
 import { prefixOf } from "./policies/policies.ts";
 import { rulingsOf } from "./policies/rulings.ts";
 import * as requests from "./requests.ts";
-import { unknownLimits } from "./verdicts.ts";
 
 export type App = { Bindings: Env; Variables: { grant: Grant } };
 export type C = Context<App>;

@@ -156,7 +156,9 @@ const acquireShape = {
 		.boolean()
 		.default(true)
 		.meta({ description: "Create names that nobody configured: by the matching policy, else switched off." }),
-	strict: z.boolean().default(false).meta({ description: "A missing name is a 404, and nothing is created." }),
+	strict: z.boolean().default(false).meta({
+		description: "A name that nobody has configured, neither itself nor by a policy, is a 404, and nothing is taken.",
+	}),
 	holder: shortText(BOUNDS.holderLength)
 		.optional()
 		.meta({ description: "Who asks, for the operator's eyes.", example: "nightly-report" }),

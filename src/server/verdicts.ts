@@ -1,8 +1,8 @@
 /** What becomes of a request: how each of its limits is asked, and how the answers are put together. */
 
 import type { Request } from "../core/limit.ts";
-import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
-import { type Asked, denial, problem, type Status } from "./answers.ts";
+import type { Lease, Problem, Receipt } from "../protocol.ts";
+import { type Asked, denial, type Status } from "./answers.ts";
 import { type Acquire, modeOf } from "./requests.ts";
 
 export type Verdict =
@@ -22,17 +22,4 @@ export function coreRequest(acquire: Acquire, name: string, slots: number): Requ
 	const held = acquire.hold && mode === "concurrency";
 	const ifBusy = waitMs > 0 ? "wait" : "deny";
 	return { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember: idChosen };
-}
-
-export const missingStatus = (name: string): LimitStatus => ({
-	...{ name, limit: 0, activeSlots: 0, remaining: 0 },
-	...{ enforced: false, missing: true },
-});
-
-export function unknownLimits(names: string[]): Problem {
-	const list = names.map((name) => `"${name}"`).join(", ");
-	const does = names.length === 1 ? "No limit has the name" : "No limits have the names";
-	return problem("unknown_limit", `${does} ${list}: configure it first, with PUT /v1/limits/{name}.`, {
-		"violated-policies": names,
-	});
 }

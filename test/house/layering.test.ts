@@ -9,13 +9,14 @@ import { codeOnly, files, imports, read, root } from "../support/sources.ts";
 /** Who may import whom: folders of `src`, packages, and `node:*`. A folder may always import itself. */
 const MAY_IMPORT: Record<string, string[]> = {
 	core: [],
-	protocol: ["watching"],
+	protocol: ["pages", "watching"],
+	pages: ["protocol"],
 	watching: ["protocol"],
 	headers: ["protocol"],
 	refusals: ["protocol"],
 	server: ["core", "protocol", "headers", "refusals", "hono", "zod", "zod-openapi", "cloudflare:workers"],
 	client: ["protocol", "refusals"],
-	middleware: ["client", "headers", "protocol", "hono"],
+	middleware: ["client", "headers", "protocol", "hono", "ipaddr.js", "@noble/hashes"],
 	worker: ["server", "client", "protocol"],
 	// Of the server only what checks requests, so that a file is refused as a request would be.
 	cli: [

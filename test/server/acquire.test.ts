@@ -196,7 +196,7 @@ describe("missing names", () => {
 		const name = newName();
 		for (let times = 0; times < 3; times += 1) {
 			const { limits } = await granted({ names: name });
-			expect(limits).toEqual([{ name, limit: 1, activeSlots: 0, remaining: 1, enforced: false }]);
+			expect(limits).toEqual([{ name, limit: 1, activeSlots: 0, remaining: 1, enforced: false, configured: false }]);
 		}
 		const { origin, limit, active, slotDecayPerSecond } = await inspect(name);
 		expect({ origin, limit, active, slotDecayPerSecond }).toEqual({
@@ -227,6 +227,39 @@ describe("missing names", () => {
 		expectProblem(await call("GET", path(missing)), 404, "unknown_limit");
 		expect((await inspect(present)).activeSlots).toBe(0);
 		expect((await acquire({ names: present, strict: true })).status).toBe(200);
+	});
+
+	test("strict refuses a name that an earlier request made, for nobody has configured it", async () => {
+		const made = newName();
+		const present = await newLimit({ limit: 2 });
+		await granted({ names: made });
+		for (const names of [made, [made, present], [present, made]]) {
+			const problem = expectProblem(await acquire({ names, strict: true }), 404, "unknown_limit");
+			expect(problem["violated-policies"]).toEqual([made]);
+		}
+		const stream = await open({ names: made, strict: true });
+		expect((await stream.denied()).code).toBe("unknown_limit");
+		await stream.ended;
+		expect((await inspect(present)).activeSlots).toBe(0);
+		await configure(made, { limit: 1 });
+		expect((await acquire({ names: made, strict: true })).status).toBe(200);
+	});
+
+	test("strict lets through a limit that was configured and is switched off", async () => {
+		const off = await newLimit({ limit: 2, active: false });
+		const { status, body } = await acquire({ names: off, strict: true });
+		expect(status).toBe(200);
+		expect(body.limits).toEqual([{ name: off, limit: 2, activeSlots: 0, remaining: 2, enforced: false }]);
+	});
+
+	test("strict says of a name that it is unknown also where another one is full", async () => {
+		const [full, later] = [`a${newName()}`, `b${newName()}`];
+		await configure(full, { limit: 1 });
+		await granted({ names: later });
+		const held = await granted({ names: full });
+		const problem = expectProblem(await acquire({ names: [full, later], strict: true }), 404, "unknown_limit");
+		expect(problem["violated-policies"]).toEqual([later]);
+		await release(held);
 	});
 
 	test("the same over a stream", async () => {

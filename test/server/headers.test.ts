@@ -2,6 +2,8 @@
 
 import { parseList } from "structured-headers";
 import { describe, expect, test } from "vitest";
+import { rateLimitHeaders } from "../../src/headers.ts";
+import { BOUNDS } from "../../src/protocol.ts";
 import { acquire, configure, granted, newLimit, newName, newNames } from "./support.ts";
 
 /** A header of draft-ietf-httpapi-ratelimit-headers-11, as a structured-field parser reads it. */
@@ -88,6 +90,33 @@ describe("RateLimit headers", () => {
 		expect(body.names).toEqual({ [wanted + suffix]: 1 });
 		expect(items(headers, "RateLimit-Policy")).toEqual([{ value: shown + suffix, params: { q: 4, w: 400 } }]);
 		expect(items(headers, "RateLimit")).toEqual([{ value: shown + suffix, params: { r: 3, t: 100 } }]);
+	});
+
+	test("of many long names there are none, and the body still tells which stood in the way", async () => {
+		const names = Array.from({ length: 16 }, (_, index) => newName("界".repeat(49)) + String(index));
+		for (const name of names) await configure(name, { limit: 1 });
+		const first = await acquire({ names });
+		expect(first.status).toBe(200);
+		const denied = await acquire({ names });
+		expect(denied.status).toBe(429);
+		expect([...(denied.body["violated-policies"] ?? [])].sort()).toEqual([...names].sort());
+		expect(denied.headers.get("Retry-After")).toMatch(/^\d+$/);
+		for (const { headers } of [first, denied]) {
+			expect(headers.has("RateLimit-Policy")).toBe(false);
+			expect(headers.has("RateLimit")).toBe(false);
+		}
+	});
+
+	test("as many names as fit are in them, up to the bound and not beyond", () => {
+		const status = { limit: 1, activeSlots: 0, remaining: 1, enforced: true };
+		const sizes = Array.from({ length: 80 }, (_, count) => {
+			const limits = Array.from({ length: count }, (_, index) => ({ ...status, name: `name-${index}` }));
+			const headers = rateLimitHeaders(limits);
+			return (headers.RateLimit?.length ?? 0) + (headers["RateLimit-Policy"]?.length ?? 0);
+		});
+		expect(Math.max(...sizes)).toBeLessThanOrEqual(BOUNDS.rateLimitHeadersLength);
+		expect(Math.max(...sizes)).toBeGreaterThan(BOUNDS.rateLimitHeadersLength - 80);
+		expect(sizes.at(-1)).toBe(0);
 	});
 
 	test("the largest and slowest limits are still structured-field integers", async () => {

@@ -154,6 +154,34 @@ describe("which policy a name follows", () => {
 	});
 });
 
+describe("strict, with policies", () => {
+	test("a key of a policy is made at its first use, alone and beside other names", async () => {
+		const prefix = newName("-");
+		await policy(`${prefix}*`, { limit: 2, slotDecayPerSecond: 0.01 });
+		expect((await rateLimited(`${prefix}a`, { strict: true })).status).toBe(200);
+		const both = await acquire({ names: [`${prefix}b`, `${prefix}c`], mode: "rate_limit", strict: true });
+		expect(both.status).toBe(200);
+		expect(both.body.limits.every(({ enforced }) => enforced)).toBe(true);
+	});
+
+	test("a key of a policy that is switched off passes, and no key of none", async () => {
+		const prefix = newName("-");
+		await policy(`${prefix}*`, { limit: 2, active: false });
+		expect((await acquire({ names: `${prefix}a`, strict: true })).status).toBe(200);
+		expectProblem(await acquire({ names: newName(), strict: true }), 404, "unknown_limit");
+	});
+
+	test("a name that was made by default passes once a policy is for it, and not when that is gone", async () => {
+		const name = newName();
+		await granted({ names: name });
+		expectProblem(await acquire({ names: name, strict: true }), 404, "unknown_limit");
+		await policy(name, { limit: 2 });
+		expect((await acquire({ names: name, strict: true })).body.limits).toMatchObject([{ limit: 2, enforced: true }]);
+		await removePolicy(name);
+		expectProblem(await acquire({ names: name, strict: true }), 404, "unknown_limit");
+	});
+});
+
 describe("a policy that changes", () => {
 	test("through the same Worker holds for its keys at once", async () => {
 		const start = newName();

@@ -40,6 +40,7 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 		nextSlotMs: nextSlotMs(limit, active),
 		steadyMs: steadyMs(limit, DENIAL_MAX_MS),
 		follows: origin !== "configured",
+		...(origin === "default" && { configured: false as const }),
 	};
 }
 

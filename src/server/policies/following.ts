@@ -52,12 +52,25 @@ export class Following {
 
 	/**
 	 * Sees that the limit exists, if it is to, and that its settings are as the policies say. Answers what is to be done
-	 * first, in the same transaction, to decide the request; null: the limit does not exist.
+	 * first, in the same transaction, to decide the request; null: the limit does not exist, or nobody has configured it
+	 * and the request is strict.
 	 */
-	ready(exists: boolean, { createIfMissing, ruling }: Ask, now: At): First | null | Promise<First | null> {
-		if (exists) return this.look(ruling, now)?.then(() => NOTHING) ?? NOTHING;
+	ready(exists: boolean, ask: Ask, now: At): First | null | Promise<First | null> {
+		const { createIfMissing, strict = false, ruling } = ask;
+		if (exists) {
+			const counts = () => (strict && this.#isByDefault(ruling) ? null : NOTHING);
+			return this.look(ruling, now)?.then(counts) ?? counts();
+		}
 		if (!createIfMissing) return null;
-		return ruling ? () => this.#make(ruling, now) : this.#match().then((asked) => () => this.#make(asked, now));
+		const make = (known: Ruling) => (strict && !known.policy ? null : () => this.#make(known, now));
+		return ruling ? make(ruling) : this.#match().then(make);
+	}
+
+	/** Whether nobody has configured the limit. What has just been seen of the policies may still be on its way there. */
+	#isByDefault(ruling: Ruling | undefined): boolean {
+		const { identity } = this.#deps.existence;
+		if (!identity || identity.origin === "configured") return false;
+		return ruling && ruling.version > identity.version ? ruling.policy === null : identity.origin === "default";
 	}
 
 	/** The source of settings that are given by hand. */

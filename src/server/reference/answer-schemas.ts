@@ -77,6 +77,9 @@ const statusShape = {
 		.literal(true)
 		.exactOptional()
 		.meta({ description: "Present, and true, when the name does not exist and was skipped." }),
+	configured: z.literal(false).exactOptional().meta({
+		description: "Present, and false, when nobody has configured the name, neither itself nor by a policy.",
+	}),
 };
 const status = says<LimitStatus>()(z.object(statusShape)).meta({ id: "LimitStatus" });
 

@@ -5,13 +5,12 @@
 
 import { BOUNDS, type LimitSummary, type LimitsPage, type Problem, type WatchEvent } from "../../protocol.ts";
 import type { Caller } from "../acquire.ts";
-import { problem, toIso } from "../answers.ts";
+import { problem, toIso, unknownLimits } from "../answers.ts";
 import type { Grant } from "../auth.ts";
 import { seesIds, veiled } from "../digests.ts";
 import type { Env } from "../env.ts";
 import { limitOf } from "../limits.ts";
 import { textLines } from "../lines.ts";
-import { unknownLimits } from "../verdicts.ts";
 import type { Watched } from "./watchers.ts";
 
 /** How often a reader hears that the server is there; one that has gone is noticed at the second time. */

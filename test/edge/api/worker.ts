@@ -1,7 +1,8 @@
 /** A Worker that embeds Headgate, and puts it before its own routes: Hono's and a plain handler's. */
 
 import { exports } from "cloudflare:workers";
-import { type Context, Hono } from "hono";
+import { type Context, Hono, type MiddlewareHandler } from "hono";
+import { timeout } from "hono/timeout";
 import { Headgate, type HeadgateBinding, type Names } from "../../../src/client/index.ts";
 import { type HoldingHandler, withConcurrency, withRateLimit } from "../../../src/middleware/fetch.ts";
 import { clientAddress, concurrency, type LeaseVariables, namePart, rateLimit } from "../../../src/middleware/hono.ts";
@@ -47,6 +48,11 @@ api.get("/twice", rateLimit({ gate, name: asked }), rateLimit({ gate, name: (c) 
 api.get("/waits", rateLimit({ gate, name: asked, waitSeconds: 5 }), hello);
 api.get("/own-answer", rateLimit({ gate, name: asked, onDenied: (c, problem) => c.json(problem.code, 418) }), hello);
 api.get("/address", (c) => c.text(clientAddress(c.req.raw)));
+api.get("/address-trusted", (c) => c.text(clientAddress(c.req.raw, { trustCloudflare: true })));
+api.get("/lenient", rateLimit({ gate, name: asked, strict: false }), hello);
+api.get("/open-asked", rateLimit({ gate, name: asked, onError: "open" }), hello);
+api.get("/error-asked", rateLimit({ gate, name: asked, onError: (c, error) => c.text(String(error), 502) }), hello);
+api.get("/label-asked", rateLimit({ gate, name: asked, label: () => "your quota" }), hello);
 api.get("/part", (c) => c.text(namePart(c.req.query("text") ?? "")));
 
 const names: Record<string, (c: Context) => unknown> = {
@@ -116,6 +122,78 @@ api.get(
 	concurrency<App>({ gate, name: asked, leaseSeconds: 60 }),
 	streaming(Number.POSITIVE_INFINITY, 100),
 );
+/** Does what middleware outside of `concurrency` does, such as a cache, and then answers as `held` would have. */
+const outside = (work: (c: Context, next: () => Promise<void>) => unknown): MiddlewareHandler => {
+	return async (c, next) => void (await work(c, next));
+};
+const long = concurrency<App>({ gate, name: asked, leaseSeconds: 60, maxBodySeconds: 60, unreadSeconds: 1 });
+/** As long as any answer may go unread. */
+const patient = concurrency<App>({ gate, name: asked, leaseSeconds: 60, unreadSeconds: 600 });
+const silent = (c: Context) => c.body(new ReadableStream({ pull: () => new Promise(() => undefined) }));
+const endless = streaming(Number.POSITIVE_INFINITY, 20);
+const replaces = outside(async (c, next) => {
+	await next();
+	c.res = new Response("another", { status: 203 });
+});
+api.on(["GET", "HEAD"], "/long", long, endless);
+api.get("/replaced-endless", replaces, patient, endless);
+api.get("/replaced-silent", replaces, patient, silent);
+api.get("/replaced-twice", replaces, long, concurrency<App>({ gate, name: (c) => `${asked(c)}-b` }), endless);
+const throws = outside(async (_, next) => {
+	await next();
+	throw new Error("outside");
+});
+api.get("/outer-throws", throws, patient, endless);
+api.get(
+	"/copies",
+	outside(async (c, next) => {
+		await next();
+		c.res = new Response(c.res.body, { status: 203, headers: c.res.headers });
+	}),
+	long,
+	streaming(3, 200),
+);
+api.get(
+	"/changes",
+	outside(async (c, next) => {
+		await next();
+		c.res = new Response(c.res.body?.pipeThrough(new TransformStream()), c.res);
+	}),
+	long,
+	streaming(3, 200),
+);
+// biome-ignore lint/suspicious/noExplicitAny: What a program without types gives.
+const gives = (what: any) => () => what;
+api.get("/nothing", long, gives(undefined));
+api.get("/no-response", long, gives({ hello: "world" }));
+api.get("/rate-nothing", rateLimit({ gate, name: asked }), gives(undefined));
+const readAlready = (): Response => {
+	const response = new Response("read already");
+	response.body?.getReader();
+	return response;
+};
+api.get("/locked", long, readAlready);
+api.get("/rate-locked", rateLimit({ gate, name: asked }), readAlready);
+api.get("/too-late", timeout(50), long, async (c) => {
+	await scheduler.wait(300);
+	return c.text("late");
+});
+api.get("/not-modified", long, (c) => c.body(null, 304));
+const told =
+	(length: string, headers: Record<string, string> = {}) =>
+	(c: Context) =>
+		c.body(parts(3, 10), 200, { "Content-Length": length, ...headers });
+api.on(["GET", "HEAD"], "/told", long, told("21"));
+api.get("/told-twice", long, concurrency<App>({ gate, name: (c) => `${asked(c)}-b` }), told("21"));
+api.get("/told-too-much", long, told("99"));
+api.get("/told-encoded", long, told("5", { "Content-Encoding": "gzip" }));
+api.get("/bad-label", concurrency<App>({ gate, name: asked, label: gives(Symbol("no text")) }), hello);
+api.get("/held-over-rate", long, rateLimit({ gate, name: (c) => `${asked(c)}-b` }), streaming(3, 200));
+api.get("/rate-over-held", rateLimit({ gate, name: (c) => `${asked(c)}-b` }), long, streaming(3, 200));
+api.get("/held-twice", long, concurrency<App>({ gate, name: (c) => `${asked(c)}-b` }), streaming(3, 200));
+api.get("/sixteen", rateLimit({ gate, name: (c) => c.req.queries("name") ?? [] }), hello);
+api.get("/held-waits-briefly", concurrency<App>({ gate, name: asked, waitSeconds: 0.3 }), hello);
+
 api.get("/held-waits", concurrency<App>({ gate, name: asked, waitSeconds: 10 }), hello);
 api.get("/held-and-rate", concurrency<App>({ gate, name: asked, rate: (c) => `${asked(c)}-rate` }), hello);
 /** Those who are at work right now, and the most that ever were. */
@@ -139,17 +217,45 @@ api.get("/asked", async (c) => {
 
 // --------------------------------------------------------------------------------------------- a plain handler
 const nameOf = (request: Request): string => new URL(request.url).searchParams.get("name") ?? "";
+/** A lease of it is tied to no request: only its release gives it back. */
+const untied = ({ env }: { env: unknown }): Headgate => {
+	const context = { waitUntil: () => undefined, passThroughOnException: () => undefined };
+	const answer = async (request: Request) =>
+		app.fetch(request, env as HeadgateEnv, context as unknown as ExecutionContext);
+	return new Headgate({ url: "http://localhost", binding: { fetch: answer } });
+};
 const holds: HoldingHandler<unknown> = (_, __, ___, lease) => Response.json({ lease: lease?.names, more: "x" });
 const plain: Record<string, ReturnType<typeof withRateLimit>> = {
 	"/plain/rate": withRateLimit({ gate, name: ({ request }) => nameOf(request) }, () => new Response("hello")),
 	"/plain/held": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, holds),
 	"/plain/stream": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, () => new Response(parts(3, 200))),
+	"/plain/long": withConcurrency(
+		{ gate, name: ({ request }) => nameOf(request), unreadSeconds: 1 },
+		() => new Response(parts(Number.POSITIVE_INFINITY, 20)),
+	),
+	"/plain/silent": withConcurrency(
+		{ gate, name: ({ request }) => nameOf(request), unreadSeconds: 1 },
+		() => new Response(new ReadableStream({ pull: () => new Promise(() => undefined) })),
+	),
+	"/plain/untied": withConcurrency(
+		{ gate: untied, name: ({ request }) => nameOf(request) },
+		() => new Response(parts(3, 20)),
+	),
+	"/plain/nothing": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, gives(undefined)),
+	"/plain/locked": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, readAlready),
 };
 
 export default {
 	fetch(request: Request, env: HeadgateEnv, ctx: ExecutionContext): Response | Promise<Response> {
 		const { pathname } = new URL(request.url);
 		if (pathname.startsWith("/v1/") || pathname === "/health") return app.fetch(request, env, ctx);
+		// A program may throw away what its handler gave, or forget to pass its context on.
+		const dropped = plain[pathname.replace("/dropped", "/plain")];
+		if (dropped && pathname.startsWith("/dropped")) {
+			return dropped(request, env, ctx).then(() => new Response("another"));
+		}
+		const alone = plain[pathname.replace("/no-context", "/plain")];
+		if (alone && pathname.startsWith("/no-context")) return alone(request, env);
 		return plain[pathname]?.(request, env, ctx) ?? api.fetch(request, env, ctx);
 	},
 };
