@@ -189,9 +189,10 @@ function because(id: string, { slots, status, denied }: Asked): string {
 
 /** A limit as callers see it. */
 export function publicStatus(status: LimitStatus | Status): LimitStatus {
-	const { name, limit, activeSlots, remaining, enforced, missing } = status;
+	const { name, limit, activeSlots, remaining, enforced, missing, configured } = status;
 	const shown: LimitStatus = { name, limit, activeSlots, remaining, enforced };
 	if (missing) shown.missing = true;
+	if (configured === false) shown.configured = false;
 	if ("nextSlotMs" in status && status.slotDecayPerSecond > 0) {
 		shown.slotDecayPerSecond = status.slotDecayPerSecond;
 		if (status.nextSlotMs !== null) shown.nextSlotSeconds = toSeconds(status.nextSlotMs);

@@ -24,6 +24,7 @@ import {
 	Refused,
 	refuse,
 	route,
+	STREAM_HEADERS,
 	tooManyPolicies,
 	unknown,
 	unknownPolicy,
@@ -95,7 +96,7 @@ route(app, "/v1/acquire", {
 		);
 		if (stream) {
 			const lines = await acquireStream(c.env, request, callerOf(c));
-			return new Response(lines, { headers: { "Content-Type": "application/x-ndjson", "Cache-Control": "no-store" } });
+			return new Response(lines, { headers: STREAM_HEADERS });
 		}
 		const caller = callerOf(c);
 		const verdict = await acquire(c.env, request, caller);

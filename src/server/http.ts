@@ -172,6 +172,13 @@ export const callerOf = (c: C): Caller => ({
 	waitUntil: (work) => c.executionCtx.waitUntil(work),
 });
 
+/** Of every stream: a proxy is to pass each line on as it comes, as it is. */
+export const STREAM_HEADERS = {
+	"Content-Type": "application/x-ndjson",
+	"Cache-Control": "no-store, no-transform",
+	"X-Accel-Buffering": "no",
+};
+
 export const wantsStream = (c: C): boolean =>
 	(c.req.header("Accept") ?? "").toLowerCase().includes("application/x-ndjson");
 

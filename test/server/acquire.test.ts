@@ -194,12 +194,27 @@ describe("missing names", () => {
 		const name = newName();
 		for (let times = 0; times < 3; times += 1) {
 			const { limits } = await granted({ names: name });
-			expect(limits).toEqual([{ name, limit: 1, activeSlots: 0, remaining: 1, enforced: false }]);
+			expect(limits).toEqual([{ name, limit: 1, activeSlots: 0, remaining: 1, enforced: false, configured: false }]);
 		}
 		const { origin, limit, active, slotDecayPerSecond } = await inspect(name);
 		expect({ origin, limit, active, slotDecayPerSecond }).toEqual({
 			...{ origin: "default", limit: 1, active: false, slotDecayPerSecond: 0 },
 		});
+	});
+
+	test("one that an operator switched off, or has a policy, does not say that nobody configured it", async () => {
+		const name = await newLimit({ active: false });
+		expect((await granted({ names: name })).limits).toEqual([
+			{ name, limit: 1, activeSlots: 0, remaining: 1, enforced: false },
+		]);
+		const patched = newName();
+		await granted({ names: patched });
+		await call("PATCH", `/v1/limits/${patched}`, { limit: 3 });
+		expect((await granted({ names: patched })).limits[0]).not.toHaveProperty("configured");
+		const key = newName();
+		await call("PUT", `/v1/policies/${key}`, { limit: 2, active: false });
+		expect((await granted({ names: key })).limits[0]).not.toHaveProperty("configured");
+		await call("DELETE", `/v1/policies/${key}`);
 	});
 
 	test("without createIfMissing a missing name is skipped, and the answer says so", async () => {

@@ -358,7 +358,8 @@ describe("a stream", () => {
 				},
 			},
 		]);
-		expect(stream.response.headers.get("Cache-Control")).toBe("no-store");
+		expect(stream.response.headers.get("Cache-Control")).toBe("no-store, no-transform");
+		expect(stream.response.headers.get("X-Accel-Buffering")).toBe("no");
 		expect((await release(stream.lease as object)).body).toEqual({ released: 1 });
 	});
 

@@ -46,6 +46,7 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 		activeSlots: active,
 		remaining: Math.max(0, settings.limit - active),
 		enforced: settings.active,
+		...(origin === "default" && { configured: false as const }),
 		slotDecayPerSecond: settings.slotDecayPerSecond,
 		nextSlotMs: nextSlotMs(limit, active),
 		steadyMs: steadyMs(limit, DENIAL_MAX_MS),

@@ -3,7 +3,7 @@
  * semantics of its own. A limit made here is there, and the other way round. See docs/prefect.md.
  */
 
-import type { LimitSummary, Problem, Scope } from "../../protocol.ts";
+import { BOUNDS, type LimitSummary, type Problem, type Scope } from "../../protocol.ts";
 import type { Status } from "../answers.ts";
 import { answerHeard } from "../heard.ts";
 import { callerOf } from "../http.ts";
@@ -36,7 +36,7 @@ const PREFECT_VERSION = "3.99.0";
 /** Entries of one page, as in Prefect. */
 const FILTER_MAX = 200;
 /** Longest wait in line that `Prefer: wait=N` gets; the client itself gives a call up after 60 s. */
-const WAIT_MAX_SECONDS = 60;
+const WAIT_MAX_SECONDS = BOUNDS.plainWaitSeconds;
 
 // ------------------------------------------------------------------------- what its client asks on the way
 

@@ -74,6 +74,9 @@ const statusShape = {
 		.literal(true)
 		.exactOptional()
 		.meta({ description: "Present, and true, when the name does not exist and was skipped." }),
+	configured: z.literal(false).exactOptional().meta({
+		description: "Present, and false, when nobody configured the name and no policy is for it: it holds nobody back.",
+	}),
 };
 const status = says<LimitStatus>()(z.object(statusShape)).meta({ id: "LimitStatus" });
 

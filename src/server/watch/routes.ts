@@ -1,7 +1,7 @@
 /** The routes of those who look on: a stream of how limits stand, and what a limit did lately. */
 
 import type { Hono } from "hono";
-import { type App, accept, allow, callerOf, named, Refused, route, unknown } from "../http.ts";
+import { type App, accept, allow, callerOf, named, Refused, route, STREAM_HEADERS, unknown } from "../http.ts";
 import { limitOf } from "../limits.ts";
 import { parseWatchQuery } from "../requests.ts";
 import { watchMany, watchOne } from "./stream.ts";
@@ -12,14 +12,13 @@ export function watchRoutes(app: Hono<App>): void {
 			const { name, prefix, after, count } = accept(parseWatchQuery(c.req.query()));
 			const asked = name ?? prefix;
 			allow(c, "read", asked === "" ? [] : [asked]);
-			const headers = { "Content-Type": "application/x-ndjson", "Cache-Control": "no-store" };
 			// Nobody would read the stream.
-			if (c.req.method === "HEAD") return c.body(null, 200, headers);
+			if (c.req.method === "HEAD") return c.body(null, 200, STREAM_HEADERS);
 			const page = { prefix: prefix === "" ? c.get("grant").prefix : prefix, after, count };
 			const watching = name === undefined ? watchMany(c.env, page, callerOf(c)) : watchOne(c.env, name, callerOf(c));
 			const stream = await watching;
 			if ("code" in stream) throw new Refused(stream);
-			return c.body(stream, 200, headers);
+			return c.body(stream, 200, STREAM_HEADERS);
 		},
 	});
 
