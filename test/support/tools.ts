@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process";
 const LOOK = {
 	python3: ["-c", "import ensurepip, venv"],
 	go: ["version"],
+	nginx: ["-v"],
 } as const;
 
 type Tool = keyof typeof LOOK;
