@@ -110,10 +110,7 @@ export interface AcquireRequest {
 	firstAttempt?: boolean;
 	/** Default 60; 1 to 86,400. */
 	leaseSeconds?: number;
-	/**
-	 * How long to wait in line. Default 0, at most 60, and answered after 55 at the latest; in a stream without a cap, and
-	 * absent means for ever.
-	 */
+	/** How long to wait in line. Default 0, at most 60, answered after 55; in a stream without a cap, absent: for ever. */
 	waitSeconds?: number;
 	/** Create names that nobody configured. Default true. */
 	createIfMissing?: boolean;
