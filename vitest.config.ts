@@ -117,7 +117,10 @@ const config = async () => ({
 				test: {
 					name: "process",
 					include: ["test/process/**/*.test.ts"],
-					exclude: filesWithoutTools({ "test/process/clock.test.ts": ["gcc"] }),
+					exclude: filesWithoutTools({
+						"test/process/clock.test.ts": ["gcc"],
+						"test/process/nginx.test.ts": ["nginx"],
+					}),
 					// Timings are measured in them, so they run after all the others and one by one.
 					sequence: { groupOrder: 1 },
 					fileParallelism: false,

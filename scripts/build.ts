@@ -1,58 +1,67 @@
 /**
  * `npm run build`: the library as one file with its types (`dist/client/`), the middleware (`dist/middleware/`), the
- * Worker (`dist/worker/`), and the command line with everything that it needs (`dist/cli/`).
+ * Worker (`dist/worker/`), the command line with everything that it needs (`dist/cli/`), and the licences of all that is
+ * bundled (`NOTICE`).
  */
 
-import { rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { build } from "esbuild";
+import { type BuildOptions, build } from "esbuild";
 import { buildWorker } from "../src/cli/bundle.ts";
+import { notice } from "./notice.ts";
 import { tsc } from "./types.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
 
+/** Bundles, and notes which files came to be in what was made. */
+async function bundle(options: BuildOptions, sourcesSeen: Set<string>): Promise<void> {
+	const { metafile } = await build({
+		...options,
+		...{ bundle: true, metafile: true, format: "esm", logLevel: "warning", absWorkingDir: root },
+	});
+	for (const { inputs } of Object.values(metafile.outputs)) for (const file in inputs) sourcesSeen.add(file);
+}
+
 /** Writes `client/index.js` and the declarations into `folder`. */
-export async function buildClient(folder: string): Promise<void> {
-	await build({
+export async function buildClient(folder: string, sourcesSeen = new Set<string>()): Promise<void> {
+	const options: BuildOptions = {
 		entryPoints: [path.join(root, "src/client/index.ts")],
 		outfile: path.join(folder, "client/index.js"),
-		bundle: true,
-		format: "esm",
 		// Nothing of any one runtime may get in: an import of `node:*` fails the build.
 		platform: "neutral",
 		target: "es2022",
-		logLevel: "warning",
-	});
+	};
+	await bundle(options, sourcesSeen);
 	await declare("src/client", folder);
 }
 
 /** Writes what stands before a Worker's routes: `middleware/hono.js` and `middleware/fetch.js`, with their types. */
-export async function buildMiddleware(folder: string): Promise<void> {
-	await build({
+export async function buildMiddleware(folder: string, sourcesSeen = new Set<string>()): Promise<void> {
+	const options: BuildOptions = {
 		entryPoints: ["hono", "fetch"].map((name) => path.join(root, `src/middleware/${name}.ts`)),
 		outdir: path.join(folder, "middleware"),
-		bundle: true,
 		splitting: true,
-		format: "esm",
 		platform: "neutral",
 		// Packages of the older kind name their code so.
 		mainFields: ["module", "main"],
 		target: "es2022",
-		logLevel: "warning",
-	});
+	};
+	await bundle(options, sourcesSeen);
 	await declare("src/middleware", folder);
 }
 
 /** Writes `worker/index.js`, the Worker as a library, beside the Worker that `buildWorker` writes. */
-async function buildEmbedded(folder: string): Promise<void> {
+export async function buildEmbedded(folder: string): Promise<void> {
 	const names = "DirectoryObject, default as app, HeadgateService, LimitObject";
+	mkdirSync(path.join(folder, "worker"), { recursive: true });
 	writeFileSync(path.join(folder, "worker/index.js"), `export { ${names} } from "./worker.js";\n`);
-	await declare("src/worker", folder);
+	await declare("src/worker", folder, "--stripInternal");
 }
 
 /** Writes the declarations of one folder of `src`, and of what it imports. */
-async function declare(project: string, folder: string): Promise<void> {
+async function declare(project: string, folder: string, ...options: string[]): Promise<void> {
 	const { code, output } = await tsc([
+		...options,
 		...["--project", path.join(root, project, "tsconfig.json")],
 		...["--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--rewriteRelativeImportExtensions"],
 		...["--rootDir", path.join(root, "src"), "--outDir", folder],
@@ -61,15 +70,13 @@ async function declare(project: string, folder: string): Promise<void> {
 }
 
 /** Writes `cli/main.js` and what it loads when it is asked for. */
-export async function buildCli(folder: string): Promise<void> {
+export async function buildCli(folder: string, sourcesSeen = new Set<string>()): Promise<void> {
 	rmSync(path.join(folder, "cli"), { recursive: true, force: true });
-	await build({
+	const options: BuildOptions = {
 		entryPoints: [path.join(root, "src/cli/main.ts")],
 		outdir: path.join(folder, "cli"),
-		bundle: true,
 		// Each command in a file of its own, so that `ls` does not wait for what only `apply` needs.
 		splitting: true,
-		format: "esm",
 		platform: "node",
 		target: "node20",
 		minifySyntax: true,
@@ -78,17 +85,20 @@ export async function buildCli(folder: string): Promise<void> {
 		external: ["esbuild"],
 		// Packages of the older kind ask for Node's modules by `require`.
 		banner: { js: REQUIRE },
-		logLevel: "warning",
-	});
+	};
+	await bundle(options, sourcesSeen);
 }
 
 const REQUIRE =
 	'import { createRequire as headgateRequire } from "node:module"; const require = headgateRequire(import.meta.url);';
 
 if (import.meta.main) {
-	await buildClient(path.join(root, "dist"));
-	await buildMiddleware(path.join(root, "dist"));
-	await buildCli(path.join(root, "dist"));
-	await buildWorker();
-	await buildEmbedded(path.join(root, "dist"));
+	const dist = path.join(root, "dist");
+	const sourcesSeen = new Set<string>();
+	await buildClient(dist, sourcesSeen);
+	await buildMiddleware(dist, sourcesSeen);
+	await buildCli(dist, sourcesSeen);
+	await buildWorker(sourcesSeen);
+	await buildEmbedded(dist);
+	writeFileSync(path.join(root, "NOTICE"), notice(sourcesSeen));
 }

@@ -30,8 +30,10 @@ export const BOUNDS = {
 	slotDecayPerSecondMin: 1e-9,
 	/** Shortest and longest lease: a second survives a slow network, a day is longer than a holder should be unheard. */
 	leaseSeconds: { min: 1, max: 86_400 },
-	/** Longest wait of a held response; proxies cut quiet responses at 60 to 100 s. A stream has no such cap. */
+	/** Longest `waitSeconds` of a plain answer: as long as callers keep a quiet connection. A stream has no such cap. */
 	waitSeconds: 60,
+	/** A plain answer comes after this much waiting, whatever was asked: common proxies cut what is quiet for 60 s. */
+	plainWaitSeconds: 55,
 	/** Longest bounded wait of a stream: a year. Leave `waitSeconds` out to wait for ever. */
 	streamWaitSeconds: 31_536_000,
 	/** Waiters in one limit's line. Each costs up to 100 kB while it is connected. */
@@ -166,7 +168,7 @@ export interface AcquireRequest {
 	firstAttempt?: boolean;
 	/** Default 60; 1 to 86,400. */
 	leaseSeconds?: number;
-	/** How long to wait in line. Default 0, at most 60; in a stream without a cap, and absent means for ever. */
+	/** How long to wait in line. Default 0, at most 60, answered after 55; in a stream without a cap, absent: for ever. */
 	waitSeconds?: number;
 	/** Create names that nobody configured. Default true. */
 	createIfMissing?: boolean;

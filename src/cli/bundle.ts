@@ -47,21 +47,22 @@ export async function loadWorker(config?: string): Promise<WorkerBundle> {
 	return { ...settings, code: await readFile(path.join(builtFolder, "worker.js"), "utf8") };
 }
 
-/** Writes what `loadWorker` falls back to where there are no sources. */
-export async function buildWorker(): Promise<void> {
-	const { code, ...settings } = await bundleWorker(ownConfig);
+/** Writes what `loadWorker` falls back to where there are no sources. `sourcesSeen` is told of every file that is in it. */
+export async function buildWorker(sourcesSeen: Set<string>): Promise<void> {
+	const { code, ...settings } = await bundleWorker(ownConfig, sourcesSeen);
 	await mkdir(builtFolder, { recursive: true });
 	await writeFile(path.join(builtFolder, "worker.js"), code);
 	await writeFile(path.join(builtFolder, "worker.json"), `${JSON.stringify(settings, null, "\t")}\n`);
 }
 
-async function bundleWorker(configPath: string): Promise<WorkerBundle> {
+async function bundleWorker(configPath: string, sourcesSeen = new Set<string>()): Promise<WorkerBundle> {
 	// Imported here, because a package without its sources has no need of them.
 	const [{ build }, { parse }] = await Promise.all([import("esbuild"), import("smol-toml")]);
 	const config = parse(await readFile(configPath, "utf8")) as unknown as WranglerToml;
 	const result = await build({
 		entryPoints: [path.resolve(path.dirname(configPath), config.main)],
 		bundle: true,
+		metafile: true,
 		write: false,
 		format: "esm",
 		target: "esnext",
@@ -73,9 +74,10 @@ async function bundleWorker(configPath: string): Promise<WorkerBundle> {
 	});
 	const file = result.outputFiles[0];
 	if (file === undefined) throw new Error(`Bundling ${configPath} made no file`);
+	for (const { inputs } of Object.values(result.metafile.outputs)) for (const input in inputs) sourcesSeen.add(input);
 	return {
 		code: file.text,
-		page: configPath === ownConfig ? await bundlePage() : {},
+		page: configPath === ownConfig ? await bundlePage(sourcesSeen) : {},
 		compatibilityDate: config.compatibility_date,
 		compatibilityFlags: config.compatibility_flags ?? [],
 		objects: (config.durable_objects?.bindings ?? []).map((one) => ({

@@ -50,6 +50,8 @@ export class Context {
 			url: this.url,
 			token: this.token,
 			onWarning: (message: string, cause: unknown) => this.warn(message, cause),
+			// `run` says so itself, of whatever is not enforced.
+			onUnconfigured: () => undefined,
 		};
 	}
 

@@ -7,11 +7,15 @@ import { fileURLToPath } from "node:url";
 
 const sources = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../dashboard");
 
-/** Its files by path. Names of scripts and styles tell their contents, so they may be kept for ever. */
-export async function bundlePage(): Promise<Record<string, string>> {
+/**
+ * Its files by path. Names of scripts and styles tell their contents, so they may be kept for ever. `sourcesSeen` is told
+ * of every file that is in them.
+ */
+export async function bundlePage(sourcesSeen = new Set<string>()): Promise<Record<string, string>> {
 	// Imported here, because a package without its sources has no need of it.
 	const { build } = await import("esbuild");
-	const { outputFiles } = await build({
+	const { outputFiles, metafile } = await build({
+		metafile: true,
 		entryPoints: [path.join(sources, "app.tsx")],
 		bundle: true,
 		minify: true,
@@ -25,6 +29,7 @@ export async function bundlePage(): Promise<Record<string, string>> {
 		legalComments: "none",
 		logLevel: "silent",
 	});
+	for (const { inputs } of Object.values(metafile.outputs)) for (const file in inputs) sourcesSeen.add(file);
 	const files: Record<string, string> = {};
 	let page = await readFile(path.join(sources, "index.html"), "utf8");
 	for (const { path: file, text } of outputFiles) {

@@ -16,15 +16,14 @@ import type {
 	Released,
 	Renewed,
 	Settings,
-	Slots,
 } from "../protocol.ts";
 import { ConcurrencySlotAcquisitionError, HeadgateError, isLeaseLostError } from "./errors.ts";
 import { type AcquireOptions, isEnforced, Lease } from "./lease.ts";
+import { checkLease, checkObject, checkWork, inPath, type Names, slotsOf } from "./names.ts";
 import { type HeadgateOptions, Transport } from "./transport.ts";
 import { obtain, type WaitOptions } from "./wait.ts";
 
-/** The limits to take slots of: one name, several, or slots per name. Names are de-duplicated; none: nothing is asked. */
-export type Names = string | readonly string[] | Slots;
+export type { Names } from "./names.ts";
 
 /** What runs while the slots are held. `lease.signal` tells when to stop. */
 export type Work<T> = (lease: Lease) => T | PromiseLike<T>;
@@ -83,6 +82,7 @@ export class Headgate {
 	 * The work is never abandoned: when the lease is lost or `signal` aborts, `lease.signal` aborts, and this settles
 	 * when the work does. Work that ends with an `AbortError` because its lease was lost rejects with `LeaseLostError`.
 	 *
+	 * @throws TypeError when the names, `occupy` or the work are none, such as `undefined` or a `Set`: nothing runs.
 	 * @throws AcquireConcurrencySlotTimeoutError after `timeoutSeconds` without the slots.
 	 * @throws ConcurrencySlotAcquisitionError when the slots are refused.
 	 * @throws HeadgateUnreachableError when the service cannot be reached (`onError`).
@@ -115,11 +115,12 @@ export class Headgate {
 	concurrency(names: Names, options?: AcquireOptions): Promise<Lease>;
 	concurrency<T>(
 		names: Names,
-		options: AcquireOptions | Work<T> | undefined = {},
-		work?: Work<T>,
+		...rest: [options?: AcquireOptions | Work<T> | undefined, work?: Work<T>]
 	): Promise<T> | Promise<Lease> {
+		const [options = {}, work] = rest;
 		if (typeof options === "function") return this.#run(names, {}, options);
-		return work ? this.#run(names, options, work) : this.#acquire(names, options, true);
+		// Work that is missing by mistake would leave its slots to nobody.
+		return rest.length > 1 ? this.#run(names, options, work as Work<T>) : this.#acquire(names, options, true);
 	}
 
 	/**
@@ -150,6 +151,7 @@ export class Headgate {
 	 */
 	async tryAcquire(names: Names, options: TryOptions = {}): Promise<Attempt> {
 		try {
+			checkObject(options, "The options");
 			return { lease: await this.#acquire(names, { ...options, maxRetries: 0 }, true), denied: null };
 		} catch (error) {
 			if (error instanceof ConcurrencySlotAcquisitionError && error.code === "denied") {
@@ -170,7 +172,7 @@ export class Headgate {
 	 * await gate.rateLimit("openai", { occupy: 3 });
 	 */
 	async rateLimit(names: Names, options: WaitOptions = {}): Promise<Receipt> {
-		const slots = slotsOf(names, options.occupy);
+		const slots = slotsOf(names, checkObject(options, "The options").occupy);
 		options.signal?.throwIfAborted();
 		const asked = Object.keys(slots).length > 0;
 		const grant = asked ? await obtain(this.#transport, { ...options, slots, mode: "rate_limit" }) : null;
@@ -185,14 +187,13 @@ export class Headgate {
 	 * @throws HeadgateError with code `lease_gone` when it has ended.
 	 */
 	renew(lease: LeaseReference, options: CallOptions & { leaseSeconds?: number | undefined } = {}): Promise<Renewed> {
-		const { id, names } = lease;
+		const { id, names } = checkLease(lease);
 		return this.#transport.call("POST", "/v1/renew", { id, names, leaseSeconds: options.leaseSeconds }, options);
 	}
 
 	/** Gives back a lease by its id and names. Answers with the slots given back: 0 when there was nothing left. */
 	release(lease: LeaseReference, options: CallOptions = {}): Promise<Released> {
-		const { id, names } = lease;
-		return this.#transport.call("POST", "/v1/release", { id, names }, options);
+		return this.#transport.call("POST", "/v1/release", checkLease(lease), options);
 	}
 
 	/**
@@ -210,7 +211,7 @@ export class Headgate {
 		settings: Pick<Settings, "limit"> & Partial<Settings>,
 		options: CallOptions = {},
 	): Promise<LimitSummary> {
-		return this.#transport.call("PUT", pathOf(name), settings, options);
+		return this.#transport.call("PUT", pathOf(name), checkObject(settings, "The settings"), options);
 	}
 
 	/**
@@ -251,7 +252,7 @@ export class Headgate {
 	 * await gate.update("database", { active: false });
 	 */
 	update(name: string, patch: LimitPatch, options: CallOptions = {}): Promise<LimitSummary> {
-		return this.#transport.call("PATCH", pathOf(name), patch, options);
+		return this.#transport.call("PATCH", pathOf(name), checkObject(patch, "The settings"), options);
 	}
 
 	/** Deletes a limit with its leases and its line. Answers whether there was one. */
@@ -276,7 +277,7 @@ export class Headgate {
 	 */
 	async forceRelease(name: string, id: string, options: CallOptions = {}): Promise<Released> {
 		try {
-			const path = `${pathOf(name)}/leases/${encodeURIComponent(id)}`;
+			const path = `${pathOf(name)}/leases/${inPath(id, "The id of a lease")}`;
 			return await this.#transport.call("DELETE", path, undefined, options);
 		} catch (error) {
 			if (error instanceof HeadgateError && error.code === "lease_gone") return { released: 0 };
@@ -303,7 +304,8 @@ export class Headgate {
 		settings: Pick<PolicySettings, "limit"> & Partial<PolicySettings>,
 		options: CallOptions = {},
 	): Promise<Policy> {
-		return this.#transport.call("PUT", pathOf(pattern, "policies"), settings, options);
+		const path = pathOf(pattern, "policies");
+		return this.#transport.call("PUT", path, checkObject(settings, "The settings"), options);
 	}
 
 	/** Deletes a policy. Answers whether there was one. */
@@ -322,10 +324,10 @@ export class Headgate {
 	}
 
 	async #acquire(names: Names, options: AcquireOptions, idle: boolean): Promise<Lease> {
-		const slots = slotsOf(names, options.occupy);
+		const slots = slotsOf(names, checkObject(options, "The options").occupy);
+		const rate = options.rate === undefined ? undefined : slotsOf(options.rate, 1, "rate");
 		options.signal?.throwIfAborted();
 		const asked = Object.keys(slots).length > 0;
-		const rate = options.rate === undefined ? undefined : slotsOf(options.rate);
 		const grant = asked ? await obtain(this.#transport, { ...options, slots, rate, mode: "concurrency" }) : null;
 		const lease = new Lease(this.#transport, options, grant, idle);
 		if (!options.signal?.aborted) return lease;
@@ -335,6 +337,7 @@ export class Headgate {
 	}
 
 	async #run<T>(names: Names, options: AcquireOptions, work: Work<T>): Promise<T> {
+		checkWork(work);
 		// While the work runs the renewing keeps the process alive: it may be waiting for nothing else.
 		const lease = await this.#acquire(names, options, false);
 		try {
@@ -352,22 +355,5 @@ export class Headgate {
 
 const NOTHING: Omit<ReceiptRecord, "id"> = { names: {}, waitedSeconds: 0, limits: [] };
 
-/** Slots per name, whichever way they were said. A name that appears in `occupy` alone is a mistake. */
-function slotsOf(names: Names, occupy: number | Slots = 1): Slots {
-	const own = typeof names === "object" && !Array.isArray(names) ? (names as Slots) : {};
-	const all = typeof names === "string" ? [names] : Array.isArray(names) ? (names as string[]) : Object.keys(own);
-	const each = typeof occupy === "object" ? occupy : {};
-	const rest = typeof occupy === "object" ? 1 : occupy;
-	for (const name of Object.keys(each)) {
-		if (!all.includes(name)) throw new TypeError(`"occupy" speaks of "${name}", which is not among the names.`);
-	}
-	const of = (slots: Slots, name: string): number | undefined => (Object.hasOwn(slots, name) ? slots[name] : undefined);
-	// From entries, because a limit may be called "__proto__".
-	return Object.fromEntries(all.map((name) => [name, of(own, name) ?? of(each, name) ?? rest]));
-}
-
-function pathOf(name: string, kind: "limits" | "policies" = "limits"): string {
-	// A URL has no place for these two: they would be read as a folder, even when escaped.
-	if (name === "." || name === ".." || name === "") throw new TypeError(`A limit cannot be called "${name}".`);
-	return `/v1/${kind}/${encodeURIComponent(name)}`;
-}
+const pathOf = (name: string, kind: "limits" | "policies" = "limits"): string =>
+	`/v1/${kind}/${inPath(name, kind === "limits" ? "A limit" : "A policy")}`;

@@ -79,14 +79,8 @@ function defaultGate(): Headgate {
 export function concurrency<T>(names: Names, work: Work<T>): Promise<T>;
 export function concurrency<T>(names: Names, options: AcquireOptions | undefined, work: Work<T>): Promise<T>;
 export function concurrency(names: Names, options?: AcquireOptions): Promise<Lease>;
-export function concurrency<T>(
-	names: Names,
-	options?: AcquireOptions | Work<T>,
-	work?: Work<T>,
-): Promise<T> | Promise<Lease> {
-	const gate = defaultGate();
-	if (typeof options === "function") return gate.concurrency(names, options);
-	return work ? gate.concurrency(names, options, work) : gate.concurrency(names, options);
+export function concurrency<T>(names: Names, ...rest: unknown[]): Promise<T> | Promise<Lease> {
+	return defaultGate().concurrency(names, ...(rest as [AcquireOptions, Work<T>]));
 }
 
 /**

@@ -4,6 +4,7 @@
 import type { Lease as LeaseRecord, LimitStatus, Released, Renewed, Slots } from "../protocol.ts";
 import type { Asking } from "./binding.ts";
 import { HeadgateError, LeaseLostError } from "./errors.ts";
+import { giveBack } from "./giveback.ts";
 import { pause, within } from "./timers.ts";
 import { ANSWER_MS, backoffMs, Interruption, silence, type Transport } from "./transport.ts";
 import type { Grant, WaitOptions } from "./wait.ts";
@@ -35,9 +36,8 @@ const LEASE_SECONDS = 60;
 const RENEW_AT = 1 / 3;
 /** The part of its length after which one try of a renewal is given up. */
 const RENEW_PATIENCE = 1 / 4;
-/** Longest time for giving back: work that is done does not wait for a service that is gone. */
+/** Longest time for giving back: work that is done does not wait for a service that is gone. It goes on behind its back. */
 const RELEASE_MS = 5_000;
-const RELEASE_ATTEMPTS = 4;
 
 /**
  * Slots, held until `release()`; `await using` releases them at the end of the block. A lease that nobody releases
@@ -71,6 +71,8 @@ export class Lease {
 	/** When the slots come back unless renewed, by our own clock, and never later than by the service's. */
 	#endsAt = 0;
 	#releasing: Promise<void> | undefined;
+	/** Ends the giving back that goes on after a release has failed. */
+	#later: AbortController | undefined;
 
 	/**
 	 * Without a grant it holds nothing. `idle`: the lease alone does not keep the process alive.
@@ -111,7 +113,8 @@ export class Lease {
 
 	/**
 	 * Gives the slots back; done when the service has them. Once is enough: later calls give back nothing more.
-	 * @throws HeadgateUnreachableError when it could not be reached; the slots come back at `expiresAt`.
+	 * @throws HeadgateUnreachableError when it could not be reached within 5 s. It is tried on in the background until
+	 * `expiresAt`, when the slots come back by themselves, for as long as this program runs.
 	 */
 	release(): Promise<void> {
 		this.#releasing ??= this.#release();
@@ -123,7 +126,7 @@ export class Lease {
 		try {
 			await this.release();
 		} catch (error) {
-			this.#transport.warn(`the lease ${this.id} could not be released; it ends by itself`, error);
+			this.#transport.warn(`the lease ${this.id} could not be released yet; it ends by itself at the latest`, error);
 		}
 	}
 
@@ -142,9 +145,10 @@ export class Lease {
 		this.#stop.abort();
 		this.#options.signal?.removeEventListener("abort", this.#onCallerAbort);
 		if (!this.#holds()) return;
+		this.#later?.abort();
 		const { id, names } = this;
 		const over = new AbortController();
-		const options = { signal: over.signal, attempts: RELEASE_ATTEMPTS };
+		const options = { signal: over.signal, answerMs: RELEASE_MS };
 		const plainly = () => this.#transport.call<Released>("POST", "/v1/release", { id, names }, options);
 		// A stub that is torn gives nothing back; the lease is still known by its id.
 		const call = this.#tether ? this.#tether.release().catch(plainly) : plainly();
@@ -153,6 +157,10 @@ export class Lease {
 		} catch (error) {
 			over.abort();
 			this.#releasing = undefined; // It may be tried again.
+			if (error instanceof HeadgateError) throw error;
+			this.#later = new AbortController();
+			// What becomes of it matters to nobody: at the end of the lease the slots are back.
+			giveBack(this.#transport, { id, names }, this.#endsAt, this.#later.signal).catch(() => undefined);
 			throw error instanceof Interruption ? this.#transport.unreachable(1, error) : error;
 		} finally {
 			this.#tether?.[Symbol.dispose]?.();

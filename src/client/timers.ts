@@ -43,6 +43,17 @@ export function within<T>(
 	});
 }
 
+/** Settles as `work` does, or with null when `ms` pass first; rejects when `signal` aborts. */
+export async function upTo<T>(work: Promise<T>, ms: number, signal: AbortSignal | undefined): Promise<T | null> {
+	const late = new Error("late");
+	try {
+		return await within(work, ms, signal, () => late);
+	} catch (error) {
+		if (error === late) return null;
+		throw error;
+	}
+}
+
 /** Resolves after `ms`; rejects when `signal` aborts. */
 export function pause(ms: number, signal: AbortSignal | undefined, idle = false): Promise<void> {
 	return new Promise<void>((resolve, reject) => {

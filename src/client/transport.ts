@@ -2,11 +2,12 @@
  * Requests and their answers: where the service is, what a failure means, and when it is worth another try.
  */
 
-import type { Code, Problem } from "../protocol.ts";
+import type { Code, LimitStatus, Problem } from "../protocol.ts";
 import { Binding, type HeadgateBinding, HOW_TO_BIND } from "./binding.ts";
 import { HeadgateError, HeadgateUnreachableError } from "./errors.ts";
 import { Interruption } from "./interruption.ts";
 import { pause, within } from "./timers.ts";
+import { tellUnconfigured } from "./unconfigured.ts";
 
 export { Interruption } from "./interruption.ts";
 
@@ -34,14 +35,19 @@ export interface HeadgateOptions {
 	 * Default: `console.warn`.
 	 */
 	onWarning?: ((message: string, cause: unknown) => void) | undefined;
+	/**
+	 * Told of each name that slots were asked of and that nobody configured, once: it holds nobody back. Of the first 1,000
+	 * such names. Default: a warning, as above.
+	 */
+	onUnconfigured?: ((name: string) => void) | undefined;
 }
 
 /** Longest wait for the beginning of an answer; the service answers at once, also when the caller is to wait. */
 export const ANSWER_MS = 10_000;
-/** Tries of a call before the service counts as unreachable. */
-export const ATTEMPTS = 3;
-/** Longest pause made because the service asked for it, unless it knows us; the caller can make a longer one better. */
-export const PAUSE_MAX_MS = 5_000;
+/** How long a call is tried again before the service counts as unreachable: a restart takes less. */
+export const REACH_MS = 5_000;
+/** How long a gate asks plainly after it has met a proxy that holds streams back; then it sees whether that is still so. */
+const HELD_BACK_MS = 600_000;
 
 /** The pause before another try: 100 ms, doubling to 1 s, less a random part; at least what the service asked for. */
 export function backoffMs(failures: number, interruption: Interruption | undefined): number {
@@ -52,17 +58,20 @@ export function backoffMs(failures: number, interruption: Interruption | undefin
 export interface CallOptions {
 	/** Ends the call. */
 	signal?: AbortSignal | undefined;
-	/** Tries, the first included. Default 3. */
-	attempts?: number;
 	/** Longest time for each try. Default 10 s. */
 	answerMs?: number;
 }
 
+const warnOnConsole = (message: string, ...cause: unknown[]): void => console.warn(`headgate: ${message}`, ...cause);
+
 export class Transport {
 	readonly url: string;
-	readonly warn: (message: string, cause: unknown) => void;
+	readonly warn: (message: string, cause?: unknown) => void;
+	readonly #onUnconfigured: HeadgateOptions["onUnconfigured"];
 	readonly binding: Binding | null;
 	readonly #send: (url: string, init: RequestInit) => Promise<Response>;
+	/** Something on the way holds streams back until then, on the clock of `performance`. */
+	#heldBackUntil = Number.NEGATIVE_INFINITY;
 	readonly #headers: Record<string, string>;
 
 	constructor(options: HeadgateOptions) {
@@ -75,7 +84,30 @@ export class Transport {
 		if (binding) this.#send = (url, init) => binding.fetch(url, init);
 		else this.#send = send ?? ((url, init) => fetch(url, init));
 		this.#headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-		this.warn = options.onWarning ?? ((message, cause) => console.warn(`headgate: ${message}`, cause));
+		this.warn = options.onWarning ?? warnOnConsole;
+		this.#onUnconfigured = options.onUnconfigured;
+	}
+
+	/** Tells of those of the limits that nobody configured. A listener that throws costs nobody the slots just granted. */
+	noteUnconfigured(limits: readonly LimitStatus[]): void {
+		const tell = (name: string): void =>
+			this.warn(`nobody configured "${name}", so it holds nobody back: give it a limit, or a policy`);
+		const listener = this.#onUnconfigured ?? tell;
+		try {
+			tellUnconfigured(limits, this.url, this.#onUnconfigured ?? this.warn, listener);
+		} catch (error) {
+			this.warn("`onUnconfigured` threw", error);
+		}
+	}
+
+	/** Whether a proxy on the way is known to hold streams back. */
+	get holdsBack(): boolean {
+		return performance.now() < this.#heldBackUntil;
+	}
+
+	/** A stream was silent, and the service answers all the same. */
+	noteHoldingBack(): void {
+		this.#heldBackUntil = performance.now() + HELD_BACK_MS;
 	}
 
 	/** One try, without a time limit. Throws `Interruption` if another makes sense, and `HeadgateError` if not. */
@@ -119,9 +151,10 @@ export class Transport {
 		}
 	}
 
-	/** A call that may be repeated, as every call of this service may. Answers with the body. */
+	/** A call that may be repeated, as every call of this service may, for `REACH_MS`. Answers with the body. */
 	async call<T>(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<T> {
-		const { signal, attempts = ATTEMPTS } = options;
+		const { signal } = options;
+		const startedAt = performance.now();
 		for (let failures = 1; ; failures++) {
 			signal?.throwIfAborted();
 			try {
@@ -129,7 +162,7 @@ export class Transport {
 			} catch (error) {
 				if (signal?.aborted || !(error instanceof Interruption)) throw error;
 				const pauseMs = backoffMs(failures, error);
-				if (failures >= attempts || pauseMs > PAUSE_MAX_MS) throw this.unreachable(failures, error);
+				if (performance.now() + pauseMs - startedAt > REACH_MS) throw this.unreachable(failures, error);
 				await pause(pauseMs, signal);
 			}
 		}

@@ -13,15 +13,16 @@ import {
 	HeadgateError,
 	HeadgateUnreachableError,
 } from "./errors.ts";
-import { pause, startTimer, within } from "./timers.ts";
+import { giveBack } from "./giveback.ts";
+import { Lines } from "./lines.ts";
+import { pause, startTimer, upTo, within } from "./timers.ts";
 import {
 	ANSWER_MS,
-	ATTEMPTS,
 	backoffMs,
 	failure,
 	Interruption,
-	PAUSE_MAX_MS,
 	parseAnswer,
+	REACH_MS,
 	silence,
 	type Transport,
 } from "./transport.ts";
@@ -91,23 +92,29 @@ const NEAR = 16;
 const NEAR_SILENCE_MS = 10_000;
 /** How long a request that the service has answered before is taken up again, one failure after the other. */
 const RESUME_MS = 30_000;
+/** How long one that does not wait for slots tries to reach a service that it has not heard of. */
+const REACH_AT_ONCE_MS = 1_000;
 /** A connection that lasted so long was sound, and its end is no reason to slow down. */
 const SOUND_MS = 1_000;
-/** How long the end of an answer may take after the verdict. */
-const DRAIN_MS = 5_000;
+/** Waiting in one plain answer: proxies that cut what is quiet do so after 30 s or more. */
+const PLAIN_WAIT_MS = 25_000;
+/** After so long the next one is asked for, under the same id, so that the place in line is never given up. */
+const PLAIN_STEP_MS = 20_000;
+/** How long the one before is kept beside the next, which stands in its place by then. */
+const HANDOVER_MS = 2_000;
+/** How long a request that was never answered may have been granted unheard: the default of a lease. */
+const LEASE_SECONDS = 60;
 /** The shortest wait in line of a retry. */
 const RETRY_MIN_SECONDS = 0.1;
-/** Longest line of an answer; a lease of sixteen long names has a tenth of it. */
-const LINE_MAX = 262_144;
 /** Longest bounded wait the service takes; see `BOUNDS.streamWaitSeconds`. */
 const WAIT_MAX_SECONDS = 31_536_000;
 
 /** Gets the slots, or throws why not. Null: the service cannot be reached, and `onError` says to go on. */
 export async function obtain(transport: Transport, wish: Wish): Promise<Grant | null> {
 	const { slots, signal, maxRetries, timeoutSeconds = Number.POSITIVE_INFINITY, answerSeconds = 0 } = wish;
-	if (!(timeoutSeconds >= 0)) throw new RangeError(`timeoutSeconds must be 0 or more, and was ${timeoutSeconds}.`);
-	if (maxRetries !== undefined && !(maxRetries >= 0)) {
-		throw new RangeError(`maxRetries must be 0 or more, and was ${maxRetries}.`);
+	for (const [option, value] of Object.entries({ timeoutSeconds, maxRetries: maxRetries ?? 0 })) {
+		if (typeof value !== "number") throw new TypeError(`${option} must be a number, and was of type ${typeof value}.`);
+		if (!(value >= 0)) throw new RangeError(`${option} must be 0 or more, and was ${value}.`);
 	}
 	const end = new AbortController();
 	const ask = new Ask(transport, wish, end.signal);
@@ -123,7 +130,10 @@ export async function obtain(transport: Transport, wish: Wish): Promise<Grant | 
 		for (let left = timeoutSeconds > 0 ? (maxRetries ?? 0) : 0; left > 0 && isDenied(verdict); left--) {
 			verdict = await ask.verdict(Math.max(RETRY_MIN_SECONDS, verdict.problem.retryAfterSeconds ?? 0));
 		}
-		if ("record" in verdict) return verdict;
+		if ("record" in verdict) {
+			transport.noteUnconfigured(verdict.record.limits ?? []);
+			return verdict;
+		}
 		if (maxRetries === undefined && timeoutSeconds < Number.POSITIVE_INFINITY && isDenied(verdict))
 			throw timedOut(verdict.problem);
 		throw new ConcurrencySlotAcquisitionError(slots, verdict.problem);
@@ -192,11 +202,13 @@ class Ask {
 				}
 				if (!(error instanceof Interruption)) throw error;
 				this.heard ||= error.problem !== undefined;
-				if (failures === 0 || this.#heardAt > startedAt) failingSince = performance.now();
+				// A service that knows us was there until now; of another even the first silence counts.
+				if (failures === 0 || this.#heardAt > startedAt) failingSince = this.heard ? performance.now() : startedAt;
 				failures = this.#heardAt > startedAt + SOUND_MS ? 1 : failures + 1;
 				const pauseMs = backoffMs(failures, error);
 				const failingMs = performance.now() + pauseMs - failingSince;
-				if (this.heard ? failingMs > RESUME_MS : failures >= ATTEMPTS || pauseMs > PAUSE_MAX_MS) {
+				const reachMs = waitSeconds > 0 ? REACH_MS : REACH_AT_ONCE_MS;
+				if (failingMs > (this.heard ? RESUME_MS : reachMs)) {
 					// The limit's own line is full: that is a refusal, not a failure of the service.
 					if (error.problem?.code === "queue_full") return { problem: error.problem };
 					throw this.#transport.unreachable(asks, error);
@@ -208,16 +220,15 @@ class Ask {
 
 	/** Takes the request back: it leaves the line, or gives back what it was granted, whichever is true by then. */
 	async withdraw(): Promise<void> {
-		const { id, rate } = this.#request;
+		const { id, rate, leaseSeconds = LEASE_SECONDS } = this.#request;
 		// What was taken by rate goes back too: nothing was made of it.
 		const names = { ...(this.#request.names as Slots), ...(rate as Slots | undefined) };
-		try {
-			await this.#transport.call("POST", "/v1/release", { id, names }, { attempts: this.heard ? ATTEMPTS : 1 });
-		} catch (error) {
-			// That a service never answered is told by another error.
-			if (this.heard)
-				this.#transport.warn("a request could not be withdrawn, and may hold slots until its lease ends", error);
-		}
+		// A service that never answered most likely never heard of it.
+		const forMs = this.heard ? leaseSeconds * 1_000 : REACH_MS;
+		const failed = await giveBack(this.#transport, { id, names }, performance.now() + forMs);
+		// That a service never answered is told by another error.
+		if (failed && this.heard)
+			this.#transport.warn("a request could not be withdrawn, and may hold slots until its lease ends", failed);
 	}
 
 	/** Asks once, in the way that this transport has. Null: without waiting in line. */
@@ -226,7 +237,10 @@ class Ask {
 		const request = waitMs === null ? this.#here() : this.#waiting(waitMs);
 		// Places in line are told by a stream alone.
 		const byRpc = binding?.rpc && !this.#onQueued ? await this.#askByRpc(binding, binding.rpc, request) : null;
-		return byRpc ?? (waitMs === null ? this.#askPlainly(request) : this.#wait(request));
+		if (byRpc) return byRpc;
+		if (waitMs === null) return this.#askPlainly(request);
+		const waitUntil = performance.now() + waitMs;
+		return this.#transport.holdsBack ? this.#waitPlainly(waitUntil, null) : this.#wait(request, waitUntil);
 	}
 
 	/** The request for an answer here and now. One that was never sent may be denied without asking the limit. */
@@ -265,22 +279,24 @@ class Ask {
 	}
 
 	/** Asks once for an answer here and now. */
-	async #askPlainly(request: AcquireRequest): Promise<Verdict> {
-		const options = { signal: this.#signal };
+	async #askPlainly(request: AcquireRequest, signal = this.#signal, answerMs = ANSWER_MS): Promise<Grant> {
+		const options = { signal, answerMs };
 		const record = await this.#transport.once<Lease | Receipt>("POST", "/v1/acquire", request, options);
 		this.heard = true;
 		return { record, sound: Promise.resolve(true) };
 	}
 
-	/** Asks once for a stream, and follows it to the verdict. */
-	async #wait(request: AcquireRequest): Promise<Verdict> {
+	/** Asks once for a stream, and follows it to the verdict. One that says nothing at all may be held back on its way. */
+	async #wait(request: AcquireRequest, waitUntil: number): Promise<Verdict> {
 		const attempt = new AbortController();
+		const askedAt = performance.now();
+		const mute = silence(ANSWER_MS)();
 		try {
 			const opening = this.#transport.open("POST", "/v1/acquire", request, "application/x-ndjson", attempt.signal);
-			const response = await within(opening, ANSWER_MS, this.#signal, silence(ANSWER_MS));
+			const response = await within(opening, ANSWER_MS, this.#signal, () => mute);
 			const lines = new Lines(response);
-			for (let patienceMs = ANSWER_MS; ; ) {
-				const line = await within(lines.next(), patienceMs, this.#signal, silence(patienceMs));
+			for (let late = () => mute, patienceMs = ANSWER_MS; ; late = silence(patienceMs)) {
+				const line = await within(lines.next(), patienceMs, this.#signal, late);
 				if (line.trim() === "") continue;
 				const event = parseAnswer(line) as StreamEvent;
 				this.heard = true;
@@ -296,59 +312,72 @@ class Ask {
 				throw failure(event.problem);
 			}
 		} catch (error) {
+			if (error === mute && this.#heardAt < askedAt && (await this.#isThere())) {
+				this.#transport.noteHoldingBack();
+				return this.#waitPlainly(waitUntil, attempt);
+			}
 			if (!(error instanceof HeadgateError)) attempt.abort();
 			throw error;
 		}
 	}
-}
 
-/** The lines of an answer as they come. */
-class Lines {
-	readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
-	readonly #decoder = new TextDecoder();
-	#rest = "";
-
-	constructor(response: Response) {
-		if (!response.body) throw new Interruption("an answer without a body");
-		this.#reader = response.body.getReader();
-	}
-
-	async next(): Promise<string> {
-		for (;;) {
-			const end = this.#rest.indexOf("\n");
-			if (end >= 0) {
-				const line = this.#rest.slice(0, end);
-				this.#rest = this.#rest.slice(end + 1);
-				return line;
-			}
-			if (this.#rest.length > LINE_MAX) throw new Interruption(`a line of more than ${LINE_MAX} characters`);
-			const chunk = await this.#read();
-			if (!chunk) throw new Interruption("the answer ended without a verdict");
-			this.#rest += this.#decoder.decode(chunk, { stream: true });
+	/** Whether the first of the limits answers a plain question, whatever it says. */
+	async #isThere(): Promise<boolean> {
+		const [name = ""] = Object.keys(this.#request.names);
+		const path = `/v1/limits/${encodeURIComponent(name)}/leases?count=1`;
+		try {
+			await this.#transport.once("GET", path, undefined, { signal: this.#signal });
+		} catch (error) {
+			if (!(error instanceof HeadgateError)) return false;
 		}
+		this.heard = true;
+		this.#heardAt = performance.now();
+		return true;
 	}
 
 	/**
-	 * Reads to the end, and answers whether it came as it should. To cancel instead would tell the service that its
-	 * caller has gone, at the very moment when it has granted the slots.
+	 * Waits by plain answers, each asked for before the one before ends, under one id. `stream` is what stands in line
+	 * already.
 	 */
-	async drain(attempt: AbortController): Promise<boolean> {
-		const stop = startTimer(DRAIN_MS, () => attempt.abort(), true);
-		try {
-			while (await this.#read());
-			return true;
-		} catch {
-			return false;
-		} finally {
-			stop();
+	async #waitPlainly(waitUntil: number, stream: AbortController | null): Promise<Verdict> {
+		const nothing = new Promise<Verdict>(() => {});
+		for (let before: Call = { end: stream, verdict: nothing }; ; ) {
+			const leftMs = Math.max(0, waitUntil - performance.now());
+			const next = this.#standInLine(Math.min(leftMs, PLAIN_WAIT_MS));
+			try {
+				// A denial of the one before is none: the next stands on in its place.
+				const either = Promise.race([next.verdict, before.verdict.catch(() => nothing)]);
+				const early = await upTo(either, HANDOVER_MS, this.#signal);
+				if (early) return early;
+				before.end?.abort();
+				const stepMs = leftMs <= PLAIN_WAIT_MS ? Number.POSITIVE_INFINITY : PLAIN_STEP_MS - HANDOVER_MS;
+				const verdict = await upTo(next.verdict, stepMs, this.#signal);
+				if (verdict) return verdict;
+				if (!(await this.#isThere())) throw silence(PLAIN_STEP_MS)();
+				before = next;
+			} catch (error) {
+				before.end?.abort();
+				next.end?.abort();
+				const denied = error instanceof HeadgateError && error.code === "denied";
+				if (!denied || performance.now() >= waitUntil) throw error;
+				// This program slept for longer than it said that it would wait: it stands in line anew.
+				before = { end: null, verdict: nothing };
+			}
 		}
 	}
 
-	async #read(): Promise<Uint8Array | undefined> {
-		try {
-			return (await this.#reader.read()).value;
-		} catch (error) {
-			throw new Interruption("the connection broke", error);
-		}
+	#standInLine(waitMs: number): Call {
+		const end = new AbortController();
+		const answered = this.#askPlainly(this.#waiting(waitMs), end.signal, waitMs + ANSWER_MS);
+		// More than one call may hear of the grant.
+		const verdict = answered.then((grant) => ({ ...grant, sound: Promise.resolve(false) }));
+		verdict.catch(() => undefined);
+		return { end, verdict };
 	}
+}
+
+/** A request that stands in line, and what ends it; null: nothing does. */
+interface Call {
+	end: AbortController | null;
+	verdict: Promise<Verdict>;
 }

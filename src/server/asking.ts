@@ -30,6 +30,7 @@ export class Asking extends RpcTarget {
 	/** In the fixed order of names. */
 	readonly #ties = new Map<string, Tied>();
 
+	/** @internal So that the declarations of the package do without those of its schemas. */
 	constructor(env: Env, request: Acquire | Problem) {
 		super();
 		this.#env = env;

@@ -54,6 +54,8 @@ export interface Acquire {
 	print: string;
 }
 
+const LONGEST = Number.POSITIVE_INFINITY;
+
 /** Parses an acquire. `newId` is used when the caller chose none. */
 export function parseAcquire(body: unknown, stream: boolean, newId: string): Parsed<Acquire> {
 	const parsed = parse(stream ? streamSchema : acquireSchema, body);
@@ -82,7 +84,7 @@ export function parseAcquire(body: unknown, stream: boolean, newId: string): Par
 			idChosen: id !== undefined,
 			maybeRepeated: id !== undefined && !firstAttempt,
 			leaseMs: Math.round(leaseSeconds * 1000),
-			waitMs: waitSeconds === undefined ? Number.POSITIVE_INFINITY : Math.round(waitSeconds * 1000),
+			waitMs: Math.round(Math.min(waitSeconds ?? LONGEST, stream ? LONGEST : BOUNDS.plainWaitSeconds) * 1000),
 			holder: holder ?? null,
 			print: digest(JSON.stringify([perName, mode, leaseSeconds, hold, holder, ...rated])),
 		},

@@ -178,7 +178,7 @@ export const streamSchema = z
 			.max(BOUNDS.streamWaitSeconds)
 			.optional()
 			.meta({
-				description: `How long to wait in line. Without a stream at most ${BOUNDS.waitSeconds}, and ${DEFAULTS.waitSeconds} when absent; in a stream for ever when absent.`,
+				description: `How long to wait in line. Without a stream at most ${BOUNDS.waitSeconds}, answered after ${BOUNDS.plainWaitSeconds} at the latest, and ${DEFAULTS.waitSeconds} when absent; in a stream for ever when absent.`,
 			}),
 		hold: z.boolean().default(false).meta({
 			description:

@@ -5,8 +5,22 @@
  * export { DirectoryObject, HeadgateService, LimitObject } from "headgate/worker";
  */
 
+import type { Env } from "../server/env.ts";
+import service from "../server/worker.ts";
+
 export type { HeldLease } from "../server/asking.ts";
-export type { BindingProps, HoldOptions, LeaseReference, WaitOptions } from "../server/entrypoint.ts";
-export type { Env as HeadgateEnv } from "../server/env.ts";
-/** The classes, and the HTTP interface: `app.fetch(request, env, ctx)`. */
-export { DirectoryObject, default as app, HeadgateService, LimitObject } from "../server/worker.ts";
+export { DirectoryObject } from "../server/directory-object.ts";
+export {
+	type BindingProps,
+	HeadgateService,
+	type HoldOptions,
+	type LeaseReference,
+	type WaitOptions,
+} from "../server/entrypoint.ts";
+export { MovableLimit as LimitObject } from "../server/limit/moving.ts";
+export type { Env as HeadgateEnv };
+
+/** The HTTP interface. Its type is written out, so that no declaration of a package that is bundled is needed. */
+export const app: {
+	fetch(request: Request, env: Env, ctx: ExecutionContext): Response | Promise<Response>;
+} = service;

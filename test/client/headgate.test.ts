@@ -519,9 +519,13 @@ describe("options", () => {
 		const error = await failure(new Headgate({ url, fetch: unplugged }).concurrency("any", () => "never"));
 		expect(error).toBeInstanceOf(HeadgateUnreachableError);
 		expect(isUnreachableError(error)).toBe(true);
-		expect(error).toMatchObject({ name: "HeadgateUnreachableError", attempts: 3 });
+		const { attempts } = error as HeadgateUnreachableError;
+		expect(error).toMatchObject({ name: "HeadgateUnreachableError" });
+		expect(attempts).toBeGreaterThan(4);
 		expect(String((error as Error).cause)).toBe("TypeError: the network is down");
-		expect(String(error)).toContain(`Headgate at ${url} could not be reached in 3 attempts: the network is down`);
+		expect(String(error)).toContain(
+			`Headgate at ${url} could not be reached in ${attempts} attempts: the network is down`,
+		);
 	});
 
 	test('promise 13: onError: "open" is the caller\'s choice to go on without a limit', async () => {
@@ -534,6 +538,172 @@ describe("options", () => {
 		expect(value).toBe("done");
 		expect(await lost.rateLimit("any", { onError: "open" })).toMatchObject({ enforced: false, names: {} });
 		expect(warnings.map(isUnreachableError)).toEqual([true, true]);
+	});
+
+	const NO_NAMES: [what: string, names: unknown, said: string][] = [
+		["undefined", undefined, "not undefined"],
+		["null", null, "not null"],
+		["a number", 7, "not 7"],
+		["true", true, "not true"],
+		["a Set", new Set(["a"]), "not an instance of Set"],
+		["a Map", new Map([["a", 1]]), "not an instance of Map"],
+		["a Date", new Date(0), "not an instance of Date"],
+		["a function", () => "a", "not a function"],
+		["a promise", Promise.resolve("a"), "not an instance of Promise"],
+		["[undefined]", [undefined], "not undefined"],
+		["a list with a hole", new Array(1), "not undefined"],
+		["[1]", [1], "not 1"],
+		["a list in a list", [["a"]], "not an instance of Array"],
+		["slots that are a text", { a: "2" }, 'not "2"'],
+		["slots that are NaN", { a: Number.NaN }, "not NaN"],
+		["slots that are null", { a: null }, "not null"],
+		["half of a surrogate pair", "a\ud800", "half of a surrogate pair"],
+	];
+
+	test.each(NO_NAMES)("names that are %s are a TypeError, and no work runs", async (_, names, said) => {
+		const { counted, requests } = countingGate();
+		let ran = false;
+		const work = (): void => {
+			ran = true;
+		};
+		const given = names as string;
+		for (const call of [
+			() => counted.concurrency(given, work),
+			() => counted.concurrency(given, { onError: "open" }, work),
+			() => counted.concurrency("a", { rate: given ?? null }, work),
+			() => counted.concurrency(given),
+			() => counted.acquire(given),
+			() => counted.tryAcquire(given),
+			() => counted.rateLimit(given),
+			() => concurrency(given, work),
+			() => rateLimit(given),
+		]) {
+			const error = await failure(call());
+			expect(error).toBeInstanceOf(TypeError);
+			if (given !== undefined || !String(error).includes("rate")) expect(String(error)).toContain(said);
+		}
+		expect([ran, requests]).toEqual([false, []]);
+	});
+
+	test.each([
+		["NaN", Number.NaN],
+		["a text", "2"],
+		["null", null],
+		["0", 0],
+		["a fraction", 1.5],
+		["a list", [1]],
+		["a Map", new Map([["a", 1]])],
+		["another name", { b: 1 }],
+		["a text for one name", { a: "1" }],
+	])("`occupy` that is %s is a TypeError, and no work runs", async (_, occupy) => {
+		const { counted, requests } = countingGate();
+		const options = { occupy } as AcquireOptions;
+		for (const call of [() => counted.concurrency("a", options, () => "ran"), () => counted.rateLimit("a", options)]) {
+			expect(await failure(call())).toBeInstanceOf(TypeError);
+		}
+		expect(requests).toEqual([]);
+	});
+
+	test("options and work that are none are a TypeError, and nothing is taken", async () => {
+		const { counted, requests } = countingGate();
+		const untyped = counted as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
+		for (const [verb, ...args] of [
+			["concurrency", "a", {}, undefined],
+			["concurrency", "a", {}, "work"],
+			["concurrency", "a", null, () => "ran"],
+			["concurrency", "a", 5],
+			["acquire", "a", null],
+			["tryAcquire", "a", "fast"],
+			["rateLimit", "a", 2],
+			["acquire", "a", { timeoutSeconds: "5" }],
+			["acquire", "a", { maxRetries: "5" }],
+		] as const) {
+			const error = await failure((untyped[verb] as (...args: unknown[]) => Promise<unknown>).call(counted, ...args));
+			expect(error, `${verb}(${args.map(String).join(", ")})`).toBeInstanceOf(TypeError);
+		}
+		expect(requests).toEqual([]);
+	});
+
+	test.each([undefined, null, 7, {}, [], "", ".", "..", "a\udc00"])(
+		"%j is no name of a limit, a policy or a lease for the other calls",
+		async (name) => {
+			const { counted, requests } = countingGate();
+			const none = name as unknown as string;
+			const leases = async (): Promise<void> => {
+				for await (const _ of counted.leases(none));
+			};
+			const calls = [
+				async () => counted.configure(none, { limit: 1 }),
+				async () => counted.update(none, { limit: 1 }),
+				async () => counted.inspect(none),
+				async () => counted.delete(none),
+				async () => counted.forceRelease(none, "id"),
+				async () => counted.forceRelease("a", none),
+				async () => counted.configurePolicy(none, { limit: 1 }),
+				async () => counted.deletePolicy(none),
+				leases,
+			];
+			for (const call of calls) expect(await failure(call())).toBeInstanceOf(TypeError);
+			expect(requests).toEqual([]);
+		},
+	);
+
+	test("settings and leases that are none are a TypeError", async () => {
+		const { counted, requests } = countingGate();
+		const none = undefined as unknown as { limit: number } & { id: string; names: string };
+		const calls = [
+			async () => counted.configure("a", none),
+			async () => counted.update("a", none),
+			async () => counted.configurePolicy("a", none),
+			async () => counted.renew(none),
+			async () => counted.release(none),
+			async () => counted.release({ id: "x", names: new Set(["a"]) as unknown as string }),
+			async () => counted.release({ id: 7 as unknown as string, names: "a" }),
+		];
+		for (const call of calls) expect(await failure(call())).toBeInstanceOf(TypeError);
+		expect(requests).toEqual([]);
+	});
+
+	test("a name that nobody configured is told once, and one that an operator switched off is not", async () => {
+		const told: string[] = [];
+		const warnings: string[] = [];
+		const listening = new Headgate({ url, onUnconfigured: (name) => told.push(name) });
+		const warning = new Headgate({ url, onWarning: (message) => warnings.push(message) });
+		const [unknown, off, known] = [newName(), await newLimit({ active: false }), await newLimit()];
+		for (const _ of [1, 2]) {
+			for (const each of [listening, warning]) {
+				await each.concurrency([unknown, off, known], (lease) => {
+					expect(lease.limits.filter(({ configured }) => configured === false).map(({ name }) => name)).toEqual([
+						unknown,
+					]);
+				});
+			}
+		}
+		expect(told).toEqual([unknown]);
+		expect(warnings).toEqual([`nobody configured "${unknown}", so it holds nobody back: give it a limit, or a policy`]);
+		await listening.configurePolicy(`${unknown}:*`, { limit: 1 });
+		await listening.concurrency(`${unknown}:a`, () => "done");
+		await listening.rateLimit(unknown).catch(() => undefined);
+		expect(told).toEqual([unknown]);
+		await listening.deletePolicy(`${unknown}:*`);
+	});
+
+	test("of names that nobody configured no more than a thousand are told, and a listener that throws costs no slot", async () => {
+		const warnings: string[] = [];
+		let told = 0;
+		const answer: Send = async (_, init) => {
+			const { id, names } = JSON.parse(String(init.body));
+			const limits = Object.keys(names).map((name) => ({ name, enforced: false, configured: false }));
+			return Response.json({ id, names, waitedSeconds: 0, limits });
+		};
+		const onUnconfigured = (): void => {
+			told++;
+			if (told === 1) throw new Error("of the listener");
+		};
+		const fake = new Headgate({ url, fetch: answer, onUnconfigured, onWarning: (message) => warnings.push(message) });
+		for (let index = 0; index < 1_100; index++) await fake.rateLimit(`name-${index}`, { maxRetries: 0 });
+		expect(told).toBe(1_000);
+		expect(warnings).toEqual(["`onUnconfigured` threw"]);
 	});
 
 	test("no names: returns at once, without a request", async () => {

@@ -188,25 +188,49 @@ describe("a service that fails", () => {
 		expect(of("/v1/acquire").length).toBe(1);
 	});
 
-	test("a refused connection is tried three times within a second, and its reason is in the message", async () => {
+	test("a refused connection is tried for five seconds, and its reason is in the message", async () => {
 		const { gate, of } = service(refused, refused);
 		const failed = outcome(gate.acquire("a"));
-		await pass(1);
+		await pass(12);
 		expect(String(await failed)).toBe(
-			"HeadgateUnreachableError: Headgate at http://fake could not be reached in 3 attempts: connect ECONNREFUSED",
+			"HeadgateUnreachableError: Headgate at http://fake could not be reached in 8 attempts: connect ECONNREFUSED",
 		);
-		expect(of("/v1/acquire").map(({ at }) => at)).toEqual([0, 100, 300]);
+		expect(of("/v1/acquire").map(({ at }) => at)).toEqual([0, 100, 300, 700, 1_500, 2_500, 3_500, 4_500]);
 	});
 
-	test("a service that never answers is given up after three times 10 s, and what it may grant is taken back", async () => {
-		const { gate, of } = service(never);
+	test("a service that is back within five seconds has cost nobody a slot, or an error", async () => {
+		let backAt = 4_000;
+		const restarted = (seen: Seen): Response => (seen.at < backAt ? refused() : granted(seen));
+		const { gate, of } = service(restarted, (seen) => (seen.at < backAt ? refused() : ok(seen)));
+		const [waiting, configured] = [gate.acquire("a"), gate.configure("b", { limit: 1 })];
+		await pass(5);
+		await configured;
+		const lease = await waiting;
+		backAt = 9_000;
+		const released = lease.release();
+		await pass(5);
+		await released;
+		expect(of("/v1/release").at(-1)?.at).toBeLessThan(10_000);
+	});
+
+	test("whoever does not wait for slots tries for a second", async () => {
+		const { gate, of } = service(refused, refused);
+		const failed = outcome(gate.tryAcquire("a"));
+		await pass(8);
+		expect(isUnreachableError(await failed)).toBe(true);
+		expect(of("/v1/acquire").map(({ at }) => at)).toEqual([0, 100, 300, 700]);
+	});
+
+	test("a service that never answers is given up after 20 s, and what it may grant is taken back", async () => {
+		const { gate, of } = service(never, never);
 		const failed = outcome(gate.acquire("a"));
-		await pass(31);
+		await pass(20);
 		expect(isUnreachableError(await failed)).toBe(true);
 		const ids = of("/v1/acquire").map(({ body }) => body.id);
-		expect(ids.length).toBe(3);
+		expect(ids.length).toBe(1);
 		expect(of("/v1/release").map(({ body }) => body)).toEqual([{ id: ids[0], names: { a: 1 } }]);
 		expect(of("/v1/acquire").every(({ signal }) => signal.aborted)).toBe(true);
+		await pass(10);
 	});
 
 	test("a request is said to be the first of its id once, so that its repetition is never denied from memory", async () => {
@@ -290,7 +314,7 @@ describe("a service that fails", () => {
 		expect(seen.map(({ method, path }) => `${method} ${path}`)).toEqual(Array(3).fill("PUT /v1/limits/a%2Fb%20c"));
 		const down = service(refused, refused).gate;
 		const failed = outcome(down.inspect("a"));
-		await pass(1);
+		await pass(5);
 		expect(isUnreachableError(await failed)).toBe(true);
 	});
 
@@ -556,6 +580,83 @@ describe("the instant of the grant", () => {
 	});
 });
 
+describe("a proxy that holds streams back", () => {
+	/** What the service is asked plainly, and what it answers to that. */
+	const behind = (plain: (seen: Seen, count: number) => Answer, other: (seen: Seen, count: number) => Answer = ok) => {
+		let count = 0;
+		const made = service((seen) => (seen.stream ? never() : plain(seen, ++count)), other);
+		const asks = () => made.of("/v1/acquire").map(({ at, stream, body }) => [at, stream, body.waitSeconds]);
+		return { ...made, asks };
+	};
+
+	test("is told from silence by a plain question; the wait goes on in plain answers that overlap, under one id", async () => {
+		const { gate, of, seen, asks } = behind((call, count) => (count < 3 ? never() : json(leaseFor(call))));
+		const leasing = gate.acquire("a", { timeoutSeconds: 300 });
+		await pass(51);
+		const lease = await leasing;
+		expect(asks()).toEqual([
+			[0, true, 300],
+			[10_000, false, 25],
+			[30_000, false, 25],
+			[50_000, false, 25],
+		]);
+		expect(new Set(of("/v1/acquire").map(({ body }) => body.id)).size).toBe(1);
+		// Each is left when the next has stood beside it for a while.
+		expect(of("/v1/acquire").map(({ signal }) => signal.aborted)).toEqual([true, true, false, false]);
+		expect(seen.filter(({ path }) => path === "/v1/limits/a/leases?count=1").map(({ at }) => at)).toEqual([
+			10_000, 30_000, 50_000,
+		]);
+		await lease.release();
+		await pass(60);
+	});
+
+	test("is remembered by the gate, for ten minutes", async () => {
+		const { gate, asks } = behind((call) => json(leaseFor(call)));
+		const first = gate.acquire("a");
+		await pass(11);
+		await (await first).release();
+		await (await gate.acquire("a")).release();
+		expect(asks().map(([, stream]) => stream)).toEqual([true, false, false]);
+		await pass(600);
+		const later = gate.acquire("a");
+		await pass(11);
+		await (await later).release();
+		expect(asks().map(([, stream]) => stream)).toEqual([true, false, false, true, false]);
+		await pass(60);
+	});
+
+	test("a limit that answers nothing, though its stream is silent too, is out of reach", async () => {
+		const { gate, of } = behind(never, (seen) => (seen.method === "GET" ? never() : ok(seen)));
+		const failed = outcome(gate.acquire("a"));
+		await pass(21);
+		expect(isUnreachableError(await failed)).toBe(true);
+		expect(of("/v1/acquire").length).toBe(1);
+	});
+
+	test("the caller's own time is kept, and then the request is withdrawn", async () => {
+		const { gate, asks, of } = behind(never);
+		const failed = outcome(gate.acquire("a", { timeoutSeconds: 32 }));
+		await pass(32);
+		expect(isTimeoutError(await failed)).toBe(true);
+		expect(asks().map(([at, , wait]) => [at, wait])).toEqual([
+			[0, 32],
+			[10_000, 22],
+		]);
+		expect(of("/v1/release").length).toBe(1);
+		expect(of("/v1/acquire").every(({ signal }) => signal.aborted)).toBe(true);
+		await pass(60);
+	});
+
+	test("a denial that comes before its time, after a long sleep of the program, begins the wait anew", async () => {
+		const { gate, asks } = behind((call, count) => (count === 1 ? problem(429, "denied") : json(leaseFor(call))));
+		const leasing = gate.acquire("a");
+		await pass(15);
+		await (await leasing).release();
+		expect(asks().map(([, stream]) => stream)).toEqual([true, false, false]);
+		await pass(60);
+	});
+});
+
 describe("a lease", () => {
 	test("is renewed at a third of its length", async () => {
 		const { gate, of } = service(granted);
@@ -686,6 +787,7 @@ describe("a lease", () => {
 		await pass(5);
 		expect(await failed).toBe(own);
 		expect(warnings.map(([, cause]) => isUnreachableError(cause))).toEqual([true, true]);
+		await pass(60);
 	});
 
 	test("that cannot be released does not hold up the work for long, and says so to whoever asked for it", async () => {
@@ -694,17 +796,74 @@ describe("a lease", () => {
 		const releasing = outcome(lease.release());
 		await pass(5);
 		expect(isUnreachableError(await releasing)).toBe(true);
+		await pass(60);
 	});
 
-	test("release may be tried again after it failed", async () => {
-		const { gate, of } = service(granted, (seen, count) => (count <= 4 ? refused() : ok(seen)));
+	test("that could not be released in time is given back in the background, as soon as the service is there", async () => {
+		const { gate, of } = service(granted, (seen) => (seen.at < 20_000 ? refused() : ok(seen)));
+		const lease = await gate.acquire("a");
+		const releasing = outcome(lease.release());
+		await pass(6);
+		expect(isUnreachableError(await releasing)).toBe(true);
+		await pass(16.5);
+		const { length } = of("/v1/release");
+		expect(of("/v1/release").at(-1)).toMatchObject({ body: { id: lease.id, names: { a: 1 } } });
+		expect(of("/v1/release").at(-1)?.at).toBeGreaterThanOrEqual(20_000);
+		await pass(60);
+		expect(of("/v1/release").length).toBe(length);
+		// It slows down: a fleet does not fall upon a service that comes back.
+		expect(length).toBeLessThan(30);
+	});
+
+	test("is tried no longer than it lives", async () => {
+		const { gate, of } = service(granted, refused);
+		const lease = await gate.acquire("a", { leaseSeconds: 30 });
+		const releasing = outcome(lease.release());
+		await pass(6);
+		expect(isUnreachableError(await releasing)).toBe(true);
+		await pass(300);
+		const tries = of("/v1/release").map(({ at }) => at);
+		expect(tries.at(-1)).toBeGreaterThan(20_000);
+		expect(tries.at(-1)).toBeLessThan(30_000);
+	});
+
+	test("release may be tried again after it failed, and then goes on in one place alone", async () => {
+		let down = true;
+		const { gate, of } = service(granted, (seen) => (down ? refused() : ok(seen)));
 		const lease = await gate.acquire("a");
 		const first = outcome(lease.release());
-		await pass(2);
+		await pass(5);
 		expect(isUnreachableError(await first)).toBe(true);
+		down = false;
+		const { length } = of("/v1/release");
 		await lease.release();
 		await lease.release();
-		expect(of("/v1/release").length).toBe(5);
+		await pass(60);
+		expect(of("/v1/release").length).toBe(length + 1);
+	});
+
+	test("whose release is refused is not asked of again", async () => {
+		const { gate, of } = service(granted, () => problem(403, "forbidden"));
+		const lease = await gate.acquire("a");
+		expect(isHeadgateError(await outcome(lease.release()))).toBe(true);
+		await pass(60);
+		expect(of("/v1/release").length).toBe(1);
+	});
+
+	test("that was withdrawn while the service was away is taken back when it is there again", async () => {
+		const { gate, of, warnings } = service(
+			(seen) => {
+				const { response, write } = stream(seen);
+				write({ event: "queued", position: 1 });
+				return response;
+			},
+			(seen) => (seen.at < 20_000 ? refused() : ok(seen)),
+		);
+		const leaving = outcome(gate.acquire("a", { timeoutSeconds: 2 }));
+		await pass(25);
+		expect(isTimeoutError(await leaving)).toBe(true);
+		expect(of("/v1/release").at(-1)?.at).toBeGreaterThanOrEqual(20_000);
+		expect(warnings).toEqual([]);
 	});
 
 	test("leaves no listener on a signal that lives longer", async () => {
@@ -827,6 +986,18 @@ describe("a process", () => {
 
 	test("is not kept alive by a lease that it forgot", async () => {
 		expect(await run(`await gate.acquire("a", options); console.log("end");`)).toBe("end");
+	});
+
+	test("is not kept alive by a lease that it could not give back", async () => {
+		const program = `
+			const down = new Headgate({
+				url: "http://fake",
+				fetch: (url) => (url.endsWith("/release") ? Promise.reject(new TypeError("down")) : send(url)),
+			});
+			const lease = await down.acquire("a", { ...options, leaseSeconds: 3_600 });
+			await lease.release().catch((error) => console.log(error.name));
+		`;
+		expect(await run(program)).toBe("HeadgateUnreachableError");
 	});
 
 	test("stays alive while its work runs, even if that waits for nothing else", async () => {

@@ -108,10 +108,6 @@ test("the library brings no other package with it", () => {
 	expect(bare.filter(({ specifier }) => !specifier.startsWith("."))).toEqual([]);
 });
 
-test.each(sources)("%s is short enough to read", (file) => {
-	expect(read(file).trimEnd().split("\n").length).toBeLessThanOrEqual(400);
-});
-
 test("every TypeScript file is checked by some tsconfig", { timeout: 60_000 }, async () => {
 	const checked = new Set<string>();
 	const lists = await Promise.all(projects().map((project) => tsc(["--project", project, "--listFilesOnly"])));

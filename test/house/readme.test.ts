@@ -1,11 +1,10 @@
 /**
- * What README.md shows is true: its TypeScript compiles against the built package, and its examples run.
+ * What README.md shows is true: its examples run. That they compile is shown by `snippets.test.ts`.
  *
- * - Every `ts` block is compiled as a module of its own. What it takes as given can be declared, unseen by
- *   readers, in a comment right above it: `<!-- given: declare const token: string; -->`.
- * - A block marked `ts run` is also run by Node against a real server.
+ * - A block marked `ts run` is run by Node against a real server.
  * - A `sh` block with `curl` in it is run against a real server; an answer of 400 or more fails it. With
  *   `curl -N` the stream is cut after a few seconds and has to have granted something.
+ * - The block marked `sh deploy` is run to the letter, on a server that is started on this machine instead of deployed.
  */
 
 import { execFile } from "node:child_process";
@@ -21,12 +20,11 @@ import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
 
 const readme = files("README.md").map(read).join("");
 const all = blocks(readme);
-const typescript = all.filter(({ language }) => language === "ts");
-const runnable = typescript.filter(({ words }) => words.includes("run"));
+const runnable = all.filter(({ language, words }) => language === "ts" && words.includes("run"));
 // The path of a newcomer is run by a test of its own, from a clone.
 const curls = all.filter(
 	({ language, code, words }) =>
-		["sh", "bash", "shell"].includes(language) && /\bcurl\b/.test(code) && !words.includes("newcomer"),
+		["sh", "bash", "shell"].includes(language) && /\bcurl\b/.test(code) && words.length === 0,
 );
 
 let folder: TemporaryFolder;
@@ -119,15 +117,6 @@ function tsconfig() {
 	};
 }
 
-test.each(typescript)("$line: the TypeScript compiles", async (block) => {
-	const project = path.join(folder.path, `block-${block.line}`);
-	mkdirSync(project);
-	// `export {}` makes a module of a block that neither imports nor exports.
-	writeFileSync(path.join(project, "block.ts"), `${block.given}\n${block.code}\nexport {};\n`);
-	writeFileSync(path.join(project, "tsconfig.json"), JSON.stringify(tsconfig()));
-	expect(await tsc(["--project", project, "--pretty", "false"]), title(block)).toEqual({ code: 0, output: "" });
-});
-
 test.each(runnable)("$line: the TypeScript runs", async (block) => {
 	const file = path.join(folder.path, `run-${block.line}.ts`);
 	writeFileSync(file, aimed(`${block.code}\nexport {};\n`));
@@ -150,5 +139,42 @@ test.each(curls)("$line: the curl is answered", async (block) => {
 		expect([0, 28], `${title(block)}\n${output}`).toContain(code);
 	} else {
 		expect({ code, output }, title(block)).toMatchObject({ code: 0 });
+	}
+});
+
+test("the steps of a deployment, to the letter, end with a limit that holds back", async () => {
+	const [steps, ...rest] = all.filter(({ words }) => words.includes("deploy"));
+	expect(rest).toEqual([]);
+	const lines = (steps?.code ?? "").split("\n").map((line) => line.replace(/\s+#.*$/, ""));
+	const [mint = "", secret, deploy, ...configure] = lines;
+	expect([secret, deploy]).toEqual(["npx wrangler secret put HEADGATE_TOKENS", "npm run deploy"]);
+	expect(mint).toMatch(/^npm ci && npm run token -- /);
+	const inCheckout = (script: string, env: Record<string, string> = {}) =>
+		execute("bash", ["-euo", "pipefail", "-c", `cd ${JSON.stringify(root)}\n${script}`], {
+			npm_config_loglevel: "error",
+			...env,
+		});
+
+	const minted = await inCheckout(mint.replace("npm ci && ", "").replace("npm run", "npm run --silent"));
+	expect(minted.code, minted.output).toBe(0);
+	const token = minted.output.split("\n")[0] ?? "";
+	const tokens = minted.output.split("\n").find((line) => line.startsWith("[")) ?? "";
+	await using deployed = await freshServer({ tokens });
+	const script = configure
+		.join("\n")
+		.replace(/https:\/\/\S+\.workers\.dev/, deployed.url)
+		.replace("<the token>", token);
+	expect(script).not.toMatch(/[<>](?!\/)\w/);
+	const { code, output } = await inCheckout(script);
+	expect(code, output).toBe(0);
+	expect(output.trim().split(/\s+/).slice(-3)).toEqual(["200", "200", "429"]);
+});
+
+test("what it says of installing names the file that npm makes", () => {
+	const { name, version } = JSON.parse(read("package.json"));
+	for (const file of ["README.md", "docs/cli.md"]) {
+		expect(read(file)).toContain(`npm ci && npm pack`);
+		expect(read(file)).toContain(`npm install ../${name}/${name}-${version}.tgz`);
+		expect(read(file), "it is not published yet").not.toMatch(/npm install headgate(?!-)/);
 	}
 });

@@ -96,6 +96,24 @@ test("installed into an empty folder: the library, ls and run work", async () =>
 	expect((await npx(bare, ["apply", "limits.toml", "--yes"], env)).stdout).toContain("Applied 1 change.");
 });
 
+test("the licence of every package whose code is in it is in its NOTICE, in its own words", async () => {
+	const entries = ["client/index.ts", "middleware/hono.ts", "middleware/fetch.ts", "cli/main.ts", "server/worker.ts"];
+	const { metafile } = await build({
+		entryPoints: [...entries, "dashboard/app.tsx"].map((entry) => path.join(root, "src", entry)),
+		...{ absWorkingDir: root, outdir: work.path, write: false, metafile: true, bundle: true, format: "esm" },
+		...{ platform: "node", target: "esnext", jsx: "automatic", jsxImportSource: "preact", logLevel: "silent" },
+		external: ["esbuild", "cloudflare:*"],
+	});
+	const inputs = Object.values(metafile.outputs).flatMap((output) => Object.keys(output.inputs));
+	const bundled = inputs.flatMap((file) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? []);
+	const notice = readFileSync(path.join(bare, "node_modules/headgate/NOTICE"), "utf8");
+	const parts = notice.split(/^-{80}$/m).slice(1);
+	const titles = parts.map((part) => /^(\S+) \d+\.\d+\.\d+ \([\w.-]+\)$/.exec(part.trim().split("\n")[0] ?? "")?.[1]);
+	expect(titles).toEqual([...new Set(bundled)].sort());
+	for (const part of parts) expect(part).toMatch(/copyright/i);
+	expect(readFileSync(path.join(bare, "node_modules/headgate/LICENSE"), "utf8")).toContain("MIT");
+});
+
 test("start without the runtime explains it in one line, with the command that mends it", async () => {
 	const end = await npx(bare, ["start", "--port", "0"]);
 	expect(end).toMatchObject({ code: 1, stdout: "" });

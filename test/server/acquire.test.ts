@@ -204,6 +204,21 @@ describe("missing names", () => {
 		});
 	});
 
+	test("one that an operator switched off, or has a policy, does not say that nobody configured it", async () => {
+		const name = await newLimit({ active: false });
+		expect((await granted({ names: name })).limits).toEqual([
+			{ name, limit: 1, activeSlots: 0, remaining: 1, enforced: false },
+		]);
+		const patched = newName();
+		await granted({ names: patched });
+		await call("PATCH", `/v1/limits/${patched}`, { limit: 3 });
+		expect((await granted({ names: patched })).limits[0]).not.toHaveProperty("configured");
+		const key = newName();
+		await call("PUT", `/v1/policies/${key}`, { limit: 2, active: false });
+		expect((await granted({ names: key })).limits[0]).not.toHaveProperty("configured");
+		await call("DELETE", `/v1/policies/${key}`);
+	});
+
 	test("without createIfMissing a missing name is skipped, and the answer says so", async () => {
 		const missing = newName();
 		const present = await newLimit({ limit: 2 });

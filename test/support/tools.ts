@@ -7,6 +7,7 @@ const LOOK = {
 	python3: ["-c", "import ensurepip, venv"],
 	go: ["version"],
 	gcc: ["--version"],
+	nginx: ["-v"],
 } as const;
 
 type Tool = keyof typeof LOOK;

@@ -36,7 +36,7 @@ const PREFECT_VERSION = "3.99.0";
 /** Entries of one page, as in Prefect. */
 const FILTER_MAX = 200;
 /** Longest wait in line that `Prefer: wait=N` gets; the client itself gives a call up after 60 s. */
-const WAIT_MAX_SECONDS = 60;
+const WAIT_MAX_SECONDS = BOUNDS.plainWaitSeconds;
 
 // ------------------------------------------------------------------------- what its client asks on the way
 
