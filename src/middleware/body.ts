@@ -62,9 +62,13 @@ export async function holdUntilSent(response: Response, sending: Sending): Promi
 	const { lease, method, waitUntil } = sending;
 	const release = async (): Promise<void> => lease[Symbol.asyncDispose]();
 	if (!response.body || method === "HEAD" || BODILESS.includes(response.status)) {
+		// Servers read what they do not send, and a body that nobody gets is not to be made without its slots.
+		response.body
+			?.cancel()
+			.catch((error: unknown) => console.warn("A body that was not sent did not end well:", error));
 		if (waitUntil) waitUntil(release());
 		else await release();
-		return { answer: response, drop: null };
+		return { answer: response.body ? new Response(null, response) : response, drop: null };
 	}
 	const pipe = pipeFor(response);
 	const answer = new Response(pipe.readable, response);

@@ -296,9 +296,11 @@ describe("concurrency", () => {
 		expect(headers.get("Content-Length")).toBe("21");
 		expect(headers.has("Transfer-Encoding")).toBe(false);
 		await isFree(name);
-		const head = await fetch(`${server.url}/told?name=${name}`, { method: "HEAD" });
-		expect(head.headers.get("Content-Length")).toBe("21");
-		await isFree(name);
+		for (const each of ["/told", "/plain/told"]) {
+			const head = await fetch(`${server.url}${each}?name=${name}`, { method: "HEAD" });
+			expect(head.headers.get("Content-Length")).toBe("21");
+			await isFree(name);
+		}
 	});
 
 	test("a body that is shorter than its handler said is cut, and gives them back", async () => {

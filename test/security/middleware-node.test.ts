@@ -63,6 +63,16 @@ describe("slots of an answer that nobody sends come back", () => {
 		},
 	);
 
+	test("the body of an answer to HEAD is not made without its slots", async () => {
+		const name = await newLimit({ limit: 1 });
+		const made = async () => Number(await (await ask("/plain/made")).text());
+		expect((await ask(`/plain/counted?name=${name}`, "HEAD")).status).toBe(200);
+		await givesBack(name);
+		const before = await made();
+		await new Promise((resolve) => setTimeout(resolve, 200));
+		expect(await made()).toBe(before);
+	});
+
 	test.each([
 		["/replaced-long", 203],
 		["/replaced-silent", 203],

@@ -90,8 +90,21 @@ app.get("/no-header", concurrency({ gate, name: asked }), () => {
 
 const nameOf = ({ request }: { request: Request }): string => new URL(request.url).searchParams.get("name") ?? "";
 const options = { gate, name: nameOf, unreadSeconds: 1 };
+/** Parts of bodies that were made. */
+let made = 0;
 const plain: Record<string, (request: Request, env: unknown) => Promise<Response>> = {
 	"/plain/report": withConcurrency(options, () => new Response(parts(3))),
+	"/plain/counted": withConcurrency(options, () => {
+		const body = parts(Number.POSITIVE_INFINITY);
+		const counting = new TransformStream({
+			transform(part, controller) {
+				made += 1;
+				controller.enqueue(part);
+			},
+		});
+		return new Response(body.pipeThrough(counting));
+	}),
+	"/plain/made": async () => new Response(String(made)),
 	"/plain/nothing": withConcurrency(options, gives(undefined)),
 	"/plain/locked": withConcurrency(options, readAlready),
 	"/plain/long": withConcurrency(options, () => new Response(parts(Number.POSITIVE_INFINITY))),

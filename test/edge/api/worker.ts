@@ -241,6 +241,10 @@ const plain: Record<string, ReturnType<typeof withRateLimit>> = {
 		{ gate: untied, name: ({ request }) => nameOf(request) },
 		() => new Response(parts(3, 20)),
 	),
+	"/plain/told": withConcurrency(
+		{ gate, name: ({ request }) => nameOf(request) },
+		() => new Response(parts(3, 10), { headers: { "Content-Length": "21" } }),
+	),
 	"/plain/nothing": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, gives(undefined)),
 	"/plain/locked": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, readAlready),
 };
