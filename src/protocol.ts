@@ -8,6 +8,7 @@
 
 import type { LastMinute } from "./watching.ts";
 
+export * from "./access.ts";
 export type * from "./watching.ts";
 
 /** The version of this Headgate, as in `package.json`. */
@@ -306,29 +307,6 @@ export interface Policy extends PolicySettings {
 
 export interface PoliciesPage {
 	policies: Policy[];
-}
-
-// ----------------------------------------------------------------------------------------------- tokens
-
-/** What a token allows; each includes those before it. */
-export const SCOPES = ["read", "use", "admin"] as const;
-export type Scope = (typeof SCOPES)[number];
-
-/** `GET /v1/token`: what the token that was sent allows. On an open server: everything. */
-export interface TokenInfo {
-	/** Who it was made for, as `HEADGATE_TOKENS` says. */
-	name: string;
-	scope: Scope;
-	/** Names that it may speak of start with this; empty for all. */
-	prefix: string;
-}
-
-/** `GET /health`. */
-export interface ServerHealth {
-	status: "ok";
-	version: string;
-	/** The server's clock. */
-	time: string;
 }
 
 // ----------------------------------------------------------------------------------------------- stream
