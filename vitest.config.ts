@@ -63,6 +63,14 @@ const config = async () => ({
 			},
 			{
 				test: {
+					name: "security",
+					include: ["test/security/**/*.test.ts"],
+					testTimeout: processTimeout,
+					hookTimeout: processTimeout,
+				},
+			},
+			{
+				test: {
 					name: "cli",
 					include: ["test/cli/**/*.test.ts"],
 					testTimeout: processTimeout,

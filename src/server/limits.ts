@@ -75,11 +75,11 @@ export class LimitCalls {
 	}
 
 	renew(id: string, leaseMs: number | null) {
-		return this.#evenIfMoved(() => this.#object.renew(id, leaseMs));
+		return this.#inAnyCase(() => this.#object.renew(id, leaseMs));
 	}
 
 	release(id: string, by: "caller" | "operator" | "unheard") {
-		return this.#evenIfMoved(() => this.#change(this.#object.release(id, by)));
+		return this.#inAnyCase(() => this.#change(this.#object.release(id, by)));
 	}
 
 	/** Takes a lease back, or a place in line, by its id or by the digest that is shown of it. */
@@ -129,7 +129,7 @@ export class LimitCalls {
 	}
 
 	takeBack(slots: number, heldMs: number | null) {
-		return this.#ifThere(() => this.#change(this.#object.takeBack(slots, heldMs)));
+		return this.#inAnyCase(() => this.#change(this.#object.takeBack(slots, heldMs)));
 	}
 
 	/** Null: it does not exist. */
@@ -169,7 +169,13 @@ export class LimitCalls {
 		return this.#ifThere(() => this.#object.watch(full, this.#env.caller?.share("streams")) as unknown as Answer);
 	}
 
+	/** For whoever will hold a lease of it: a limit that the directory has lost holds back all the same. */
 	describe() {
+		return this.#inAnyCase(() => this.#object.describe(this.#ruling));
+	}
+
+	/** The same for whoever only looks. */
+	describeIfThere() {
 		return this.#ifThere(() => this.#object.describe(this.#ruling));
 	}
 
@@ -182,7 +188,7 @@ export class LimitCalls {
 			const peeked = (await this.#object.peek(id, slots, mode)) as Peeked | Missing;
 			return "missing" in peeked ? null : peeked;
 		};
-		return (await this.#ifThere(look)) ?? { missing: true };
+		return (await this.#inAnyCase(look)) ?? { missing: true };
 	}
 
 	// ------------------------------------------------------------------------------------------- helpers
@@ -206,8 +212,8 @@ export class LimitCalls {
 		return ifThere(this.#env, this.#name, look);
 	}
 
-	/** What is said of a lease: a limit that has another name now, and which no directory knows by this one, leads it on. */
-	#evenIfMoved<T>(call: () => Promise<T | null>): Promise<T | null> {
+	/** What is said of slots: a limit has its say, also one that has another name now, or that the directory has lost. */
+	#inAnyCase<T>(call: () => Promise<T | null>): Promise<T | null> {
 		return inAnyCase(this.#env, this.#name, call, (answer) => answer !== null);
 	}
 
