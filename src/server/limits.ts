@@ -86,12 +86,12 @@ export class LimitCalls {
 	}
 
 	renew(id: string, leaseMs: number | null) {
-		return this.#evenIfMoved(() => withRightClock(() => this.#object.renew(id, leaseMs, Date.now())));
+		return this.#inAnyCase(() => withRightClock(() => this.#object.renew(id, leaseMs, Date.now())));
 	}
 
 	release(id: string, by: "caller" | "operator" | "unheard") {
 		const release = () => withRightClock(() => this.#object.release(id, by, Date.now()));
-		return this.#evenIfMoved(() => this.#change(release()));
+		return this.#inAnyCase(() => this.#change(release()));
 	}
 
 	leave(id: string, call: string) {
@@ -141,7 +141,7 @@ export class LimitCalls {
 
 	takeBack(slots: number, heldMs: number | null) {
 		const takeBack = () => withRightClock(() => this.#object.takeBack(slots, heldMs, Date.now()));
-		return this.#ifThere(() => this.#change(takeBack()));
+		return this.#inAnyCase(() => this.#change(takeBack()));
 	}
 
 	/** Null: it does not exist. */
@@ -192,7 +192,13 @@ export class LimitCalls {
 		return this.#ifThere(() => this.#object.watch(full, this.#env.caller?.share("streams")) as unknown as Answer);
 	}
 
+	/** For whoever will hold a lease of it: a limit that the directory has lost holds back all the same. */
 	describe() {
+		return this.#inAnyCase(() => this.#object.describe(this.#ruling));
+	}
+
+	/** The same for whoever only looks. */
+	describeIfThere() {
 		return this.#ifThere(() => this.#object.describe(this.#ruling));
 	}
 
@@ -205,7 +211,7 @@ export class LimitCalls {
 			const peeked = (await this.#object.peek(id, slots, mode)) as Peeked | Missing;
 			return "missing" in peeked ? null : peeked;
 		};
-		return (await this.#ifThere(look)) ?? { missing: true };
+		return (await this.#inAnyCase(look)) ?? { missing: true };
 	}
 
 	// ------------------------------------------------------------------------------------------- helpers
@@ -248,8 +254,8 @@ export class LimitCalls {
 		return ifThere(this.#env, this.#name, look);
 	}
 
-	/** What is said of a lease: a limit that has another name now, and which no directory knows by this one, leads it on. */
-	#evenIfMoved<T>(call: () => Promise<T | null>): Promise<T | null> {
+	/** What is said of slots: a limit has its say, also one that has another name now, or that the directory has lost. */
+	#inAnyCase<T>(call: () => Promise<T | null>): Promise<T | null> {
 		return inAnyCase(this.#env, this.#name, call, (answer) => answer !== null);
 	}
 

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { newToken } from "../../src/cli/tokens.ts";
 import { BOUNDS } from "../../src/protocol.ts";
 import { type FreshServer, freshServer } from "../support/server.ts";
-import { raw, request } from "./support.ts";
+import { raw, request } from "./raw.ts";
 
 const read = newToken("reader", "read", undefined);
 const admin = newToken("admin", "admin", undefined);

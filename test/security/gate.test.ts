@@ -8,7 +8,7 @@ import type { LimitInfo } from "../../src/protocol.ts";
 import { launch } from "../dashboard/browser.ts";
 import { findChromium } from "../support/chromium.ts";
 import { type FreshServer, freshServer } from "../support/server.ts";
-import { type RawAnswer, raw, request } from "./support.ts";
+import { type RawAnswer, raw, request } from "./raw.ts";
 
 const LISTED = "https://listed.example";
 const { token, entry } = newToken("admin", "admin", undefined);

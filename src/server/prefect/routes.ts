@@ -101,7 +101,7 @@ route({ ...ON_LIMIT, POST: "read" }, `${LIMITS}/filter`, {
 		if (count > FILTER_MAX) wrong(422, `Invalid limit: must be less than or equal to ${FILTER_MAX}.`);
 		if (count < 0) wrong(422, "Invalid limit: must be greater than or equal to 0.");
 		const names = await directory(c).namesAt(c.get("grant").prefix, offset ?? 0, count);
-		const described = await Promise.all(names.map((name) => limitOf(c.env, name).describe()));
+		const described = await Promise.all(names.map((name) => limitOf(c.env, name).describeIfThere()));
 		return c.json(described.flatMap((each) => (each ? [shown(each.summary, each.status)] : [])));
 	},
 });
@@ -111,7 +111,7 @@ function onLimit(): Record<"GET" | "PATCH" | "DELETE", Handler> {
 	return {
 		GET: async (c) => {
 			const name = await find(c, "read");
-			const known = await limitOf(c.env, name).describe();
+			const known = await limitOf(c.env, name).describeIfThere();
 			return known ? c.json(shown(known.summary, known.status)) : notFound();
 		},
 		PATCH: async (c) => {
@@ -164,7 +164,7 @@ async function find(c: C, scope: Scope): Promise<string> {
 		return text;
 	}
 	const { prefix } = c.get("grant");
-	if (text.startsWith(prefix) && (await limitOf(c.env, text).describe()) !== null) return text;
+	if (text.startsWith(prefix) && (await limitOf(c.env, text).describeIfThere()) !== null) return text;
 	// Whoever sends an id has named nobody: an id of another's limit is no id at all.
 	const name = await directory(c).nameOf(id);
 	return name?.startsWith(prefix) ? name : notFound();
