@@ -216,6 +216,36 @@ const FAULTS: Fault[] = [
 		becomes: `limit.unleased = slots - limit.sums.leased;`,
 	},
 	{
+		name: "a pause refuses those who wait for its end",
+		is: `if (slots > settings.limit && !isPaused(limit)) return "exceeds_limit";`,
+		becomes: `if (slots > settings.limit) return "exceeds_limit";`,
+	},
+	{
+		name: "a pause is announced to be over soon",
+		is: `if (isPaused(limit)) return RETRY_ESTIMATE_MAX_MS;`,
+		becomes: ``,
+	},
+	{
+		name: "what was set aside for one unheard stays set aside",
+		is: `if (entry.state === "reserved") {\n				this.unreserve(entry);`,
+		becomes: `if (entry.state === "reserved") {`,
+	},
+	{
+		name: "the first one unheard ends what a second was told of",
+		is: `entry && (entry.claims > 0 || !isGranted(entry))`,
+		becomes: `entry && !isGranted(entry)`,
+	},
+	{
+		name: "the last one unheard ends nothing",
+		is: `if (entry.claims > 0) entry.claims -= 1;`,
+		becomes: ``,
+	},
+	{
+		name: "one who went keeps its place in the lines that it does not stand in",
+		is: `if (entry.state === "waiting") this.stand(entry, "away");`,
+		becomes: `if (entry.state === "waiting" && inTurn(entry)) this.stand(entry, "away");`,
+	},
+	{
 		name: "a moved deadline keeps its place in the heap",
 		is: `this.#up(member.heapIndex);\n		this.#down(member.heapIndex);`,
 		becomes: `this.#up(member.heapIndex);`,
