@@ -94,6 +94,7 @@ const config = async () => ({
 				test: {
 					name: "process",
 					include: ["test/process/**/*.test.ts"],
+					exclude: filesWithoutTools({ "test/process/disk.test.ts": ["mount"] }),
 					// Timings are measured in them, so they run after all the others and one by one.
 					sequence: { groupOrder: 1 },
 					fileParallelism: false,

@@ -1,7 +1,7 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
-import { type Ask, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
+import { type Ask, failure, lease, leaseOf, type Missing, type Outcome, outOfReach } from "./answers.ts";
 import { Coordinator, coreRequest, deniedVerdict, missingStatus, unknownLimits, type Verdict } from "./coordinator.ts";
 import { remembering } from "./denials/remembering.ts";
 import type { Env } from "./env.ts";
@@ -136,7 +136,7 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
 		} catch (error) {
 			if (out.gone.aborted) return; // Nobody is there to be told; what was set aside lapses.
 			console.error(error);
-			await out.write({ event: "denied", problem: outOfReach() });
+			await out.write({ event: "denied", problem: failure(error as Error) ?? outOfReach() });
 		} finally {
 			clearInterval(beat);
 			await out.close();

@@ -11,7 +11,17 @@
 import type { Event } from "../core/commands.ts";
 import type { Request } from "../core/limit.ts";
 import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
-import { type Asked, denial, type Granted, lease, type Outcome, outOfReach, problem, type Status } from "./answers.ts";
+import {
+	type Asked,
+	denial,
+	failure,
+	type Granted,
+	lease,
+	type Outcome,
+	outOfReach,
+	problem,
+	type Status,
+} from "./answers.ts";
 import type { Env } from "./env.ts";
 import { withdrawn } from "./limit/line.ts";
 import { limitOf } from "./limits.ts";
@@ -90,9 +100,10 @@ export class Coordinator {
 			// A caller that broke off may be back already under the same id: its places are left to lapse.
 			await (this.#signal.aborted ? this.#stepBack() : this.#giveUp());
 			if (error instanceof Withdrawn) return { ok: false, problem: error.problem, statuses: [] };
-			if (this.#signal.aborted || (error as Error).name === "NewerDataError") throw error;
-			console.error(`A request of several names failed on the way:`, error);
-			return { ok: false, problem: outOfReach(), statuses: [] };
+			if (this.#signal.aborted) throw error;
+			const known = failure(error as Error);
+			if (!known?.code.endsWith("_data")) console.error(`A request of several names failed on the way:`, error);
+			return { ok: false, problem: known ?? outOfReach(), statuses: [] };
 		} finally {
 			if (keepAlive) clearInterval(keepAlive);
 		}

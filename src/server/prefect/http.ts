@@ -2,6 +2,7 @@
 
 import { type Context, Hono } from "hono";
 import type { Problem, Scope } from "../../protocol.ts";
+import { failure } from "../answers.ts";
 import { authenticate, forbidden, type Grant } from "../auth.ts";
 import type { Env } from "../env.ts";
 import { boundedText, Refused } from "../http.ts";
@@ -33,8 +34,12 @@ export const invalid = (errors: bodies.Complaint[], body: unknown): never => {
 		request_body: body ?? null,
 	});
 };
-export const unavailable = (): Wrong =>
-	new Wrong(503, { exception_message: "Service Unavailable" }, { "Retry-After": "1" });
+export const unavailable = (why?: string): Wrong =>
+	new Wrong(
+		503,
+		{ exception_message: "Service Unavailable", ...(why !== undefined && { exception_detail: why }) },
+		{ "Retry-After": "1" },
+	);
 export const notFound = (): never => wrong(404, "Concurrency Limit not found");
 
 export const prefect = new Hono<App>({ strict: true });
@@ -43,8 +48,8 @@ prefect.onError((error, c) => {
 	if (error instanceof Wrong) return error.response;
 	if (error instanceof Refused) return fromProblem(error.problem).response;
 	if (!c.req.raw.signal.aborted) console.error(error);
-	const passing = ["durableObjectReset", "overloaded", "retryable", "remote"].some((flag) => flag in error);
-	if (passing || error.name === "NewerDataError") return unavailable().response;
+	const known = failure(error);
+	if (known) return unavailable(known.detail).response;
 	return new Wrong(500, { exception_message: "Internal Server Error" }).response;
 });
 
@@ -53,7 +58,7 @@ export function fromProblem({ status, code, detail }: Problem): Wrong {
 	if (code === "unauthorized") {
 		return new Wrong(401, { exception_message: "Unauthorized" }, { "WWW-Authenticate": 'Basic realm="headgate"' });
 	}
-	return status === 503 ? unavailable() : new Wrong(status, { detail });
+	return status === 503 ? unavailable(detail) : new Wrong(status, { detail });
 }
 
 prefect.notFound(() => new Wrong(404, { detail: "Not Found" }).response);

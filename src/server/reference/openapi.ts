@@ -40,7 +40,10 @@ const REFUSALS: Record<Code, string> = {
 	lease_gone: "The lease has ended: it expired, was released or was taken back.",
 	queue_full: "The line is as long as it may get.",
 	overloaded: "A part of the service did not answer. Nothing was taken.",
+	storage_failed: "The disk is full, read-only or failing: `detail` says which. Nothing was changed.",
 	newer_data: "The stored data was written by a newer version of Headgate. It was left alone.",
+	damaged_data:
+		"What is stored of a limit is lost or broken. It is refused until the data was restored, or the limit deleted.",
 	unauthorized: "A token is missing, or is not known here.",
 	forbidden: "The token lacks the scope, or its prefix does not cover a name: `detail` says which.",
 	not_found: "There is no such route.",
@@ -177,12 +180,12 @@ function common({ scope, params, query, body, tag }: RouteDescription): Code[] {
 		...(body ? (["malformed", "too_large", "unsupported_media_type"] as const) : []),
 		// What an empty or broken part of a path meets.
 		...(params ? (["not_found"] as const) : []),
-		...(tag === "server" ? [] : (["overloaded", "newer_data", "internal"] as const)),
+		...(tag === "server" ? [] : (["overloaded", "storage_failed", "newer_data", "damaged_data", "internal"] as const)),
 	];
 }
 
 function example(code: Code) {
-	const more = STATUS[code] === 429 || code === "overloaded" ? { retryAfterSeconds: 1 } : {};
+	const more = STATUS[code] === 429 || ["overloaded", "storage_failed"].includes(code) ? { retryAfterSeconds: 1 } : {};
 	return problem(code, REFUSALS[code].replaceAll("`", ""), more);
 }
 
