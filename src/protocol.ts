@@ -403,8 +403,12 @@ export const STATUS = {
 	queue_full: 503,
 	/** A part of the service did not answer. Nothing was taken. */
 	overloaded: 503,
+	/** The disk is full, read-only or failing: `detail` says which. Nothing was changed. */
+	storage_failed: 503,
 	/** The stored data was written by a newer version of Headgate. It was left alone. */
 	newer_data: 503,
+	/** What is stored of a limit is lost or broken. It is refused until it was restored, or the limit deleted. */
+	damaged_data: 503,
 	unauthorized: 401,
 	forbidden: 403,
 	/** An open server is asked under a host name that is not its own. */
@@ -441,7 +445,7 @@ export interface Problem {
 	detail: string;
 	/** `invalid`: which field, and why. */
 	errors?: { field: string; message: string }[];
-	/** `denied`, `queue_full`, `overloaded`: a retry after so long is worth it. */
+	/** `denied`, `queue_full`, `overloaded`, `storage_failed`: a retry after so long is worth it. */
 	retryAfterSeconds?: number;
 	/** `denied` and the like: the names that stood in the way. */
 	"violated-policies"?: string[];

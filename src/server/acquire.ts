@@ -3,6 +3,7 @@
 import type { Lease, Receipt, StreamEvent } from "../protocol.ts";
 import {
 	type Ask,
+	failure,
 	lease,
 	leaseOf,
 	type Missing,
@@ -152,7 +153,7 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
 		} catch (error) {
 			if (out.gone.aborted) return; // Nobody is there to be told; what was set aside lapses.
 			console.error(error);
-			await out.write({ event: "denied", problem: outOfReach() });
+			await out.write({ event: "denied", problem: failure(error as Error) ?? outOfReach() });
 		} finally {
 			clearInterval(beat);
 			await out.close();

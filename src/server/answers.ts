@@ -94,7 +94,9 @@ const TITLES: Record<Code, string> = {
 	too_many_policies: "Too many policies",
 	queue_full: "The line is full",
 	overloaded: "The service is overloaded",
+	storage_failed: "The storage failed",
 	newer_data: "The data is of a newer version",
+	damaged_data: "The data is lost or broken",
 	unauthorized: "A token is needed",
 	forbidden: "The token does not allow this",
 	forbidden_host: "Not a host name of this server",
@@ -121,6 +123,35 @@ export function problem(code: Code, detail: string, more: Partial<Problem> = {})
 /** A part of the service failed in the middle. What was set aside lapses; ask again. */
 export const outOfReach = (): Problem =>
 	problem("overloaded", "A limit did not answer. Nothing was taken; try again in a second.", { retryAfterSeconds: 1 });
+
+/** Errors of an object whose data is left alone. They come over RPC, where a class does not survive but a name does. */
+const REFUSED_DATA: Record<string, Code> = { NewerDataError: "newer_data", DamagedDataError: "damaged_data" };
+
+/** What SQLite says of the disk, or of a file on it, and what that means to an operator. */
+const STORAGE: [RegExp, Code, string][] = [
+	[/\bSQLITE_FULL\b/, "storage_failed", "The disk of the server is full: make room on it."],
+	[/\bSQLITE_READONLY\b/, "storage_failed", "The data of the server is read-only: let it write to its data folder."],
+	[/\bSQLITE_(CORRUPT|NOTADB)\b/, "damaged_data", "A file of the server's data is broken: restore it from a copy."],
+	[/\bSQLITE_[A-Z]+\b/, "storage_failed", "The disk of the server fails: its log says how."],
+	[
+		// All that is said of an object that could not even be opened.
+		/^internal error; reference = /,
+		"storage_failed",
+		"The storage of a limit could not be opened: the disk is full or read-only, or a file on it is broken. The server's log says which.",
+	],
+];
+
+/** What an exception of an object means to a caller; null: it is a bug. */
+export function failure(error: Error): Problem | null {
+	const refused = REFUSED_DATA[error.name];
+	if (refused) return problem(refused, error.message);
+	const [, code, why] = STORAGE.find(([said]) => said.test(error.message)) ?? [];
+	if (code === "damaged_data") return problem(code, `${why} Nothing was changed.`);
+	if (code) return problem(code, `${why} Nothing was changed.`, { retryAfterSeconds: 1 });
+	return ["durableObjectReset", "overloaded", "retryable", "remote"].some((mark) => mark in error)
+		? outOfReach()
+		: null;
+}
 
 /** What was granted of one name. */
 export interface Granted {

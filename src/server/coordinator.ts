@@ -14,6 +14,7 @@ import type { LimitStatus, Problem } from "../protocol.ts";
 import { TooMany } from "./admission/admission.ts";
 import {
 	type Asked,
+	failure,
 	type Granted,
 	lease,
 	type Missing,
@@ -99,9 +100,10 @@ export class Coordinator {
 				return { ok: false, problem: error.problem, statuses: [] };
 			}
 			if (error instanceof Unconfigured) return this.#refuseUnconfigured(error.limit);
-			if (this.#signal.aborted || (error as Error).name === "NewerDataError") throw error;
-			console.error(`A request of several names failed on the way:`, error);
-			return { ok: false, problem: outOfReach(), statuses: [] };
+			if (this.#signal.aborted) throw error;
+			const known = failure(error as Error);
+			if (!known?.code.endsWith("_data")) console.error(`A request of several names failed on the way:`, error);
+			return { ok: false, problem: known ?? outOfReach(), statuses: [] };
 		} finally {
 			if (keepAlive) clearInterval(keepAlive);
 		}

@@ -4,7 +4,7 @@ import type { Context, Hono } from "hono";
 import { BOUNDS, type Problem, type Scope } from "../protocol.ts";
 import type { Caller } from "./acquire.ts";
 import { admitted, TooMany } from "./admission/admission.ts";
-import { outOfReach, problem, unknownLimits } from "./answers.ts";
+import { failure, problem, unknownLimits } from "./answers.ts";
 import { authenticate, forbidden, type Grant } from "./auth.ts";
 import { denialsOf } from "./denials/memory.ts";
 import type { Env } from "./env.ts";
@@ -31,13 +31,14 @@ export const refuse = (...given: Parameters<typeof problem>): never => {
 
 /** What an exception is to the caller. The log is told of it, unless it was foreseen. */
 export function problemOf(error: Error, log = true): Problem {
-	// An object's errors come over RPC, where a class does not survive but a name does.
-	if (error.name === "NewerDataError") return problem("newer_data", error.message);
 	if (error instanceof TooMany) return error.problem;
-	if (log) console.error(error);
-	const ofAnObject = ["durableObjectReset", "overloaded", "retryable", "remote"].some((mark) => mark in error);
-	return ofAnObject ? outOfReach() : problem("internal", "Something went wrong here. The server's log says what.");
+	const known = failure(error);
+	if (log && !isRefusedData(known)) console.error(error);
+	return known ?? problem("internal", "Something went wrong here. The server's log says what.");
 }
+
+const isRefusedData = (known: Problem | null): boolean =>
+	known?.code === "newer_data" || known?.code === "damaged_data";
 
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
 

@@ -3,6 +3,7 @@
 import { type Context, Hono } from "hono";
 import { BOUNDS, type Problem, type Scope } from "../../protocol.ts";
 import { admitted, TooMany } from "../admission/admission.ts";
+import { failure } from "../answers.ts";
 import { authenticate, forbidden, type Grant } from "../auth.ts";
 import type { Env } from "../env.ts";
 import { boundedText, mediaType, type Needs, Refused, unsupported } from "../http.ts";
@@ -57,8 +58,12 @@ function shown(sent: unknown): unknown {
 	}
 	return sent ?? null;
 }
-export const unavailable = (): Wrong =>
-	new Wrong(503, { exception_message: "Service Unavailable" }, { "Retry-After": "1" });
+export const unavailable = (why?: string): Wrong =>
+	new Wrong(
+		503,
+		{ exception_message: "Service Unavailable", ...(why !== undefined && { exception_detail: why }) },
+		{ "Retry-After": "1" },
+	);
 export const notFound = (): never => wrong(404, "Concurrency Limit not found");
 
 export const prefect = new Hono<App>({ strict: true });
@@ -67,8 +72,8 @@ prefect.onError((error, c) => {
 	if (error instanceof Wrong) return error.response;
 	if (error instanceof Refused || error instanceof TooMany) return fromProblem(error.problem).response;
 	if (!c.req.raw.signal.aborted) console.error(error);
-	const passing = ["durableObjectReset", "overloaded", "retryable", "remote"].some((flag) => flag in error);
-	if (passing || error.name === "NewerDataError") return unavailable().response;
+	const known = failure(error);
+	if (known) return unavailable(known.detail).response;
 	return new Wrong(500, { exception_message: "Internal Server Error" }).response;
 });
 
@@ -77,7 +82,7 @@ export function fromProblem({ status, code, detail, retryAfterSeconds }: Problem
 	if (code === "unauthorized") {
 		return new Wrong(401, { exception_message: "Unauthorized" }, { "WWW-Authenticate": 'Basic realm="headgate"' });
 	}
-	if (status === 503) return unavailable();
+	if (status === 503) return unavailable(detail);
 	return new Wrong(status, { detail }, retryAfterSeconds ? { "Retry-After": String(retryAfterSeconds) } : {});
 }
 

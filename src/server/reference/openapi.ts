@@ -44,7 +44,10 @@ const REFUSALS: Record<Code, string> = {
 	too_many_policies: "There are as many policies as there may be, in all or within the token's prefix.",
 	queue_full: "The line is as long as it may get.",
 	overloaded: "A part of the service did not answer. Nothing was taken.",
+	storage_failed: "The disk is full, read-only or failing: `detail` says which. Nothing was changed.",
 	newer_data: "The stored data was written by a newer version of Headgate. It was left alone.",
+	damaged_data:
+		"What is stored of a limit is lost or broken. It is refused until the data was restored, or the limit deleted.",
 	unauthorized: "A token is missing, or is not known here.",
 	forbidden: "The token lacks the scope, or its prefix does not cover a name: `detail` says which.",
 	forbidden_host: "An open server is asked under a host name that is not its own.",
@@ -189,12 +192,12 @@ function common({ scope, names, params, query, body, tag }: RouteDescription): C
 		...(body ? (["malformed", "too_large", "unsupported_media_type"] as const) : []),
 		// What an empty or broken part of a path meets.
 		...(params ? (["not_found"] as const) : []),
-		...(tag === "server" ? [] : (["overloaded", "newer_data", "internal"] as const)),
+		...(tag === "server" ? [] : (["overloaded", "storage_failed", "newer_data", "damaged_data", "internal"] as const)),
 	];
 }
 
 function example(code: Code) {
-	const more = STATUS[code] === 429 || code === "overloaded" ? { retryAfterSeconds: 1 } : {};
+	const more = STATUS[code] === 429 || ["overloaded", "storage_failed"].includes(code) ? { retryAfterSeconds: 1 } : {};
 	return problem(code, REFUSALS[code].replaceAll("`", ""), more);
 }
 
