@@ -63,6 +63,13 @@ export const BOUNDS = {
 	followedPerWatch: 800,
 	/** Streams that watch one limit, or the list: each costs a few lines a second while it is read. */
 	watchers: 64,
+	/** How often the local server starts its runtime again within a minute: one that dies at once is not worth a sixth try. */
+	restartsPerMinute: 5,
+	/**
+	 * The share of a local server's file descriptors that callers may use; then they are answered 503. The rest is for
+	 * those who renew and release, and for connections that have not asked for anything yet.
+	 */
+	descriptorShare: 0.85,
 } as const;
 
 /** What a request that leaves something out gets. */

@@ -22,13 +22,22 @@ export function newToken(
 	prefix: string | undefined,
 ): { token: string; entry: TokenEntry } {
 	const token = `hg_${randomBytes(32).toString("base64url")}`;
-	const sha256 = createHash("sha256").update(token).digest("hex");
+	const sha256 = digestOf(token);
 	const called = name ?? `${scope}-${sha256.slice(0, 6)}`;
 	return { token, entry: { name: called, sha256, scope, ...(prefix === undefined ? {} : { prefix }) } };
 }
 
-/** Refuses a list that the Worker would refuse, before a server is started that lets nobody in. */
-export function checkTokens(json: string): TokenEntry[] {
+/** Shorter ones can be guessed by trying. */
+const TOKEN_LENGTH = 20;
+const digestOf = (text: string): string => createHash("sha256").update(text).digest("hex");
+/** What comes of hashing a variable that is not set, and of hashing it with the end of its line. */
+const EMPTY = ["", "\n", "\r\n"].map(digestOf);
+
+/**
+ * Refuses a list that the Worker would refuse, before a server is started that lets nobody in; or that would let in those who guess.
+ * How long a token is cannot be seen in its digest, so the caller's own is looked at where it is known.
+ */
+export function checkTokens(json: string, own = process.env.HEADGATE_TOKEN): TokenEntry[] {
 	const problem = (what: string) =>
 		new StartError(`HEADGATE_TOKENS ${what}. Make an entry with: headgate token new --scope use`, 2);
 	let list: unknown;
@@ -45,6 +54,15 @@ export function checkTokens(json: string): TokenEntry[] {
 		if (typeof entry.name !== "string") throw problem(`${at} has no name`);
 		if (typeof entry.sha256 !== "string" || !/^[0-9a-f]{64}$/i.test(entry.sha256)) {
 			throw problem(`${at} (${entry.name}) has no sha256 of 64 hexadecimal digits`);
+		}
+		const digest = entry.sha256.toLowerCase();
+		if (EMPTY.includes(digest)) {
+			throw problem(`${at} (${entry.name}) has the digest of an empty token, which anybody has`);
+		}
+		if (own !== undefined && own.length < TOKEN_LENGTH && digest === digestOf(own)) {
+			throw problem(
+				`${at} (${entry.name}) is for a token of ${own.length} characters, which can be guessed; at least ${TOKEN_LENGTH} are needed`,
+			);
 		}
 		if (!SCOPES.includes(entry.scope)) {
 			throw problem(`${at} (${entry.name}) has a scope other than ${SCOPES.join(", ")}`);

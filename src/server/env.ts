@@ -17,4 +17,8 @@ export interface Env {
 	ANALYTICS?: AnalyticsEngineDataset;
 	/** Origins whose pages may call from a browser, separated by commas. */
 	HEADGATE_CORS_ORIGINS?: string;
+	/** How many file descriptors the process may have. Only the local server sets it. */
+	HEADGATE_DESCRIPTORS?: string;
+	/** The folder in which the system lists those that are open: one entry for each. Only the local server has it. */
+	DESCRIPTORS?: Fetcher;
 }

@@ -8,11 +8,15 @@ import type { Mode } from "../core/limit.ts";
 import type { LimitPatch, Settings } from "../protocol.ts";
 import type { Ask, Missing, Outcome } from "./answers.ts";
 import { denialsOf } from "./denials/memory.ts";
+import { charge, DESCRIPTORS } from "./descriptors.ts";
 import type { Env } from "./env.ts";
 import type { ByHand } from "./limit/limit-views.ts";
 import { rulingsOf } from "./policies/rulings.ts";
 
-export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
+export function limitOf(env: Env, name: string): LimitCalls {
+	charge(DESCRIPTORS.name);
+	return new LimitCalls(env, name);
+}
 
 export class LimitCalls {
 	readonly #env: Env;
