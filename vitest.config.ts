@@ -5,7 +5,7 @@ import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config
 import { buildDashboard } from "./scripts/build-dashboard.ts";
 import { findChromium } from "./test/support/chromium.ts";
 import "./test/support/provided.ts";
-import { filesWithoutTools } from "./test/support/tools.ts";
+import { filesWithoutMounts, filesWithoutTools } from "./test/support/tools.ts";
 
 /** The same file shows that the library works on every runtime it is made for. */
 const everyRuntime = "test/client/headgate.test.ts";
@@ -94,6 +94,7 @@ const config = async () => ({
 				test: {
 					name: "process",
 					include: ["test/process/**/*.test.ts"],
+					exclude: filesWithoutMounts(["test/process/full-disk.test.ts"]),
 					// Timings are measured in them, so they run after all the others and one by one.
 					sequence: { groupOrder: 1 },
 					fileParallelism: false,

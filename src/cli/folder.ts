@@ -89,7 +89,7 @@ const MEANINGS: Record<string, string> = {
 	ENOTDIR: "a part of its path is a file and not a folder. Move that away",
 	EEXIST: "it is a file and not a folder. Move that away",
 	ENAMETOOLONG: "its path is longer than the system allows. Make it shorter",
-	ELOOP: "its path is a link that leads to itself. Mend that",
+	ELOOP: "there is a link that leads to itself, or that is not followed. Remove it",
 	EIO: "the disk reports an error. Have it checked",
 	EMFILE: "this process has too many files open. Raise its limit (`ulimit -n`)",
 	ENFILE: "the system has too many files open. End what has them",

@@ -6,10 +6,7 @@
  */
 
 import { BOUNDS } from "../protocol.ts";
-import { problem } from "./answers.ts";
 import type { Env } from "./env.ts";
-import { answerProblem } from "./http.ts";
-import type { Service } from "./origins.ts";
 
 /** What a name in use costs (its database, log and index), and what a connection does. */
 export const DESCRIPTORS = { name: 3, connection: 2 };
@@ -24,40 +21,25 @@ export function charge(descriptors: number): void {
 	seen.charged += descriptors;
 }
 
-/** A Worker's fetch that refuses what it has no descriptors for. */
-export function withinDescriptors(service: Service): Service {
-	return {
-		async fetch(request, env, context) {
-			charge(DESCRIPTORS.connection);
-			if ((await isFull(env)) && !givesBack(request)) {
-				return answerProblem({
-					...problem(
-						"overloaded",
-						`This server may open ${env.HEADGATE_DESCRIPTORS} files (\`ulimit -n\`), and nearly all are in use. Nothing was taken.`,
-					),
-					retryAfterSeconds: 1,
-				});
-			}
-			return service.fetch(request, env, context);
-		},
-	};
-}
-
-/** Calls that free something, or keep what is held; and the one that tells whether the server lives. */
-function givesBack(request: Request): boolean {
-	return /^\/health$|\/(renew|release|decrement|decrement-with-lease)$/.test(new URL(request.url).pathname);
-}
-
-async function isFull(env: Env): Promise<boolean> {
+/** Whether so few are left that callers are to be refused. */
+export async function outOfDescriptors(env: Env): Promise<boolean> {
 	const { DESCRIPTORS: folder, HEADGATE_DESCRIPTORS: limit } = env;
 	if (folder === undefined || limit === undefined) return false;
 	const usable = Number(limit) * BOUNDS.descriptorShare;
 	const full = seen.open >= usable;
-	if (full ? Date.now() - seen.at < LOOK_AGAIN_MS : seen.charged < (usable - seen.open) / 2) return full;
+	if (full ? Math.abs(Date.now() - seen.at) < LOOK_AGAIN_MS : seen.charged < (usable - seen.open) / 2) return full;
 	// What others do until the answer is there counts as done after it.
 	seen.charged = 0;
 	seen.at = Date.now();
-	const answer = await folder.fetch("http://descriptors/");
-	seen.open = (await answer.text()).split('"name"').length - 1;
+	seen.open = await countIn(folder);
 	return seen.open >= usable;
+}
+
+async function countIn(folder: Fetcher): Promise<number> {
+	try {
+		const answer = await folder.fetch("http://descriptors/");
+		return (await answer.text()).split('"name"').length - 1;
+	} catch {
+		return Number.POSITIVE_INFINITY; // To list a folder takes one as well.
+	}
 }

@@ -94,18 +94,21 @@ test("a runtime that cannot be recorded was never started", async () => {
 	const writes = await writesOfAStart(folder.path);
 	const used = await writesOfAStart(folder.path);
 	expect(used).toBeLessThanOrEqual(writes);
-	const printed: string[] = [];
+	const started: number[] = [];
 	// The record of the runtime is written aside and moved into place: the last two writes before it serves.
 	for (const at of [used - 1, used]) {
-		failAt(folder.path, at, full);
-		await expect(startServer({ port: 0, data: folder.path, onLine: (line) => printed.push(line) })).rejects.toThrow(
-			"the disk is full",
-		);
+		failAt(folder.path, at, (call) => {
+			// Time enough for one that does not wait to be told.
+			Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+			started.push(...runtimesOf(folder.path));
+			full(call);
+		});
+		await expect(startServer({ port: 0, data: folder.path })).rejects.toThrow("the disk is full");
 		heal();
 		expect(processesOf(folder.path)).toEqual([]);
 		expect(records(folder.path)).toEqual([]);
 	}
-	expect(printed).toEqual([]);
+	expect(started).toEqual([]);
 });
 
 test("a runtime that ends slowly keeps the folder until it has ended", async () => {

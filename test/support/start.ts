@@ -19,6 +19,7 @@ export interface Program {
 	/** The server's address, once it says that it is ready; rejects when it ends instead. */
 	url: Promise<string>;
 	/** What it has printed there so far. */
+	stdout(): string;
 	stderr(): string;
 	ended: Promise<Ended>;
 }
@@ -67,6 +68,7 @@ export function run(
 	return {
 		process: child,
 		url,
+		stdout: () => stdout,
 		stderr: () => stderr,
 		ended,
 		async [Symbol.asyncDispose]() {

@@ -1,6 +1,9 @@
 /** Programs beside Node that some tests run. */
 
 import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 
 /** How to see whether each is there: with `venv`, for Debian has a Python without it. */
 const LOOK = {
@@ -32,4 +35,19 @@ export function filesWithoutTools(needs: Record<string, Tool[]>): string[] {
 		process.stderr.write(`left out: ${what}\n`);
 		return [file];
 	});
+}
+
+/** Test files that need a disk of their own, where this process may not mount one, as in most containers. */
+export function filesWithoutMounts(files: string[]): string[] {
+	const folder = mkdtempSync(path.join(tmpdir(), "headgate-mount-"));
+	try {
+		execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], { stdio: "ignore" });
+		execFileSync("umount", [folder], { stdio: "ignore" });
+		return [];
+	} catch {
+		process.stderr.write(`left out: ${files.join(", ")}, for nothing may be mounted here\n`);
+		return files;
+	} finally {
+		rmSync(folder, { recursive: true, force: true });
+	}
 }
