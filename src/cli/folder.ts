@@ -63,7 +63,8 @@ export function makeInside(parent: string, name: string): string {
  * is replaced and not followed, and a disk that fills up leaves nothing. One that has them already is left as it is.
  */
 export function place(file: string, contents: string): void {
-	if (isThere(file)?.isFile() && readFileSync(file, "utf8") === contents) return;
+	const there = isThere(file);
+	if (there?.isFile() && (there.mode & 0o077) === 0 && readFileSync(file, "utf8") === contents) return;
 	const aside = `${file}.${randomUUID()}.new`;
 	try {
 		writeFileSync(aside, contents, { mode: 0o600, flag: "wx" });
