@@ -120,6 +120,7 @@ const config = async () => ({
 					exclude: filesWithoutTools({
 						"test/process/clock.test.ts": ["gcc"],
 						"test/process/disk.test.ts": ["mount"],
+						"test/process/full-disk.test.ts": ["mount"],
 						"test/process/nginx.test.ts": ["nginx"],
 					}),
 					// Timings are measured in them, so they run after all the others and one by one.

@@ -116,6 +116,13 @@ export const BOUNDS = {
 	 * what there is; of streams more than one limit may have, for these are all streams of one Worker.
 	 */
 	alone: { streams: 1_024, waiters: 10_000, policies: 1_000, newNamesPerMinute: 60_000, sockets: 512 },
+	/** How often the local server starts its runtime again within a minute: one that dies at once is not worth a sixth try. */
+	restartsPerMinute: 5,
+	/**
+	 * The share of a local server's file descriptors that callers may use; then they are answered 503. The rest is for
+	 * those who renew and release, and for connections that have not asked for anything yet.
+	 */
+	descriptorShare: 0.85,
 } as const;
 
 /** What one token may take: the fields of `BOUNDS.perToken`. */

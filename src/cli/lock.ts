@@ -5,14 +5,18 @@
  * the others. Of two that start at once at least one sees the other, whatever the order; and as a file is
  * only ever removed when its owner is gone, a lock left behind by `kill -9` is cleared without a race.
  *
- * Processes on other machines or in other containers are not seen; a folder belongs on a local disk anyway.
+ * Where the system has `flock`, the kernel keeps a lock as well, on a descriptor that the runtime inherits: it ends when
+ * the last of the two has ended, and also holds where processes do not see each other, as in two containers, and where
+ * somebody deleted the files. Processes on other machines are not seen; a folder belongs on a local disk anyway.
  */
 
+import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StartError, systemErrorCode } from "./errors.ts";
+import { place } from "./folder.ts";
 
 /** A process, told apart from a later one that got the same number. */
 interface ProcessMark {
@@ -29,39 +33,81 @@ interface LockContent {
 
 /** A data folder held by this process. */
 export interface FolderLock {
-	/** Records the runtime, so that a successor waits until that is gone as well. */
+	/** The kernel's lock, for the runtime to inherit. */
+	descriptor: number;
+	/** Records the runtime, so that a successor waits until that is gone as well. It must not run before. */
 	setRuntime(pid: number): void;
+	/** Only when no runtime of this server lives any more. */
 	release(): void;
 }
 
 const PREFIX = "server-";
 const SUFFIX = ".lock";
+/** What is left of a record that was being written when its writer died. */
+const UNFINISHED = /^server-(\d+)-.*\.new$/;
 /** How long a runtime without its server is given to end; its watcher needs a few milliseconds. */
 const ORPHAN_MS = 3_000;
+const LOOK_MS = 20;
 
 /** Takes the folder, or says who has it. */
 export async function lockFolder(folder: string): Promise<FolderLock> {
 	const own = `${PREFIX}${process.pid}-${randomUUID()}${SUFFIX}`;
 	const file = path.join(folder, own);
 	const content: LockContent = { server: mark(process.pid), runtime: null };
-	writeLock(file, content);
+	place(file, JSON.stringify(content));
+	let descriptor: number | undefined;
+	const release = () => {
+		if (descriptor !== undefined) closeSync(descriptor);
+		descriptor = undefined;
+		try {
+			rmSync(file, { force: true });
+		} catch (error) {
+			// It stays, as after `kill -9`: on a disk that has gone it holds nobody up.
+			if (systemErrorCode(error) === undefined) throw error;
+		}
+	};
 	try {
 		for (const name of readdirSync(folder)) {
+			const writer = Number(UNFINISHED.exec(name)?.[1] ?? Number.NaN);
+			// One of this process's number is an earlier one's: what this one writes is moved away in the same turn.
+			if (writer === process.pid || (writer > 0 && !isAlive({ pid: writer, began: null }))) {
+				rmSync(path.join(folder, name), { force: true });
+			}
 			if (name !== own && name.startsWith(PREFIX) && name.endsWith(SUFFIX)) {
 				await clearOrRefuse(folder, name);
 			}
 		}
+		const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
+		descriptor = openSync(path.join(folder, "lock"), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
+		await lockInKernel(folder, descriptor);
+		return {
+			descriptor,
+			setRuntime(pid) {
+				content.runtime = mark(pid);
+				place(file, JSON.stringify(content));
+			},
+			release,
+		};
 	} catch (error) {
-		rmSync(file, { force: true });
+		release();
 		throw error;
 	}
-	return {
-		setRuntime(pid) {
-			content.runtime = mark(pid);
-			writeLock(file, content);
-		},
-		release: () => rmSync(file, { force: true }),
-	};
+}
+
+/** The lock belongs to what is open, and not to the helper that asks for it: it stays when that has ended. */
+async function lockInKernel(folder: string, descriptor: number): Promise<void> {
+	const giveUpAt = Date.now() + ORPHAN_MS;
+	for (;;) {
+		const { error, status } = spawnSync("flock", ["-n", "3"], { stdio: ["ignore", "ignore", "ignore", descriptor] });
+		// Without such a program, or on a file system without such locks, the files have to do.
+		if (error !== undefined || status !== 1) return;
+		if (Date.now() > giveUpAt) break;
+		await sleep(LOOK_MS);
+	}
+	throw new StartError(
+		`The data folder ${folder} is in use by another Headgate server that left no record in it: one in another ` +
+			"container, or one whose record was deleted. Stop that one first, or choose another folder with --data.",
+	);
 }
 
 async function clearOrRefuse(folder: string, name: string): Promise<void> {
@@ -70,7 +116,7 @@ async function clearOrRefuse(folder: string, name: string): Promise<void> {
 	if (other === undefined) return;
 	const giveUpAt = Date.now() + ORPHAN_MS;
 	while (!isAlive(other.server) && other.runtime !== null && isAlive(other.runtime) && Date.now() < giveUpAt) {
-		await sleep(20);
+		await sleep(LOOK_MS);
 	}
 	for (const one of [other.server, other.runtime]) {
 		if (one === null || !isAlive(one)) continue;
@@ -80,13 +126,6 @@ async function clearOrRefuse(folder: string, name: string): Promise<void> {
 		);
 	}
 	rmSync(file, { force: true });
-}
-
-/** Written aside and moved into place, so that no reader sees half a file. */
-function writeLock(file: string, content: LockContent): void {
-	const aside = `${file}.new`;
-	writeFileSync(aside, JSON.stringify(content));
-	renameSync(aside, file);
 }
 
 /** Undefined when its owner has just removed it. */

@@ -1,9 +1,10 @@
 /** The dashboard as files that any server of static files can hand out. */
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { makeInside, place } from "./folder.ts";
 
 const sources = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../dashboard");
 
@@ -47,12 +48,10 @@ export function writePage(folder: string, files: Record<string, string>): void {
 	mkdirSync(folder, { recursive: true });
 	for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
 		const file = path.join(entry.parentPath, entry.name);
-		if (entry.isFile() && !(path.relative(folder, file) in files)) rmSync(file, { force: true });
+		if (!entry.isDirectory() && !(path.relative(folder, file) in files)) rmSync(file, { force: true });
 	}
 	for (const [name, contents] of Object.entries(files)) {
-		const file = path.join(folder, name);
-		if (existsSync(file) && readFileSync(file, "utf8") === contents) continue;
-		mkdirSync(path.dirname(file), { recursive: true });
-		writeFileSync(file, contents);
+		const { dir, base } = path.parse(name);
+		place(path.join(dir === "" ? folder : makeInside(folder, dir), base), contents);
 	}
 }

@@ -1,15 +1,19 @@
 /** A Headgate server on this machine: the bundled Worker on workerd, with its data in a folder. */
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { isIPv6 } from "node:net";
 import path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { loadWorker } from "./bundle.ts";
-import { StartError, systemErrorCode } from "./errors.ts";
+import { loadWorker, type WorkerBundle } from "./bundle.ts";
+import { StartError } from "./errors.ts";
+import { folderError, makeInside, place, prepareFolder } from "./folder.ts";
+import { Keeper, type ServerExit } from "./keeper.ts";
 import { lockFolder } from "./lock.ts";
 import { writePage } from "./page.ts";
+import { sweep } from "./sweep.ts";
 import { checkTokens, type TokenEntry } from "./tokens.ts";
-import { spawnWorkerd, type Workerd, type WorkerdExit, workerdConfig } from "./workerd.ts";
+import { descriptorLimit, spawnWorkerd, workerdConfig } from "./workerd.ts";
+
+export type { ServerExit } from "./keeper.ts";
 
 export interface ServerOptions {
 	/** 0 takes any that is free. Default 8787. */
@@ -28,30 +32,25 @@ export interface ServerOptions {
 	env?: Record<string, string>;
 	/** The `wrangler.toml` of another Worker to run in Headgate's place; its `/health` has to answer 200. */
 	config?: string;
-	/** Every line that workerd prints. */
+	/** Every line that workerd prints, and what is said of its deaths. */
 	onLine?: (line: string) => void;
 }
 
 export interface RunningServer {
 	/** Without a slash at its end. */
 	url: string;
-	/** The process of workerd. */
-	pid: number;
+	/** The process of workerd; another one after it was started again. */
+	readonly pid: number;
 	/** Whether it answers without a token. */
 	open: boolean;
+	/** How many file descriptors the runtime may have. */
+	descriptors: number;
 	/** Ends it within `GRACE_MS`, whoever is waiting; resolves when it is gone. */
 	stop(): Promise<void>;
 	/** `kill -9`; resolves when it is gone. */
 	kill(): Promise<void>;
-	/** Resolves when workerd has ended, for whatever reason. */
+	/** Resolves when workerd has ended, for whatever reason, and is not started again. */
 	exited: Promise<ServerExit>;
-}
-
-export interface ServerExit extends WorkerdExit {
-	/** Whether `stop` or `kill` asked for it. */
-	expected: boolean;
-	/** What workerd printed last. */
-	lastLines: string;
 }
 
 /**
@@ -59,68 +58,80 @@ export interface ServerExit extends WorkerdExit {
  * off, which costs nothing: whatever a caller was told is on disk, and a waiting one asks again.
  */
 const GRACE_MS = 400;
-/** From start to the first answer of `/health`: half a second here, and loaded machines are slow. */
-const READY_MS = 30_000;
 
 export async function startServer(options: ServerOptions = {}): Promise<RunningServer> {
 	const port = options.port ?? 8787;
 	const host = options.host === undefined || options.host === "localhost" ? "127.0.0.1" : options.host;
-	const folder = path.resolve(options.data ?? ".headgate");
+	const given = path.resolve(options.data ?? ".headgate");
 	const bindings = textBindings(options, host);
+	const descriptors = descriptorLimit();
+	if (Number.isFinite(descriptors)) bindings.HEADGATE_DESCRIPTORS = String(descriptors);
 
 	const worker = await loadWorker(options.config);
-	makeFolder(folder);
-	const lock = await lockFolder(folder);
-	let workerd: Workerd;
-	try {
-		const codeFile = path.join(folder, "worker.js");
-		const configFile = path.join(folder, "workerd.capnp");
-		const objectsFolder = path.join(folder, "objects");
-		mkdirSync(objectsFolder, { recursive: true });
-		writeFileSync(codeFile, worker.code);
-		const page = path.join(folder, "page");
-		writePage(page, worker.page);
-		// Only digests of tokens are in it; still nobody else's business.
-		writeFileSync(configFile, workerdConfig(worker, { codeFile: "worker.js", page }, bindings), { mode: 0o600 });
-		workerd = spawnWorkerd({ configFile, objectsFolder, address: `${inUrl(host)}:${port}`, onLine: options.onLine });
-		lock.setRuntime(workerd.pid);
-	} catch (error) {
-		lock.release();
-		throw error;
-	}
-
-	let expected = false;
-	const exited = workerd.exited.then((exit) => {
-		lock.release();
-		return { ...exit, expected, lastLines: workerd.lastLines() };
-	});
-	const end = async (grace: number) => {
-		expected = true;
-		if (grace > 0) {
-			workerd.signal("SIGTERM");
-			const cancel = new AbortController();
-			await Promise.race([exited, sleep(grace, undefined, { signal: cancel.signal }).catch(() => undefined)]);
-			cancel.abort();
+	const folder = prepareFolder(given);
+	const keeper = await inFolder(given, async () => {
+		const lock = await lockFolder(folder);
+		try {
+			const files = writeFiles(folder, worker, bindings);
+			await sweep(files.objectsFolder, options.onLine);
+			const { onLine } = options;
+			return new Keeper({
+				lock,
+				spawn: (got) =>
+					spawnWorkerd({
+						...files,
+						address: `${inUrl(host)}:${got ?? port}`,
+						lockDescriptor: lock.descriptor,
+						onLine,
+					}),
+				urlOf: (got) => `http://${inUrl(reachable(host))}:${got}`,
+				onLine,
+			});
+		} catch (error) {
+			lock.release();
+			throw error;
 		}
-		workerd.signal("SIGKILL");
-		await exited;
-	};
+	});
 	try {
-		// The port is known to be ours from here on, so the answer of `/health` is this server's.
-		const url = `http://${inUrl(reachable(host))}:${await workerd.port}`;
-		await untilHealthy(url, exited);
-		return {
-			url,
-			pid: workerd.pid,
-			open: bindings.HEADGATE_OPEN === "true",
-			exited,
-			stop: () => end(GRACE_MS),
-			kill: () => end(0),
-		};
+		await inFolder(given, () => keeper.start());
 	} catch (error) {
-		await end(0);
-		throw explain(error, host, port, workerd.lastLines());
+		throw explain(error, host, port, keeper.lastLines());
 	}
+	return {
+		url: keeper.url,
+		get pid() {
+			return keeper.pid;
+		},
+		open: bindings.HEADGATE_OPEN === "true",
+		descriptors,
+		exited: keeper.exited,
+		stop: () => keeper.end(GRACE_MS),
+		kill: () => keeper.end(0),
+	};
+}
+
+/** Errors of the system meanwhile are about the folder: nothing else is written. */
+async function inFolder<T>(folder: string, action: () => Promise<T>): Promise<T> {
+	try {
+		return await action();
+	} catch (error) {
+		throw folderError(error, folder, "written");
+	}
+}
+
+/** What workerd is started with. Nobody else has the folder. */
+function writeFiles(folder: string, worker: WorkerBundle, bindings: Record<string, string>) {
+	for (const name of readdirSync(folder)) {
+		// Left by a server that died while it wrote; records of servers are the lock's.
+		if (/^work.*\.new$/.test(name)) rmSync(path.join(folder, name), { force: true });
+	}
+	const configFile = path.join(folder, "workerd.capnp");
+	const objectsFolder = makeInside(folder, "objects");
+	place(path.join(folder, "worker.js"), worker.code);
+	const page = makeInside(folder, "page");
+	writePage(page, worker.page);
+	place(configFile, workerdConfig(worker, { codeFile: "worker.js", page }, bindings));
+	return { configFile, objectsFolder };
 }
 
 /** Whether only processes of this machine can reach an address. */
@@ -150,27 +161,9 @@ function textBindings(options: ServerOptions, host: string): Record<string, stri
 	return bindings;
 }
 
-function makeFolder(folder: string): void {
-	try {
-		mkdirSync(folder, { recursive: true, mode: 0o700 });
-	} catch (error) {
-		if (systemErrorCode(error) === undefined) throw error;
-		throw new StartError(`The data folder ${folder} cannot be made: ${(error as Error).message}`);
-	}
-}
-
-/** One answer is enough: the socket is open already, and workerd holds the request until the Worker has loaded. */
-async function untilHealthy(url: string, exited: Promise<ServerExit>): Promise<void> {
-	const gone = exited.then(() => {
-		throw new Error("workerd ended");
-	});
-	const answer = await Promise.race([fetch(`${url}/health`, { signal: AbortSignal.timeout(READY_MS) }), gone]);
-	const body = await answer.text();
-	if (answer.status !== 200) throw new Error(`/health answered ${answer.status}: ${body.slice(0, 500)}`);
-}
-
 /** What a failed start means to the person who started it. */
 function explain(error: unknown, host: string, port: number, lastLines: string): StartError {
+	if (error instanceof StartError) return error;
 	if (/address already in use/i.test(lastLines)) {
 		return new StartError(
 			`Port ${port} on ${host} is in use by another process. ` +

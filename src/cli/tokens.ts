@@ -4,9 +4,6 @@ import { createHash, randomBytes } from "node:crypto";
 import { SCOPES, type Scope } from "../protocol.ts";
 import { StartError } from "./errors.ts";
 
-/** The digest of an empty token. */
-const DIGEST_OF_NOTHING = createHash("sha256").update("").digest("hex");
-
 /** One entry of the list. */
 export interface TokenEntry {
 	/** Who it is, for people; tells entries apart when one has to be taken back. */
@@ -25,13 +22,22 @@ export function newToken(
 	prefix: string | undefined,
 ): { token: string; entry: TokenEntry } {
 	const token = `hg_${randomBytes(32).toString("base64url")}`;
-	const sha256 = createHash("sha256").update(token).digest("hex");
+	const sha256 = digestOf(token);
 	const called = name ?? `${scope}-${sha256.slice(0, 6)}`;
 	return { token, entry: { name: called, sha256, scope, ...(prefix === undefined ? {} : { prefix }) } };
 }
 
-/** Refuses a list that the Worker would refuse, before a server is started that lets nobody in. */
-export function checkTokens(json: string): TokenEntry[] {
+/** Shorter ones can be guessed by trying. */
+const TOKEN_LENGTH = 20;
+const digestOf = (text: string): string => createHash("sha256").update(text).digest("hex");
+/** What comes of hashing a variable that is not set, and of hashing it with the end of its line. */
+const EMPTY = ["", "\n", "\r\n"].map(digestOf);
+
+/**
+ * Refuses a list that the Worker would refuse, before a server is started that lets nobody in; or that would let in those who guess.
+ * How long a token is cannot be seen in its digest, so the caller's own is looked at where it is known.
+ */
+export function checkTokens(json: string, own = process.env.HEADGATE_TOKEN): TokenEntry[] {
 	const problem = (what: string) =>
 		new StartError(`HEADGATE_TOKENS ${what}. Make an entry with: headgate token new --scope use`, 2);
 	let list: unknown;
@@ -49,8 +55,14 @@ export function checkTokens(json: string): TokenEntry[] {
 		if (typeof entry.sha256 !== "string" || !/^[0-9a-f]{64}$/i.test(entry.sha256)) {
 			throw problem(`${at} (${entry.name}) has no sha256 of 64 hexadecimal digits`);
 		}
-		if (entry.sha256.toLowerCase() === DIGEST_OF_NOTHING) {
+		const digest = entry.sha256.toLowerCase();
+		if (EMPTY.includes(digest)) {
 			throw problem(`${at} (${entry.name}) has the digest of an empty token, which anybody has`);
+		}
+		if (own !== undefined && own.length < TOKEN_LENGTH && digest === digestOf(own)) {
+			throw problem(
+				`${at} (${entry.name}) is for a token of ${own.length} characters, which can be guessed; at least ${TOKEN_LENGTH} are needed`,
+			);
 		}
 		if (!SCOPES.includes(entry.scope)) {
 			throw problem(`${at} (${entry.name}) has a scope other than ${SCOPES.join(", ")}`);

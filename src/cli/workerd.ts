@@ -1,6 +1,7 @@
 /** One workerd process: its configuration as text, its start, and its certain end. */
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Readable, Writable } from "node:stream";
 import type { WorkerBundle } from "./bundle.ts";
@@ -14,6 +15,8 @@ export interface WorkerdExit {
 
 export interface Workerd {
 	pid: number;
+	/** It is a shell that waits, until this makes it workerd: what has to be known of it first can be written down. */
+	go(): void;
 	/** The port it listens on; rejects when it ends before it listens. */
 	port: Promise<number>;
 	exited: Promise<WorkerdExit>;
@@ -29,6 +32,8 @@ export interface WorkerdOptions {
 	objectsFolder: string;
 	/** Host and port, as workerd writes them. */
 	address: string;
+	/** Kept open by workerd as long as it lives: the lock of its folder. */
+	lockDescriptor: number;
 	/** Every line that workerd prints. */
 	onLine: ((line: string) => void) | undefined;
 }
@@ -36,13 +41,25 @@ export interface WorkerdOptions {
 /** Lines kept for an error message; a JavaScript stack with its cause fits. */
 const KEPT_LINES = 40;
 
+/** As many descriptors as the system gives: 3 for each name in use, and 2 for each connection. */
+const RAISE = 'ulimit -n "$(ulimit -H -n)" 2>/dev/null';
+
 /**
  * Runs workerd so that it ends with this process even after `kill -9`, when no handler runs: descriptor 3 is a
- * pipe whose other end only this process holds. A watcher reads it; a line means that all is well, and an end
+ * pipe whose other end only this process holds. The first line on it lets the shell go on; its end without one means that
+ * the parent is gone, and nothing was started. Then a watcher reads it; a line means that all is well, and an end
  * without one that the parent is gone. The shell then becomes workerd (`exec`), so there is no moment at which
- * workerd runs unwatched, and the process started here is workerd itself.
+ * workerd runs unwatched, and the process started here is workerd itself. What it writes is its user's alone, and a
+ * terminal that hangs up is no reason for it to end.
  */
-const LEASHED = '{ read -r line <&3 || kill -9 $$; } >/dev/null 2>&1 4>&- &\nexec "$0" "$@" 3<&-';
+const LEASHED = [
+	"read -r go <&3 || exit 1",
+	"trap '' HUP",
+	"umask 077",
+	RAISE,
+	"{ read -r line <&3 || kill -9 $$; } >/dev/null 2>&1 4>&- 5>&- &",
+	'exec "$0" "$@" 3<&-',
+].join("\n");
 
 export function spawnWorkerd(options: WorkerdOptions): Workerd {
 	const args = [
@@ -53,11 +70,18 @@ export function spawnWorkerd(options: WorkerdOptions): Workerd {
 		"--control-fd=4",
 	];
 	const child = spawn("sh", ["-c", LEASHED, workerdPath(), ...args], {
-		stdio: ["ignore", "pipe", "pipe", "pipe", "pipe"],
+		stdio: ["ignore", "pipe", "pipe", "pipe", "pipe", options.lockDescriptor],
 		// Ctrl-C in a terminal goes to the whole group; workerd is in its own, and ends when it is told to.
 		detached: true,
 	});
-	if (child.pid === undefined) throw new Error("workerd could not be started: there is no `sh` to start it with");
+	if (child.pid === undefined) {
+		// The reason comes as an event, later; unheard it would end this process.
+		child.once("error", () => undefined);
+		throw new StartError("No process can be started: either there is no `sh`, or the system has no room for another.");
+	}
+	const leash = child.stdio[3] as Writable;
+	// The other end closes when its process is killed; a write that comes too late is of no interest.
+	leash.on("error", () => undefined);
 
 	const kept: string[] = [];
 	for (const stream of [child.stdout, child.stderr]) {
@@ -67,9 +91,10 @@ export function spawnWorkerd(options: WorkerdOptions): Workerd {
 			options.onLine?.(line);
 		});
 	}
-	const exited = whenExited(child);
+	const exited = whenExited(child, leash);
 	return {
 		pid: child.pid,
+		go: () => void leash.write("go\n"),
 		port: listeningPort(child, exited),
 		exited,
 		lastLines: () => kept.join("\n"),
@@ -80,10 +105,14 @@ export function spawnWorkerd(options: WorkerdOptions): Workerd {
 	};
 }
 
-function whenExited(child: ChildProcess): Promise<WorkerdExit> {
-	const leash = child.stdio[3] as Writable;
-	// workerd closes its end when it is killed; a write that comes too late is of no interest.
-	leash.on("error", () => undefined);
+/** How many descriptors a workerd of this process may have. */
+export function descriptorLimit(): number {
+	const { stdout } = spawnSync("sh", ["-c", `${RAISE}; ulimit -n`], { encoding: "utf8" });
+	const limit = Number.parseInt(stdout ?? "", 10);
+	return Number.isNaN(limit) ? Number.POSITIVE_INFINITY : limit;
+}
+
+function whenExited(child: ChildProcess, leash: Writable): Promise<WorkerdExit> {
 	return new Promise((resolve) => {
 		// `close` rather than `exit`, so that its last lines have been read.
 		child.once("close", (code, signal) => resolve({ code, signal }));
@@ -137,6 +166,8 @@ function workerdPath(): string {
 	throw new StartError("A server needs the runtime of Workers, which is not installed here: npm install workerd");
 }
 
+const OPEN_DESCRIPTORS = "/proc/self/fd";
+
 /**
  * A configuration in Cap'n Proto's text form. The objects' `uniqueKey`s name the folders of their data and go
  * into their ids, so changing them loses all data.
@@ -156,6 +187,8 @@ export function workerdConfig(
 		),
 		// What `[assets]` in wrangler.toml is to the deployed Worker.
 		...(Object.keys(worker.page).length > 0 ? [`(name = "ASSETS", service = "page")`] : []),
+		// What the process has open, where the system shows that as a folder.
+		...(existsSync(OPEN_DESCRIPTORS) ? [`(name = "DESCRIPTORS", service = "descriptors")`] : []),
 		...Object.entries(bindings).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`),
 	];
 	return `using Workerd = import "/workerd/workerd.capnp";
@@ -165,7 +198,7 @@ const config :Workerd.Config = (
     (name = "worker", worker = .worker),
     (name = "objects", disk = (writable = true)),
     (name = "page", disk = (path = ${text(page)})),
-  ],
+${existsSync(OPEN_DESCRIPTORS) ? `    (name = "descriptors", disk = (path = ${text(OPEN_DESCRIPTORS)})),\n` : ""}  ],
   sockets = [(name = "http", service = "worker", http = ())],
 );
 

@@ -22,4 +22,8 @@ export interface Env {
 	HEADGATE_CORS_ORIGINS?: string;
 	/** Not bound: who asks, for as long as one request is served. See `admission/`. */
 	caller?: Admission;
+	/** How many file descriptors the process may have. Only the local server sets it. */
+	HEADGATE_DESCRIPTORS?: string;
+	/** The folder in which the system lists those that are open: one entry for each. Only the local server has it. */
+	DESCRIPTORS?: Fetcher;
 }

@@ -9,6 +9,7 @@ import type { LimitPatch, LimitSummary, Settings } from "../protocol.ts";
 import { ifThere, inAnyCase } from "./admission/names.ts";
 import type { Ask, Missing, Outcome, Peeked } from "./answers.ts";
 import { denialsOf } from "./denials/memory.ts";
+import { charge, DESCRIPTORS } from "./descriptors.ts";
 import { isDigest } from "./digests.ts";
 import type { Env } from "./env.ts";
 import { withRightClock } from "./limit/clock.ts";
@@ -17,7 +18,10 @@ import { audit } from "./log.ts";
 import { rulingsOf } from "./policies/rulings.ts";
 import type { Watched } from "./watch/watchers.ts";
 
-export const limitOf = (env: Env, name: string): LimitCalls => new LimitCalls(env, name);
+export function limitOf(env: Env, name: string): LimitCalls {
+	charge(DESCRIPTORS.name);
+	return new LimitCalls(env, name);
+}
 
 const settingsOf = ({ limit, slotDecayPerSecond, active, origin, activeSlots }: LimitSummary) => ({
 	...{ limit, slotDecayPerSecond, active, origin, activeSlots },

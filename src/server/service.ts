@@ -1,6 +1,7 @@
 /** The Worker's fetch: the gate before all routes, and what every answer has. */
 
 import type { Problem } from "../protocol.ts";
+import { outOfDescriptors } from "./descriptors.ts";
 import type { Env } from "./env.ts";
 import { gate, pathOf } from "./gate.ts";
 import { answerProblem } from "./http.ts";
@@ -14,7 +15,8 @@ export interface Service {
 export function guarded(routes: Service): Service {
 	return {
 		async fetch(request, env, ctx) {
-			const refusal = gate(request, env);
+			// Only the local server counts its descriptors.
+			const refusal = gate(request, env) ?? (env.DESCRIPTORS ? await outOfDescriptors(request, env) : null);
 			const answer = refusal ? refused(request, refusal) : await routes.fetch(request, env, ctx);
 			if (answer.status === 401 || answer.status === 403) logRefusal(request, answer.status, refusal?.code);
 			// An answer that a WebSocket begins is nobody's to keep.

@@ -65,6 +65,8 @@ export interface Terminal {
 	output(): string;
 	send(text: string): void;
 	resize(columns: number, rows: number): void;
+	/** Closes the terminal, as the cross of its window does. */
+	hangUp(): void;
 	/** Waits until the terminal has shown this. */
 	shows(text: string | RegExp): Promise<void>;
 	ended: Promise<{ code?: number; signal?: number }>;
@@ -98,6 +100,7 @@ export function terminal(args: string[], env: Record<string, string> = {}, colum
 	return {
 		output: () => output,
 		send: (text) => order({ send: text }),
+		hangUp: () => void child.kill("SIGKILL"),
 		resize: (width, height) => order({ resize: [width, height] }),
 		shows: (text) =>
 			vi.waitFor(() => {

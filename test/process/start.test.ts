@@ -1,22 +1,34 @@
 /** `npm start` on this machine: how it begins, how it refuses, how it ends, and what is left behind. */
 
-import { writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { globSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test, vi } from "vitest";
 import { lockFolder } from "../../src/cli/lock.ts";
 import { isLoopback, startServer } from "../../src/cli/serve.ts";
+import { Headgate } from "../../src/client/index.ts";
+import { BOUNDS } from "../../src/protocol.ts";
+import { terminal } from "../cli/support.ts";
 import { freshServer } from "../support/server.ts";
-import { isRunning, type Program, run, runtimePid } from "../support/start.ts";
+import { isRunning, type Program, processesOf, run, runtimePid } from "../support/start.ts";
 import { temporaryFolder } from "../support/temporary.ts";
 
 /** How long an end may take; the aim is a second, and the machine may be busy. */
 const QUICKLY_MS = 2_500;
 
-function start(data: string, args: string[] = [], env: Record<string, string> = {}): Program & AsyncDisposable {
-	return run("start", ["--port", "0", "--data", data, ...args], env);
+function start(
+	data: string,
+	args: string[] = [],
+	env: Record<string, string> = {},
+	launcher: string[] = [],
+): Program & AsyncDisposable {
+	return run("start", ["--port", "0", "--data", data, ...args], env, launcher);
 }
+
+const entryOf = (token: string): string =>
+	JSON.stringify([{ name: "ci", sha256: createHash("sha256").update(token).digest("hex"), scope: "use" }]);
 
 async function call(url: string, method: string, route: string, body?: unknown, headers: Record<string, string> = {}) {
 	const answer = await fetch(url + route, {
@@ -58,24 +70,24 @@ test("says where it listens once it answers, and is open on loopback only", asyn
 	program.process.kill("SIGTERM");
 	const end = await program.ended;
 	expect(end).toMatchObject({ code: 0, stderr: "" });
-	expect(end.stdout).toBe(`Headgate is ready on ${url} (data in ${folder.path}, open: loopback only)\n`);
+	const [ready, room, ...more] = end.stdout.split("\n");
+	expect(ready).toBe(`Headgate is ready on ${url} (data in ${folder.path}, open: loopback only)`);
+	expect(room).toMatch(/^Room for about [\d,]+ callers or [\d,]+ names at once \(ulimit -n: \d+\)$/);
+	expect(more).toEqual([""]);
 });
 
-test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
-	"%s ends it with 0, quickly, with callers waiting",
-	async (signal) => {
-		await using folder = await temporaryFolder();
-		await using program = start(folder.path);
-		const waiters = await withWaiters(await program.url);
-		const runtime = runtimePid(folder.path);
-		const askedAt = performance.now();
-		program.process.kill(signal);
-		expect(await program.ended).toMatchObject({ code: 0, stderr: "" });
-		expect(performance.now() - askedAt).toBeLessThan(QUICKLY_MS);
-		expect(isRunning(runtime)).toBe(false);
-		await Promise.all(waiters);
-	},
-);
+test.each(["SIGTERM", "SIGINT"] as const)("%s ends it with 0, quickly, with callers waiting", async (signal) => {
+	await using folder = await temporaryFolder();
+	await using program = start(folder.path);
+	const waiters = await withWaiters(await program.url);
+	const runtime = runtimePid(folder.path);
+	const askedAt = performance.now();
+	program.process.kill(signal);
+	expect(await program.ended).toMatchObject({ code: 0, stderr: "" });
+	expect(performance.now() - askedAt).toBeLessThan(QUICKLY_MS);
+	expect(isRunning(runtime)).toBe(false);
+	await Promise.all(waiters);
+});
 
 test("kill -9 of the program leaves no runtime behind, and the next one has its data", async () => {
 	await using folder = await temporaryFolder();
@@ -106,14 +118,86 @@ test("data survives an orderly restart as well", async () => {
 	expect((await call(again, "POST", "/v1/release", lease.body)).body).toMatchObject({ released: 2 });
 });
 
-test("the runtime's death ends the program with 1 and says so", async () => {
+test("a runtime that dies is started again on the same data and port, and a waiter keeps its place", async () => {
+	await using folder = await temporaryFolder();
+	await using program = start(folder.path);
+	const url = await program.url;
+	await call(url, "PUT", "/v1/limits/one", { limit: 1 });
+	const held = await call(url, "POST", "/v1/acquire", { names: "one", leaseSeconds: 600 });
+	const gate = new Headgate({ url });
+	const queued = Promise.withResolvers<number>();
+	const waiting = gate.acquire("one", { onQueued: queued.resolve });
+	expect(await queued.promise).toBe(1);
+
+	const runtime = runtimePid(folder.path);
+	process.kill(runtime, "SIGKILL");
+	await vi.waitFor(() => expect(program.stderr()).toContain(`ready again on ${url}`), QUICKLY_MS * 4);
+	expect(program.stderr()).toContain("the runtime (workerd) ended by SIGKILL, and is started again");
+	expect(runtimePid(folder.path)).not.toBe(runtime);
+	expect((await call(url, "GET", "/v1/limits/one")).body).toMatchObject({ limit: 1, activeSlots: 1, leaseCount: 1 });
+	expect((await call(url, "POST", "/v1/release", held.body)).body).toMatchObject({ released: 1 });
+	await (await waiting).release();
+
+	program.process.kill("SIGTERM");
+	expect(await program.ended).toMatchObject({ code: 0 });
+});
+
+test("a runtime that dies a sixth time within a minute ends the program with 1, which says so and leaves nothing", async () => {
+	await using folder = await temporaryFolder();
+	await using program = start(folder.path);
+	const url = await program.url;
+	for (let death = 1; death <= BOUNDS.restartsPerMinute; death += 1) {
+		process.kill(runtimePid(folder.path), "SIGKILL");
+		await vi.waitFor(() => expect(program.stderr().match(/ready again/g)).toHaveLength(death), QUICKLY_MS * 4);
+	}
+	expect((await fetch(`${url}/health`)).status).toBe(200);
+	process.kill(runtimePid(folder.path), "SIGKILL");
+	const end = await program.ended;
+	expect(end.code).toBe(1);
+	expect(end.stderr).toContain(
+		"The runtime under Headgate (workerd) ended by SIGKILL, more than 5 times within a minute, so it is not started again.",
+	);
+	expect(globSync("server-*", { cwd: folder.path })).toEqual([]);
+});
+
+test("a server that is stopped while its runtime is started again leaves none", async () => {
 	await using folder = await temporaryFolder();
 	await using program = start(folder.path);
 	await program.url;
 	process.kill(runtimePid(folder.path), "SIGKILL");
-	const end = await program.ended;
-	expect(end.code).toBe(1);
-	expect(end.stderr).toContain("The runtime under Headgate (workerd) ended by SIGKILL.");
+	await vi.waitFor(() => expect(program.stderr()).toContain("is started again"), QUICKLY_MS * 4);
+	program.process.kill("SIGTERM");
+	expect(await program.ended).toMatchObject({ code: 0 });
+	expect(processesOf(folder.path)).toEqual([]);
+	expect(globSync("server-*", { cwd: folder.path })).toEqual([]);
+});
+
+test.each([
+	["nohup", ["nohup"]],
+	["a shell that ignores SIGHUP", ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"]],
+])("under %s a hang-up ends neither the server nor its runtime", async (_, launcher) => {
+	await using folder = await temporaryFolder();
+	await using program = start(folder.path, [], {}, launcher);
+	const url = await program.url;
+	const runtime = runtimePid(folder.path);
+	process.kill(runtime, "SIGHUP");
+	program.process.kill("SIGHUP");
+	// Signals are handled in the order of their numbers, so the one that ends it would come too late to hide a first end.
+	expect((await fetch(`${url}/health`)).status).toBe(200);
+	expect(isRunning(runtime)).toBe(true);
+	expect(program.process.exitCode).toBe(null);
+	program.process.kill("SIGTERM");
+	expect(await program.ended).toMatchObject({ code: 0 });
+});
+
+test("a terminal that is closed ends the server in it, and its runtime", async () => {
+	await using folder = await temporaryFolder();
+	const screen = terminal(["start", "--port", "0", "--data", folder.path]);
+	await screen.shows("Headgate is ready on");
+	expect(processesOf(folder.path).length).toBeGreaterThan(1);
+	screen.hangUp();
+	await vi.waitFor(() => expect(processesOf(folder.path)).toEqual([]), QUICKLY_MS);
+	expect(globSync("server-*", { cwd: folder.path })).toEqual([]);
 });
 
 test("a port in use is named, with what to try", async () => {
@@ -254,7 +338,10 @@ test("a data folder that is a file is named", async () => {
 	await using program = start(file);
 	const end = await program.ended;
 	expect(end.code).toBe(1);
-	expect(end.stderr).toContain(`The data folder ${file} cannot be made`);
+	expect(end.stderr).toBe(
+		`headgate: The data folder ${file} cannot be made: it is a file and not a folder. ` +
+			"Move that away, or choose another folder with --data.\n",
+	);
 });
 
 test("a token lets its holder in and nobody else", async () => {
@@ -284,6 +371,8 @@ test.each([
 	["not JSON", "ci:secret", "is not JSON"],
 	["no list", "{}", "is not a list"],
 	["a digest of the wrong length", '[{"name":"ci","sha256":"abc","scope":"use"}]', "no sha256 of 64"],
+	["the digest of an empty token", entryOf(""), "has the digest of an empty token, which anybody has"],
+	["the digest of an empty line", entryOf("\n"), "has the digest of an empty token, which anybody has"],
 	["an unknown scope", `[{"name":"ci","sha256":"${"0".repeat(64)}","scope":"root"}]`, "scope other than"],
 ])("HEADGATE_TOKENS with %s is refused", async (_, tokens, message) => {
 	await using folder = await temporaryFolder();
@@ -317,7 +406,12 @@ test("startServer: stop and kill end it, and only an end that nobody asked for i
 	await second.kill();
 	expect(await second.exited).toMatchObject({ expected: true, signal: "SIGKILL" });
 	const third = await startServer({ port: 0, data: folder.path });
-	process.kill(third.pid, "SIGKILL");
+	for (let death = 0; death <= BOUNDS.restartsPerMinute; death += 1) {
+		const { pid } = third;
+		process.kill(pid, "SIGKILL");
+		const gone = death === BOUNDS.restartsPerMinute ? third.exited : undefined;
+		await (gone ?? vi.waitFor(() => expect([pid, 0]).not.toContain(third.pid), QUICKLY_MS * 4));
+	}
 	expect(await third.exited).toMatchObject({ expected: false, signal: "SIGKILL" });
 	await third.stop();
 });

@@ -18,18 +18,29 @@ export interface Program {
 	process: ChildProcess;
 	/** The server's address, once it says that it is ready; rejects when it ends instead. */
 	url: Promise<string>;
+	/** What it has printed there so far. */
+	stdout(): string;
+	stderr(): string;
 	ended: Promise<Ended>;
 }
 
-/** Runs `headgate start` or `headgate token new`; one that still runs at the end of `await using`, or of the test, is killed. */
+/** Under `launcher`, or by itself: runs `headgate start` or `headgate token new`; one that still runs at the end of `await using`, or of the test, is killed. */
 export function run(
 	program: "start" | "token",
 	args: string[],
 	env: Record<string, string> = {},
+	launcher: string[] = [],
 ): Program & AsyncDisposable {
 	const { HEADGATE_TOKENS: _, HEADGATE_CORS_ORIGINS: __, ...inherited } = process.env;
 	const words = program === "token" ? ["token", "new"] : [program];
-	const child = spawn(process.execPath, [path.join(root, "src/cli/main.ts"), ...words, ...args], {
+	const [command = "", ...rest] = [
+		...launcher,
+		process.execPath,
+		path.join(root, "src/cli/main.ts"),
+		...words,
+		...args,
+	];
+	const child = spawn(command, rest, {
 		stdio: ["ignore", "pipe", "pipe"],
 		env: { ...inherited, ...env },
 	});
@@ -57,6 +68,8 @@ export function run(
 	return {
 		process: child,
 		url,
+		stdout: () => stdout,
+		stderr: () => stderr,
 		ended,
 		async [Symbol.asyncDispose]() {
 			child.kill("SIGKILL");
@@ -82,4 +95,24 @@ export function isRunning(pid: number): boolean {
 	}
 	const states = globSync(`/proc/${pid}/stat`).map((file) => readFileSync(file, "utf8"));
 	return !states.some((stat) => stat.slice(stat.lastIndexOf(")")).startsWith(") Z"));
+}
+
+/** Processes whose command speaks of this folder. */
+export function processesOf(data: string): number[] {
+	return globSync("/proc/[0-9]*/cmdline").flatMap((file) => {
+		const pid = Number(file.split("/")[2]);
+		return pid !== process.pid && commandOf(file).includes(data) && isRunning(pid) ? [pid] : [];
+	});
+}
+
+/** Those of them that are workerd, and not a shell that watches one. */
+export const runtimesOf = (data: string): number[] =>
+	processesOf(data).filter((pid) => commandOf(`/proc/${pid}/cmdline`).split("\0")[0]?.endsWith("workerd"));
+
+function commandOf(file: string): string {
+	try {
+		return readFileSync(file, "utf8");
+	} catch {
+		return ""; // It has ended meanwhile.
+	}
 }

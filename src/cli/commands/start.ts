@@ -1,7 +1,10 @@
 /** `start`: runs a server until it is told to stop. */
 
 import path from "node:path";
+import { isatty } from "node:tty";
+import { BOUNDS } from "../../protocol.ts";
 import { StartError } from "../errors.ts";
+import { howItEnded } from "../keeper.ts";
 import { isLoopback, type RunningServer, startServer } from "../serve.ts";
 import { checkTokens } from "../tokens.ts";
 
@@ -20,6 +23,24 @@ function describe(options: StartOptions, tokens: string | undefined): string {
 	return `${data}, ${count} token${count === 1 ? "" : "s"}${isLoopback(options.host) ? ", loopback only" : ""}`;
 }
 
+/** What a name in use costs, and what a connection does. */
+const DESCRIPTORS = { name: 3, caller: 2 };
+const figure = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
+
+/** How much the server carries at once; undefined where nothing bounds it. */
+function room(descriptors: number): string | undefined {
+	if (!Number.isFinite(descriptors)) return undefined;
+	const usable = descriptors * BOUNDS.descriptorShare;
+	const [callers, names] = [usable / DESCRIPTORS.caller, usable / DESCRIPTORS.name];
+	return `Room for about ${figure.format(callers)} callers or ${figure.format(names)} names at once (ulimit -n: ${descriptors})`;
+}
+
+/**
+ * Whether there is a terminal to lose. Node undoes what it inherits of signals, so that under `nohup` a program does not
+ * see that SIGHUP is to be ignored; but what `nohup` leaves to it is no terminal, and neither is what a service has.
+ */
+const hasTerminal = (): boolean => [0, 1, 2].some((descriptor) => isatty(descriptor));
+
 /** Answers with the exit code. */
 export async function start(options: StartOptions): Promise<number> {
 	let server: RunningServer | undefined;
@@ -32,7 +53,8 @@ export async function start(options: StartOptions): Promise<number> {
 		// Before there is a server to stop, its runtime ends with this process.
 		if (server === undefined) process.exit(0);
 	};
-	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
+	for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, stop);
+	process.on("SIGHUP", hasTerminal() ? stop : () => undefined);
 
 	const tokens = process.env.HEADGATE_TOKENS;
 	const cors = process.env.HEADGATE_CORS_ORIGINS;
@@ -50,10 +72,12 @@ export async function start(options: StartOptions): Promise<number> {
 		onLine: (line) => process.stderr.write(`${line}\n`),
 	});
 	process.stdout.write(`Headgate is ready on ${server.url} (${describe(options, tokens)})\n`);
+	const carries = room(server.descriptors);
+	if (carries !== undefined) process.stdout.write(`${carries}\n`);
 	const exit = await server.exited;
 	if (exit.expected) return 0;
-	const how = exit.signal === null ? `with code ${exit.code}` : `by ${exit.signal}`;
 	const printed = exit.lastLines === "" ? "It had printed nothing." : `Its last lines:\n${exit.lastLines}`;
-	process.stderr.write(`The runtime under Headgate (workerd) ended ${how}. ${printed}\n`);
+	const often = `more than ${BOUNDS.restartsPerMinute} times within a minute, so it is not started again`;
+	process.stderr.write(`The runtime under Headgate (workerd) ended ${howItEnded(exit)}, ${often}. ${printed}\n`);
 	return 1;
 }
