@@ -3,7 +3,7 @@
  * Worker (`dist/worker/`), and the command line with everything that it needs (`dist/cli/`).
  */
 
-import { rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { build } from "esbuild";
 import { buildWorker } from "../src/cli/bundle.ts";
@@ -78,6 +78,15 @@ export async function buildCli(folder: string): Promise<void> {
 		banner: { js: REQUIRE },
 		logLevel: "warning",
 	});
+	const file = path.join(folder, "cli/main.js");
+	const [, ...code] = readFileSync(file, "utf8").split("\n");
+	writeFileSync(file, [...launcher(), ...code].join("\n"));
+}
+
+/** The first lines of the command: to a shell a script that starts Node with this very file, to Node a comment. */
+function launcher(): string[] {
+	const script = readFileSync(path.join(root, "src/cli/launch.sh"), "utf8");
+	return ["#!/bin/sh", '":" /*', ...script.trim().split("\n"), "*/;"];
 }
 
 const REQUIRE =

@@ -33,6 +33,11 @@ export function safe(text: string): string {
 	});
 }
 
+/** As a word of a command line, to be copied into a shell. */
+export function word(text: string): string {
+	return /^[\w@+:.,-]+$/.test(text) ? text : `'${safe(text).replaceAll("'", "'\\''")}'`;
+}
+
 /** Cut to a width in columns, with an ellipsis where something is missing. */
 export function clip(text: string, width: number): string {
 	if (stringWidth(text) <= width) return text;

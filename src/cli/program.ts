@@ -179,13 +179,14 @@ function addRun(add: Add, contextOf: ContextOf, outcome: Outcome): void {
 		)
 		.option("--lease <time>", "how long slots stay taken if this program dies (default: 60)", values.leaseDuration)
 		.option("--holder <text>", "who holds, for the operator's eyes (default: host, process, command)")
-		.option("--strict", "a limit that does not exist is an error")
+		.option("--strict", "a limit that nobody has configured is an error")
 		.option("--no-create", "skip limits that do not exist")
 		.addOption(choice("--on-lease-lost <what>", "when the slots are taken away meanwhile", ["end", "continue"]))
 		.addOption(
 			choice("--on-error <what>", "when the server is out of reach: fail, or run without slots", ["fail", "run"]),
 		)
 		.option("--grace <time>", "from SIGTERM to SIGKILL, when the lease is lost", values.duration, 10)
+		.option("--pass-token", "leave HEADGATE_TOKEN in the command's environment")
 		.option("-q, --quiet", "say nothing while waiting")
 		.addHelpText("after", RUN_HELP)
 		.action(async (words: string[], options: RunOptions, command: Command) => {

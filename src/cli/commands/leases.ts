@@ -3,7 +3,7 @@
 import type { LeaseInfo } from "../../client/index.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
-import { type Column, counted, type Screen, safe, span, table } from "../print.ts";
+import { type Column, counted, type Screen, safe, span, table, word } from "../print.ts";
 
 export function leaseColumns(screen: Screen): Column<LeaseInfo>[] {
 	// Moments for programs, time spans for people.
@@ -44,7 +44,7 @@ export async function release(
 	options: { all?: boolean; yes?: boolean },
 ): Promise<void> {
 	if (options.all ? ids.length > 0 : ids.length === 0) {
-		throw new CliError("Say which leases, or --all.", EXIT.usage, `\`headgate leases ${name}\` shows them.`);
+		throw new CliError("Say which leases, or --all.", EXIT.usage, `\`headgate leases ${word(name)}\` shows them.`);
 	}
 	const which = [...ids];
 	if (options.all) {
@@ -63,9 +63,9 @@ export async function release(
 	// A lease that had ended is no failure, but none at all was surely misspelt.
 	if (!options.all && Object.values(released).every((slots) => slots === 0)) {
 		throw new CliError(
-			`"${name}" has no such lease: it has ended, or never was.`,
+			`"${safe(name)}" has no such lease: it has ended, or never was.`,
 			EXIT.refused,
-			`\`headgate leases ${name}\` shows those there are.`,
+			`\`headgate leases ${word(name)}\` shows those there are.`,
 		);
 	}
 }

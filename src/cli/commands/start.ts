@@ -3,6 +3,7 @@
 import path from "node:path";
 import { StartError } from "../errors.ts";
 import { isLoopback, type RunningServer, startServer } from "../serve.ts";
+import { ignoredSignals } from "../signals.ts";
 import { checkTokens } from "../tokens.ts";
 
 export interface StartOptions {
@@ -32,7 +33,10 @@ export async function start(options: StartOptions): Promise<number> {
 		// Before there is a server to stop, its runtime ends with this process.
 		if (server === undefined) process.exit(0);
 	};
-	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
+	const ignored = ignoredSignals();
+	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+		process.on(signal, ignored.has(signal) ? () => undefined : stop);
+	}
 
 	const tokens = process.env.HEADGATE_TOKENS;
 	const cors = process.env.HEADGATE_CORS_ORIGINS;
