@@ -17,6 +17,8 @@ export const EXIT = {
 	refused: 1,
 	/** Called wrongly: unknown commands, options and values, and files that cannot be understood. */
 	usage: 2,
+	/** A file, standard input or a name that is no UTF-8. */
+	data: 65,
 	/** The service is out of reach, or something else answers there. */
 	unreachable: 69,
 	/** `run`: no slot in time. */

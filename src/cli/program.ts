@@ -8,6 +8,8 @@ import type { StartOptions } from "./commands/start.ts";
 import type { TokenOptions } from "./commands/token.ts";
 import { COMPLETIONS, SHELLS } from "./completions.ts";
 import { Context, LOCAL_URL, type ServerOptions } from "./context.ts";
+import { CliError, EXIT } from "./exit.ts";
+import { write } from "./output.ts";
 import * as values from "./values.ts";
 
 const HELP = `
@@ -44,6 +46,7 @@ export function createProgram(outcome: Outcome): Command {
 		.addHelpText("after", HELP);
 	for (const option of serverOptions()) program.addOption(option.hideHelp());
 
+	program.hook("preAction", (_, command) => refuseBrokenText(command));
 	const asking: Command[] = [];
 	const add = (name: string, description: string, parent = program): Command => {
 		const command = parent.command(name).description(description).addHelpOption(helpOption());
@@ -137,6 +140,13 @@ export function createProgram(outcome: Outcome): Command {
 	// After their own, so that those come first in the help.
 	for (const command of asking) for (const option of serverOptions()) command.addOption(option);
 	return program;
+}
+
+/** Node reads what is no UTF-8 as U+FFFD, so that two names would be one. The command of `run` is its own affair. */
+function refuseBrokenText(command: Command): void {
+	const words = command.name() === "run" ? [] : command.args;
+	const broken = [...words, ...Object.values(command.opts()).flat()].some((word) => String(word).includes("\ufffd"));
+	if (broken && command.name() !== "complete") throw new CliError("An argument is not UTF-8.", EXIT.data);
 }
 
 type Add = (name: string, description: string, parent?: Command) => Command;
@@ -246,7 +256,7 @@ function addCompletion(program: Command): void {
 			const known = SHELLS.find((one) => one === shell);
 			if (known === undefined)
 				return command.error(`error: There is no completion for "${shell}", only for ${SHELLS.join(", ")}.`);
-			process.stdout.write(COMPLETIONS[known]);
+			write(process.stdout, COMPLETIONS[known]);
 		});
 	program
 		.command("complete", { hidden: true })

@@ -202,6 +202,7 @@ const FAMILY = `
 	(python3 -c 'import os, time
 os.setsid() if os.fork() == 0 else os._exit(0)
 os.write(1, b"daemon %d .\\n" % os.getpid())
+for fd in 0, 1, 2: os.close(fd)
 time.sleep(600)')
 	echo first $$ .
 	while :; do sleep 0.05; done`;
@@ -214,6 +215,9 @@ describe.each(["without a terminal", "in a terminal"])("the lease is lost, %s", 
 		for (const who of ["deaf", "daemon", "first"]) await shows(run, new RegExp(`${who} \\d+ \\.`));
 		const pids = [...run.output().matchAll(/(?:deaf|daemon|first) (\d+) \./g)].map(([, pid]) => Number(pid));
 		expect(pids.map(alive)).toEqual([true, true, true]);
+		onTestFinished(() => {
+			for (const pid of pids.filter(alive)) process.kill(pid, "SIGKILL");
+		});
 		await gate.forceRelease(name, (await gate.inspect(name)).leases[0]?.id ?? "");
 		expect((await run.ended).code).toBe(79);
 		// The environment marks those who have left, where the system shows it.

@@ -12,16 +12,17 @@ const MAY_IMPORT: Record<string, string[]> = {
 	protocol: ["watching"],
 	watching: ["protocol"],
 	headers: ["protocol"],
+	visible: [],
 	server: ["core", "protocol", "headers", "hono", "zod", "zod-openapi", "cloudflare:workers"],
 	client: ["protocol"],
 	middleware: ["client", "headers", "protocol", "hono"],
 	worker: ["server", "client", "protocol"],
 	// Of the server only what checks requests, so that a file is refused as a request would be.
 	cli: [
-		...["client", "protocol", "server", "node:*", "esbuild"],
+		...["client", "protocol", "server", "visible", "node:*", "esbuild"],
 		...["@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
 	],
-	dashboard: ["protocol", "watching", "preact", "@preact/signals", "uplot"],
+	dashboard: ["protocol", "visible", "watching", "preact", "@preact/signals", "uplot"],
 };
 
 /** The folder of `src` that a file is in; a file of `src` itself counts as a folder of its own. */

@@ -13,8 +13,8 @@ export function leaseColumns(screen: Screen): Column<LeaseInfo>[] {
 				{ title: "ENDS IN", drop: 1, right: true, text: ({ expiresAt }) => span(Date.parse(expiresAt) - Date.now()) },
 			]
 		: [
-				{ title: "SINCE", drop: 0, text: ({ since }) => since },
-				{ title: "EXPIRES", drop: 0, text: ({ expiresAt }) => expiresAt },
+				{ title: "SINCE", drop: 0, text: ({ since }) => safe(since) },
+				{ title: "EXPIRES", drop: 0, text: ({ expiresAt }) => safe(expiresAt) },
 			];
 	return [
 		{ title: "ID", drop: 0, text: ({ id }) => safe(id) },
@@ -22,6 +22,7 @@ export function leaseColumns(screen: Screen): Column<LeaseInfo>[] {
 		{
 			title: "HOLDER",
 			drop: 0,
+			cut: true,
 			text: ({ holder }) => safe(holder ?? "-"),
 			color: (_, text) => screen.colors.bold(text),
 		},

@@ -8,6 +8,7 @@ import { endedBy, exitCodeOf, RunningCommand } from "../command.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT, explain } from "../exit.ts";
 import { PASSED_ON } from "../keeper.ts";
+import { draw } from "../output.ts";
 import { counted, safe, span, word } from "../print.ts";
 import { ignoredSignals, inheritedEnvironment } from "../signals.ts";
 
@@ -183,7 +184,7 @@ class Progress {
 	end(): void {
 		if (this.#timer === undefined) return;
 		clearInterval(this.#timer);
-		process.stderr.write("\r\x1b[K");
+		draw(process.stderr, "\r\x1b[K");
 	}
 
 	#draw(): void {
@@ -191,6 +192,6 @@ class Progress {
 		const frame = FRAMES[this.#frame++ % FRAMES.length] ?? "";
 		const ahead = this.#position === 1 ? "next in line" : `${counted(this.#position - 1, "request")} ahead`;
 		const text = `${ahead}, ${span(performance.now() - this.#startedAt)}, for ${this.#names}`;
-		process.stderr.write(`\r${frame} ${[...text].slice(0, columns - 3).join("")}\x1b[K`);
+		draw(process.stderr, `\r${frame} ${[...text].slice(0, columns - 3).join("")}\x1b[K`);
 	}
 }

@@ -2,6 +2,7 @@
 
 import path from "node:path";
 import { StartError } from "../errors.ts";
+import { write } from "../output.ts";
 import { isLoopback, type RunningServer, startServer } from "../serve.ts";
 import { ignoredSignals } from "../signals.ts";
 import { checkTokens } from "../tokens.ts";
@@ -49,13 +50,13 @@ export async function start(options: StartOptions): Promise<number> {
 		tokens,
 		cors: cors ? [cors] : undefined,
 		...(memory && { env: { HEADGATE_DENIAL_MEMORY: memory } }),
-		onLine: (line) => process.stderr.write(`${line}\n`),
+		onLine: (line) => write(process.stderr, `${line}\n`),
 	});
-	process.stdout.write(`Headgate is ready on ${server.url} (${describe(options, tokens)})\n`);
+	write(process.stdout, `Headgate is ready on ${server.url} (${describe(options, tokens)})\n`);
 	const exit = await server.exited;
 	if (exit.expected) return 0;
 	const how = exit.signal === null ? `with code ${exit.code}` : `by ${exit.signal}`;
 	const printed = exit.lastLines === "" ? "It had printed nothing." : `Its last lines:\n${exit.lastLines}`;
-	process.stderr.write(`The runtime under Headgate (workerd) ended ${how}. ${printed}\n`);
+	write(process.stderr, `The runtime under Headgate (workerd) ended ${how}. ${printed}\n`);
 	return 1;
 }
