@@ -83,7 +83,7 @@ const withoutHttp = (detail: string): string =>
 
 function howToConfigure(names: string[]): string {
 	const shown = "`headgate ls` shows the limits there are.";
-	return names.length === 1 ? `Configure it: headgate configure ${word(names[0] ?? "")} --limit N; ${shown}` : shown;
+	return `${shown} To make one: headgate configure ${word(names[0] ?? "NAME")} --limit N`;
 }
 
 function explainProblem(error: HeadgateError, url: string): CliError {

@@ -50,8 +50,12 @@ async function main(args: string[]): Promise<number> {
 		if (error instanceof CommanderError) {
 			if (error.exitCode === 0) return EXIT.ok;
 			const [first = "", ...rest] = complaint.trim().split("\n");
-			const asked = words.find((word) => program.commands.some((one) => one.name() === word));
-			const help = `Try: headgate ${asked === undefined ? "" : `${asked} `}--help`;
+			// A command that has others under it, and was asked for none, has told how to use it.
+			if (first.startsWith("Usage:")) {
+				write(process.stderr, complaint);
+				return EXIT.usage;
+			}
+			const help = `Try: ${["headgate", ...asked(program, words)].join(" ")} --help`;
 			complain([first.replace(/^error: /, ""), ...rest].join("\n"), help);
 			return EXIT.usage;
 		}
@@ -64,6 +68,18 @@ async function main(args: string[]): Promise<number> {
 		complain(known.message, known.hint);
 		return known.exitCode;
 	}
+}
+
+/** The names of the command that was meant, and of those above it. */
+function asked(program: Command, words: string[]): string[] {
+	const names: string[] = [];
+	let command: Command | undefined = program;
+	for (const word of words) {
+		const next: Command | undefined = command.commands.find((one) => one.name() === word);
+		if (next) names.push(word);
+		command = next ?? command;
+	}
+	return names;
 }
 
 /** Complaints are collected, to be printed in one voice with all the others. */

@@ -46,7 +46,7 @@ export function createProgram(outcome: Outcome): Command {
 		.addHelpText("after", HELP);
 	for (const option of serverOptions()) program.addOption(option.hideHelp());
 
-	program.hook("preAction", (_, command) => refuseBrokenText(command));
+	program.hook("preAction", (_, command) => refuseUnnameable(command));
 	const asking: Command[] = [];
 	const add = (name: string, description: string, parent = program): Command => {
 		const command = parent.command(name).description(description).addHelpOption(helpOption());
@@ -142,11 +142,17 @@ export function createProgram(outcome: Outcome): Command {
 	return program;
 }
 
-/** Node reads what is no UTF-8 as U+FFFD, so that two names would be one. The command of `run` is its own affair. */
-function refuseBrokenText(command: Command): void {
+/**
+ * What names nothing: text that is no UTF-8, which Node reads as U+FFFD, and the two names that a URL cannot hold. The
+ * command of `run` is its own affair.
+ */
+function refuseUnnameable(command: Command): void {
+	if (command.name() === "complete") return;
 	const words = command.name() === "run" ? [] : command.args;
-	const broken = [...words, ...Object.values(command.opts()).flat()].some((word) => String(word).includes("\ufffd"));
-	if (broken && command.name() !== "complete") throw new CliError("An argument is not UTF-8.", EXIT.data);
+	const all = [...words, ...Object.values(command.opts()).flat()].map(String);
+	if (all.some((word) => word.includes("\ufffd"))) throw new CliError("An argument is not UTF-8.", EXIT.data);
+	const dots = words.find((word) => word === "." || word === "..");
+	if (dots !== undefined) throw new CliError(`Nothing can be called "${dots}".`, EXIT.usage);
 }
 
 type Add = (name: string, description: string, parent?: Command) => Command;

@@ -1,11 +1,13 @@
 /** `headgate run` and signals: each reaches the command once, and nothing of it outlives its slots. */
 
 import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { buildCli } from "../../scripts/build.ts";
 import { Headgate } from "../../src/client/index.ts";
 import { type FreshServer, freshServer } from "../support/server.ts";
-import { root } from "../support/sources.ts";
+import { temporaryFolder } from "../support/temporary.ts";
 import { beginApart, CTRL_C, inTerminal, main, newName, SOON_MS, standing, terminal } from "./support.ts";
 
 let server: FreshServer;
@@ -149,10 +151,14 @@ describe("without a terminal", () => {
 	});
 
 	test("under nohup SIGHUP is ignored, by the command as well", async () => {
-		const launch = path.join(root, "src/cli/launch.sh");
+		// As it is installed: only there something runs before Node.
+		await using temporary = await temporaryFolder();
+		const folder = temporary.path;
+		await buildCli(folder);
+		writeFileSync(path.join(folder, "package.json"), '{ "type": "module" }');
 		const script = "kill -HUP $$; echo alive $$; trap 'echo term; exit 9' TERM; while :; do sleep 0.05; done";
 		const words = ["run", "-l", await limit(), "--", "bash", "-c", script];
-		const run = beginApart("nohup", ["sh", "-c", `. ${launch}`, main, ...words], {
+		const run = beginApart("nohup", ["sh", path.join(folder, "cli/main.js"), ...words], {
 			...env,
 			PATH: `${path.dirname(process.execPath)}:${process.env.PATH}`,
 		});

@@ -60,6 +60,7 @@ async function read(file: string): Promise<Desired> {
 		return readDesired(decode(await readFile(file), file), /\.json$/i.test(file) ? "json" : "toml", file);
 	} catch (error) {
 		if (systemErrorCode(error) === undefined) throw error;
+		if (systemErrorCode(error) === "ENOENT") throw new CliError(`There is no file ${file}.`, EXIT.usage);
 		throw new CliError(`${file} cannot be read: ${(error as Error).message}`, EXIT.usage);
 	}
 }

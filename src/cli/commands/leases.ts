@@ -51,6 +51,7 @@ export async function release(
 	if (options.all) {
 		for await (const lease of context.gate.leases(name)) which.push(lease.id);
 		const question = `Release ${counted(which.length, "lease")} of ${safe(name)}?`;
+		if (which.length === 0 && context.out.terminal && !context.json) context.print(`Nobody holds ${safe(name)}.`);
 		if (which.length > 0 && !options.yes && !(await context.confirm(question, "Releasing all leases"))) {
 			throw new CliError("Nothing was released.");
 		}
