@@ -313,7 +313,7 @@ describe("one limit", () => {
 		await scene.acquire({ names: name, occupy: 3 });
 		for (let index = 0; index < 7; index += 1) await scene.acquire({ names: name });
 		await openLimit(name);
-		const picture = page.getByRole("img", { name: /at most 3 slots were in use .* 1 were granted and 7 denied/ });
+		const picture = page.getByRole("img", { name: /at most 3 slots were in use .* 1 was granted and 7 denied/ });
 		await picture.waitFor();
 		// There is ink of more than one colour on it.
 		await expect
