@@ -4,7 +4,7 @@
  * bundled (`NOTICE`).
  */
 
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { type BuildOptions, build } from "esbuild";
 import { buildWorker } from "../src/cli/bundle.ts";
@@ -87,6 +87,15 @@ export async function buildCli(folder: string, sourcesSeen = new Set<string>()):
 		banner: { js: REQUIRE },
 	};
 	await bundle(options, sourcesSeen);
+	const file = path.join(folder, "cli/main.js");
+	const [, ...code] = readFileSync(file, "utf8").split("\n");
+	writeFileSync(file, [...launcher(), ...code].join("\n"));
+}
+
+/** The first lines of the command: to a shell a script that starts Node with this very file, to Node a comment. */
+function launcher(): string[] {
+	const script = readFileSync(path.join(root, "src/cli/launch.sh"), "utf8");
+	return ["#!/bin/sh", '":" /*', ...script.trim().split("\n"), "*/;"];
 }
 
 const REQUIRE =

@@ -4,7 +4,8 @@ import { createInterface } from "node:readline/promises";
 import { Headgate } from "../client/index.ts";
 import { Transport } from "../client/transport.ts";
 import { CliError, EXIT, Interrupted } from "./exit.ts";
-import { type Screen, screenOf } from "./print.ts";
+import { write, writeSource } from "./output.ts";
+import { type Screen, safe, screenOf } from "./print.ts";
 
 /** Options that every command which speaks to a server takes. */
 export interface ServerOptions {
@@ -66,22 +67,22 @@ export class Context {
 
 	/** Lines on standard output. */
 	print(...lines: string[]): void {
-		if (lines.length > 0) process.stdout.write(`${lines.join("\n")}\n`);
+		if (lines.length > 0) write(process.stdout, `${lines.join("\n")}\n`);
 	}
 
 	/** The whole answer, for programs. */
 	printJson(value: unknown): void {
-		process.stdout.write(`${JSON.stringify(value, null, process.stdout.isTTY ? "  " : "")}\n`);
+		writeSource(process.stdout, `${JSON.stringify(value, null, process.stdout.isTTY ? "  " : "")}\n`);
 	}
 
 	/** A line on standard error. */
 	note(line: string): void {
-		process.stderr.write(`${line}\n`);
+		write(process.stderr, `${line}\n`);
 	}
 
 	warn(message: string, cause?: unknown): void {
 		const why = cause instanceof Error ? `: ${cause.message}` : "";
-		this.note(this.err.colors.yellow(`headgate: ${message}${why}`));
+		this.note(this.err.colors.yellow(safe(`headgate: ${message}${why}`)));
 	}
 
 	/**
@@ -97,11 +98,11 @@ export class Context {
 		lines.on("SIGINT", () => gone.abort());
 		lines.on("close", () => gone.abort());
 		try {
-			const answer = await lines.question(`${question} [y/N] `, { signal: gone.signal });
+			const answer = await lines.question(`${safe(question)} [y/N] `, { signal: gone.signal });
 			return /^(y|yes)$/i.test(answer.trim());
 		} catch (error) {
 			if (!gone.signal.aborted) throw error;
-			process.stderr.write("\n");
+			write(process.stderr, "\n");
 			throw new Interrupted();
 		} finally {
 			lines.removeAllListeners("close");

@@ -8,6 +8,7 @@ import {
 	isUnreachableError,
 } from "../client/index.ts";
 import { StartError, systemErrorCode } from "./errors.ts";
+import { word } from "./print.ts";
 
 /** Exit codes. Those from 64 on are named in `sysexits.h`; 125 to 127 are those of `env`, `nice` and `timeout`. */
 export const EXIT = {
@@ -16,6 +17,8 @@ export const EXIT = {
 	refused: 1,
 	/** Called wrongly: unknown commands, options and values, and files that cannot be understood. */
 	usage: 2,
+	/** A file, standard input or a name that is no UTF-8. */
+	data: 65,
 	/** The service is out of reach, or something else answers there. */
 	unreachable: 69,
 	/** `run`: no slot in time. */
@@ -74,9 +77,19 @@ export function explain(error: unknown, url: string): CliError | undefined {
 	return undefined;
 }
 
+/** What a service advises its callers to send is no advice to somebody who types commands. */
+const withoutHttp = (detail: string): string =>
+	detail.replace(/[:;,] [^:;,]*,? with (?:PUT|POST|PATCH|DELETE) \/.*$/, ".");
+
+function howToConfigure(names: string[]): string {
+	const shown = "`headgate ls` shows the limits there are.";
+	return `${shown} To make one: headgate configure ${word(names[0] ?? "NAME")} --limit N`;
+}
+
 function explainProblem(error: HeadgateError, url: string): CliError {
 	const { problem } = error;
-	const text = problem.errors?.map(({ field, message }) => `${field}: ${message}`).join("; ") || problem.detail;
+	const text =
+		problem.errors?.map(({ field, message }) => `${field}: ${message}`).join("; ") || withoutHttp(problem.detail);
 	if (problem.detail.startsWith("Not an answer of Headgate")) {
 		const message = `${url} answered ${problem.status}, and it is not Headgate: ${problem.detail.split(": ").slice(1).join(": ").slice(0, 80)}`;
 		return new CliError(message, EXIT.unreachable, "Check the address: --url or HEADGATE_URL.");
@@ -91,9 +104,13 @@ function explainProblem(error: HeadgateError, url: string): CliError {
 		case "forbidden":
 			return new CliError(text, EXIT.noPermission, "`headgate doctor` shows what your token allows.");
 		case "unknown_limit":
-			return new CliError(text, EXIT.refused, "`headgate ls` shows the limits there are.");
+			return new CliError(text, EXIT.refused, howToConfigure(problem["violated-policies"] ?? []));
 		case "unknown_policy":
 			return new CliError(text, EXIT.refused, "`headgate policies` shows the policies there are.");
+		case "not_found": {
+			const message = `${url} is not where Headgate's calls are: ${text}`;
+			return new CliError(message, EXIT.unreachable, "Check the address: --url or HEADGATE_URL.");
+		}
 		case "queue_full":
 		case "too_many_waiters":
 			return new CliError(text, EXIT.noSlot, "Try again later.");

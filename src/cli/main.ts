@@ -5,7 +5,8 @@ import { type Command, CommanderError } from "commander";
 import { LOCAL_URL } from "./context.ts";
 import { systemErrorCode } from "./errors.ts";
 import { EXIT, explain } from "./exit.ts";
-import { screenOf } from "./print.ts";
+import { write } from "./output.ts";
+import { safe, screenOf } from "./print.ts";
 import { createProgram, type Outcome } from "./program.ts";
 
 /** Whoever read the output has seen enough, as `head` does: no news, and no reason to end a server or a command. */
@@ -18,9 +19,12 @@ function tolerateClosedPipes(staysOpen: boolean): void {
 	}
 }
 
+const safeLines = (text: string): string => text.split("\n").map(safe).join("\n");
+
 function complain(message: string, hint: string | undefined): void {
 	const { red } = screenOf(process.stderr, !process.argv.includes("--no-color")).colors;
-	process.stderr.write(`${red("headgate:")} ${message}${hint === undefined ? "" : `\n${hint}`}\n`);
+	const lines = [message, ...(hint === undefined ? [] : [hint])].map(safeLines);
+	write(process.stderr, `${red("headgate:")} ${lines.join("\n")}\n`);
 }
 
 /** Commands that end by themselves, or by a signal. */
@@ -46,21 +50,41 @@ async function main(args: string[]): Promise<number> {
 		if (error instanceof CommanderError) {
 			if (error.exitCode === 0) return EXIT.ok;
 			const [first = "", ...rest] = complaint.trim().split("\n");
-			const asked = words.find((word) => program.commands.some((one) => one.name() === word));
-			const help = `Try: headgate ${asked === undefined ? "" : `${asked} `}--help`;
+			// A command that has others under it, and was asked for none, has told how to use it.
+			if (first.startsWith("Usage:")) {
+				write(process.stderr, complaint);
+				return EXIT.usage;
+			}
+			const help = `Try: ${["headgate", ...asked(program, words)].join(" ")} --help`;
 			complain([first.replace(/^error: /, ""), ...rest].join("\n"), help);
 			return EXIT.usage;
 		}
 		const known = explain(error, urlOf(program));
-		if (known === undefined) throw error;
+		if (known === undefined) {
+			// A bug: where it happened is of use.
+			write(process.stderr, `${safeLines(error instanceof Error ? (error.stack ?? error.message) : String(error))}\n`);
+			return EXIT.refused;
+		}
 		complain(known.message, known.hint);
 		return known.exitCode;
 	}
 }
 
+/** The names of the command that was meant, and of those above it. */
+function asked(program: Command, words: string[]): string[] {
+	const names: string[] = [];
+	let command: Command | undefined = program;
+	for (const word of words) {
+		const next: Command | undefined = command.commands.find((one) => one.name() === word);
+		if (next) names.push(word);
+		command = next ?? command;
+	}
+	return names;
+}
+
 /** Complaints are collected, to be printed in one voice with all the others. */
 function quietly(command: Command, collect: (text: string) => void): void {
-	command.exitOverride().configureOutput({ writeErr: collect });
+	command.exitOverride().configureOutput({ writeErr: collect, writeOut: (text) => write(process.stdout, text) });
 	for (const one of command.commands) quietly(one, collect);
 }
 

@@ -34,10 +34,14 @@ export interface Actual {
 /** `prune`: limits that were configured by hand, and policies, go when the file does not speak of them. */
 export function plan(desired: Desired, actual: Actual, prune: boolean): Plan {
 	const steps: Step[] = [];
+	const alike = lookAlikes([...desired.limits.keys(), ...actual.limits.keys()]);
+	const alikePatterns = lookAlikes([...desired.policies.keys(), ...actual.policies.keys()]);
 	let unchanged = 0;
 	const add = (step: Step | undefined): void => {
-		if (step === undefined) unchanged++;
-		else steps.push(step);
+		if (step === undefined) return void unchanged++;
+		const warning = (step.kind === "limit" ? alike : alikePatterns).get(step.name);
+		const notes = [step.note, warning].filter((note) => note !== undefined);
+		steps.push({ ...step, ...(notes.length > 0 && { note: notes.join("; ") }) });
 	};
 	for (const [name, settings] of desired.limits) add(limitStep(name, settings, actual.limits.get(name)));
 	for (const [pattern, settings] of desired.policies) {
@@ -52,10 +56,10 @@ export function plan(desired: Desired, actual: Actual, prune: boolean): Plan {
 		if (origin !== "configured" || desired.limits.has(name)) continue;
 		const busy = activeSlots > 0 || waitingCount > 0;
 		const note = { note: `in use: ${activeSlots} taken, ${waitingCount} waiting` };
-		steps.push({ kind: "limit", name, action: "delete", changes: [], ...(busy && note) });
+		add({ kind: "limit", name, action: "delete", changes: [], ...(busy && note) });
 	}
 	for (const pattern of actual.policies.keys()) {
-		if (!desired.policies.has(pattern)) steps.push({ kind: "policy", name: pattern, action: "delete", changes: [] });
+		if (!desired.policies.has(pattern)) add({ kind: "policy", name: pattern, action: "delete", changes: [] });
 	}
 	return { steps, unchanged };
 }
@@ -68,6 +72,43 @@ function limitStep(name: string, settings: Settings, before: LimitSummary | unde
 	}
 	const note = before.origin === "policy" ? "had the settings of a policy" : "was used, and configured by nobody";
 	return { kind: "limit", name, action: "change", changes, note };
+}
+
+/** A name as it is, and as Unicode composes and decomposes it: the same to the eye, and not to a server. */
+export const spellings = (name: string): string[] => [name, name.normalize("NFC"), name.normalize("NFD")];
+
+/** Of names that look like another: where the first such differs from it, by its code points. */
+function lookAlikes(names: string[]): Map<string, string> {
+	const byLook = new Map<string, string[]>();
+	for (const name of new Set(names)) {
+		const look = name.normalize("NFC");
+		byLook.set(look, [...(byLook.get(look) ?? []), name]);
+	}
+	const notes = new Map<string, string>();
+	for (const group of byLook.values()) {
+		for (const name of group) {
+			const other = group.find((each) => each !== name);
+			if (other !== undefined) notes.set(name, `not the name that looks the same: ${difference(name, other)}`);
+		}
+	}
+	return notes;
+}
+
+function difference(name: string, other: string): string {
+	const [here, there] = [[...name], [...other]];
+	let at = 0;
+	while (at < here.length && here[at] === there[at]) at++;
+	const end = (a: string[], b: string[]): number => {
+		let length = 0;
+		while (length < Math.min(a.length, b.length) - at && a.at(-1 - length) === b.at(-1 - length)) length++;
+		return a.length - length;
+	};
+	const points = (from: string[], until: number): string =>
+		from
+			.slice(at, until)
+			.map((character) => `U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}`)
+			.join(" ");
+	return `${points(here, end(here, there))} here, ${points(there, end(there, here))} there`;
 }
 
 const FIELDS = ["limit", "slotDecayPerSecond", "active", "idleSeconds"] as const;

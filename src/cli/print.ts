@@ -2,6 +2,9 @@
 
 import pc from "picocolors";
 import stringWidth from "string-width";
+import { safe } from "../visible.ts";
+
+export { safe } from "../visible.ts";
 
 /** What standard output is: how wide, and whether a person reads it. */
 export interface Screen {
@@ -22,15 +25,9 @@ export function screenOf(stream: NodeJS.WriteStream, color = true): Screen {
 	return { terminal, columns, colors: pc.createColors(wanted) };
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not reach a terminal.
-const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]/g;
-
-/** Text from elsewhere, without power over the terminal: control characters are shown as `\x1b`. */
-export function safe(text: string): string {
-	return text.replaceAll(UNPRINTABLE, (character) => {
-		const code = character.codePointAt(0) ?? 0;
-		return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16)}`;
-	});
+/** As a word of a command line, to be copied into a shell. */
+export function word(text: string): string {
+	return /^[\w@+:.,-]+$/.test(text) ? text : `'${safe(text).replaceAll("'", "'\\''")}'`;
 }
 
 /** Cut to a width in columns, with an ellipsis where something is missing. */
@@ -52,10 +49,14 @@ export interface Column<Row> {
 	right?: boolean;
 	/** On a terminal that is too narrow, columns with the highest number go first; 0 stays, and is cut. */
 	drop: number;
+	/** Text of any length, which is cut before a column goes. */
+	cut?: boolean;
 	color?: (row: Row, text: string) => string;
 }
 
 const GAP = 2;
+/** So much of a text that may be cut is kept as long as there are columns that may go. */
+const CUT_MIN = 24;
 /** Columns that stay are not cut below this. */
 const CELL_MIN = 6;
 
@@ -70,16 +71,21 @@ export function table<Row>(screen: Screen, columns: Column<Row>[], rows: readonl
 		Math.max(stringWidth(title), ...cells.map((line) => stringWidth(line[at] ?? ""))),
 	);
 	let shown = columns.map((_, at) => at);
-	const width = () => shown.reduce((sum, at) => sum + (natural[at] ?? 0), GAP * (shown.length - 1));
-	while (width() > screen.columns) {
+	const width = (size: (at: number) => number) => shown.reduce((sum, at) => sum + size(at), GAP * (shown.length - 1));
+	const whole = (at: number): number => natural[at] ?? 0;
+	const least = (at: number): number => (columns[at]?.cut ? Math.min(CUT_MIN, whole(at)) : whole(at));
+	while (width(least) > screen.columns) {
 		const next = shown.toSorted((a, b) => (columns[b]?.drop ?? 0) - (columns[a]?.drop ?? 0))[0];
 		if (next === undefined || columns[next]?.drop === 0) break;
 		shown = shown.filter((at) => at !== next);
 	}
-	const widths = new Map(shown.map((at) => [at, natural[at] ?? 0]));
-	for (let excess = width() - screen.columns; excess > 0; ) {
-		const [widest = 0, size = 0] = [...widths].toSorted((a, b) => b[1] - a[1])[0] ?? [];
-		const cut = Math.min(excess, size - CELL_MIN);
+	const widths = new Map(shown.map((at) => [at, whole(at)]));
+	for (let excess = width(whole) - screen.columns; excess > 0; ) {
+		// First what may be cut, down to what it keeps, and then whatever is widest.
+		const spare = ([at, size]: [number, number]): number => (columns[at]?.cut ? size - least(at) : 0);
+		const byRoom = [...widths].toSorted((a, b) => spare(b) - spare(a) || b[1] - a[1]);
+		const [widest, size] = byRoom[0] ?? [0, 0];
+		const cut = Math.min(excess, spare([widest, size]) || size - CELL_MIN);
 		if (cut <= 0) break;
 		widths.set(widest, size - cut);
 		excess -= cut;

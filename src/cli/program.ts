@@ -8,6 +8,8 @@ import type { StartOptions } from "./commands/start.ts";
 import type { TokenOptions } from "./commands/token.ts";
 import { COMPLETIONS, SHELLS } from "./completions.ts";
 import { Context, LOCAL_URL, type ServerOptions } from "./context.ts";
+import { CliError, EXIT } from "./exit.ts";
+import { write } from "./output.ts";
 import * as values from "./values.ts";
 
 const HELP = `
@@ -44,6 +46,7 @@ export function createProgram(outcome: Outcome): Command {
 		.addHelpText("after", HELP);
 	for (const option of serverOptions()) program.addOption(option.hideHelp());
 
+	program.hook("preAction", (_, command) => refuseUnnameable(command));
 	const asking: Command[] = [];
 	const add = (name: string, description: string, parent = program): Command => {
 		const command = parent.command(name).description(description).addHelpOption(helpOption());
@@ -139,6 +142,19 @@ export function createProgram(outcome: Outcome): Command {
 	return program;
 }
 
+/**
+ * What names nothing: text that is no UTF-8, which Node reads as U+FFFD, and the two names that a URL cannot hold. The
+ * command of `run` is its own affair.
+ */
+function refuseUnnameable(command: Command): void {
+	if (command.name() === "complete") return;
+	const words = command.name() === "run" ? [] : command.args;
+	const all = [...words, ...Object.values(command.opts()).flat()].map(String);
+	if (all.some((word) => word.includes("\ufffd"))) throw new CliError("An argument is not UTF-8.", EXIT.data);
+	const dots = words.find((word) => word === "." || word === "..");
+	if (dots !== undefined) throw new CliError(`Nothing can be called "${dots}".`, EXIT.usage);
+}
+
 type Add = (name: string, description: string, parent?: Command) => Command;
 type ContextOf = (command: Command) => Context;
 
@@ -179,13 +195,14 @@ function addRun(add: Add, contextOf: ContextOf, outcome: Outcome): void {
 		)
 		.option("--lease <time>", "how long slots stay taken if this program dies (default: 60)", values.leaseDuration)
 		.option("--holder <text>", "who holds, for the operator's eyes (default: host, process, command)")
-		.option("--strict", "a limit that does not exist is an error")
+		.option("--strict", "a limit that nobody has configured is an error")
 		.option("--no-create", "skip limits that do not exist")
 		.addOption(choice("--on-lease-lost <what>", "when the slots are taken away meanwhile", ["end", "continue"]))
 		.addOption(
 			choice("--on-error <what>", "when the server is out of reach: fail, or run without slots", ["fail", "run"]),
 		)
 		.option("--grace <time>", "from SIGTERM to SIGKILL, when the lease is lost", values.duration, 10)
+		.option("--pass-token", "leave HEADGATE_TOKEN in the command's environment")
 		.option("-q, --quiet", "say nothing while waiting")
 		.addHelpText("after", RUN_HELP)
 		.action(async (words: string[], options: RunOptions, command: Command) => {
@@ -245,7 +262,7 @@ function addCompletion(program: Command): void {
 			const known = SHELLS.find((one) => one === shell);
 			if (known === undefined)
 				return command.error(`error: There is no completion for "${shell}", only for ${SHELLS.join(", ")}.`);
-			process.stdout.write(COMPLETIONS[known]);
+			write(process.stdout, COMPLETIONS[known]);
 		});
 	program
 		.command("complete", { hidden: true })

@@ -70,7 +70,10 @@ export class HeadgateUnreachableError extends Error {
 	readonly attempts: number;
 
 	constructor(url: string, attempts: number, cause: unknown) {
-		super(`Headgate at ${url} could not be reached in ${attempts} attempts: ${reason(cause)}`, { cause });
+		super(
+			`Headgate at ${url} could not be reached in ${attempts} ${attempts === 1 ? "attempt" : "attempts"}: ${reason(cause)}`,
+			{ cause },
+		);
 		this.attempts = attempts;
 	}
 }

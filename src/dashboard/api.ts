@@ -14,6 +14,7 @@ import type {
 	Settings,
 	TokenInfo,
 } from "../protocol.ts";
+import { safe } from "../visible.ts";
 
 const KEPT_AS = "headgate-token";
 
@@ -39,7 +40,7 @@ export class Refusal extends Error {
 	override readonly name = "Refusal";
 	readonly problem: Problem;
 	constructor(problem: Problem) {
-		super(problem.detail);
+		super(safe(problem.detail));
 		this.problem = problem;
 	}
 }

@@ -6,7 +6,7 @@ import { signal } from "@preact/signals";
 import { render } from "preact";
 import { asking, granted, token, useToken } from "./api.ts";
 import { Dialog } from "./dialog.tsx";
-import { duration, timeOfDay } from "./format.ts";
+import { duration, isolated, timeOfDay } from "./format.ts";
 import { LimitPage } from "./limit.tsx";
 import { List } from "./list.tsx";
 import { Policies } from "./policies.tsx";
@@ -60,7 +60,7 @@ function App() {
 				{token.value !== null && (
 					<button type="button" class="plain" onClick={() => useToken(null)}>
 						Forget the token
-						{granted.value && <span class="hidden"> of {granted.value.name || "no name"}</span>}
+						{granted.value && <span class="hidden"> of {isolated(granted.value.name || "no name")}</span>}
 					</button>
 				)}
 			</header>

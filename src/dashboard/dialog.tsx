@@ -3,6 +3,7 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
+import { safe } from "../visible.ts";
 import { inWords, Refusal } from "./api.ts";
 
 interface Props {
@@ -74,5 +75,6 @@ export function Dialog({ title, action, danger = false, children, onSubmit, onCl
 /** A refusal field by field, where it names them. */
 function explain(error: unknown): string {
 	const fields = error instanceof Refusal ? error.problem.errors : undefined;
-	return fields?.map(({ field, message }) => (field ? `${field}: ${message}` : message)).join("; ") ?? inWords(error);
+	const told = fields?.map(({ field, message }) => (field ? `${field}: ${message}` : message)).join("; ");
+	return told === undefined ? inWords(error) : safe(told);
 }

@@ -1,5 +1,7 @@
 /** Figures as people read them. */
 
+import { safe } from "../visible.ts";
+
 const numbers = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const clock = new Intl.DateTimeFormat("en", {
@@ -11,6 +13,12 @@ const clock = new Intl.DateTimeFormat("en", {
 const calendar = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 
 export const number = (value: number): string => numbers.format(value);
+
+/** Letters that are written from right to left. */
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+
+/** Text from elsewhere within a text of ours: without power over it, and turning nothing around it. */
+export const isolated = (text: string): string => (RIGHT_TO_LEFT.test(text) ? `\u2068${safe(text)}\u2069` : safe(text));
 
 /** "1 slot", "2 slots". */
 export const plural = (count: number, one: string, many = `${one}s`): string =>

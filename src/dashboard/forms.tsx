@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import { BOUNDS, DEFAULTS, type LimitPatch, type LimitSummary, type Policy, type Settings } from "../protocol.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
-import { PER, type Per, rateParts } from "./format.ts";
+import { isolated, PER, type Per, rateParts } from "./format.ts";
 import { linkTo } from "./parts.tsx";
 import { say } from "./state.ts";
 
@@ -113,7 +113,7 @@ export function LimitForm({ limit, onClose }: { limit?: LimitSummary; onClose: (
 		if (!before) {
 			const name = String(form.get("name"));
 			await api.configure(name, settings);
-			say(`The limit "${name}" was made.`);
+			say(`The limit "${isolated(name)}" was made.`);
 			location.hash = linkTo(name);
 			return;
 		}
@@ -127,11 +127,11 @@ export function LimitForm({ limit, onClose }: { limit?: LimitSummary; onClose: (
 		if (typeof byHand === "string" && byHand !== "") change.activeSlots = Number(byHand);
 		if (Object.keys(change).length === 0) return say("Nothing was changed.");
 		await api.patch(before.name, change);
-		say(`The limit "${before.name}" was changed: ${Object.keys(change).join(", ")}.`);
+		say(`The limit "${isolated(before.name)}" was changed: ${Object.keys(change).join(", ")}.`);
 	};
 	return (
 		<Dialog
-			title={before ? `Change ${before.name}` : "New limit"}
+			title={before ? `Change ${isolated(before.name)}` : "New limit"}
 			action={before ? "Save" : "Create"}
 			onSubmit={submit}
 			onClose={onClose}
@@ -165,12 +165,12 @@ export function PolicyForm({ policy, onClose, onDone }: { policy?: Policy; onClo
 		const pattern = before?.pattern ?? String(form.get("pattern"));
 		const idleSeconds = Number(form.get("idleSeconds"));
 		await api.setPolicy(pattern, { ...settingsOf(form, before ?? NEW), idleSeconds });
-		say(`The policy "${pattern}" was ${before ? "changed" : "made"}.`);
+		say(`The policy "${isolated(pattern)}" was ${before ? "changed" : "made"}.`);
 		onDone();
 	};
 	return (
 		<Dialog
-			title={before ? `Change ${before.pattern}` : "New policy"}
+			title={before ? `Change ${isolated(before.pattern)}` : "New policy"}
 			action={before ? "Save" : "Create"}
 			onSubmit={submit}
 			onClose={onClose}

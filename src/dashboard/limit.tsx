@@ -5,9 +5,9 @@ import { useEffect } from "preact/hooks";
 import type { LeaseInfo, LimitInfo } from "../protocol.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
-import { dateAndTime, duration, number, plural, rate } from "./format.ts";
+import { dateAndTime, duration, isolated, number, plural, rate } from "./format.ts";
 import { LimitForm } from "./forms.tsx";
-import { LoadBadge, Meter, Notice } from "./parts.tsx";
+import { Foreign, LoadBadge, Meter, Notice } from "./parts.tsx";
 import { Plot } from "./plot.tsx";
 import { type Shown, say, watchLimit } from "./state.ts";
 import { now } from "./stream.ts";
@@ -21,7 +21,7 @@ export function LimitPage({ name }: { name: string }) {
 		return () => watching.stop();
 	});
 	useEffect(() => {
-		document.title = `${name} · Headgate`;
+		document.title = `${isolated(name)} · Headgate`;
 	}, [name]);
 	const info = shown.value?.info.value;
 	const gone = shown.value?.gone.value;
@@ -32,13 +32,17 @@ export function LimitPage({ name }: { name: string }) {
 			</p>
 			{gone && (
 				<>
-					<h1 class="name">{name}</h1>
+					<h1 class="name">
+						<Foreign text={name} />
+					</h1>
 					<Notice bad>{gone}</Notice>
 				</>
 			)}
 			{!gone && !info && (
 				<>
-					<h1 class="name">{name}</h1>
+					<h1 class="name">
+						<Foreign text={name} />
+					</h1>
 					<p class="quiet" aria-busy="true">
 						Asking…
 					</p>
@@ -51,9 +55,9 @@ export function LimitPage({ name }: { name: string }) {
 
 /** Whose settings these are. */
 function sourceOf({ origin, policy }: LimitInfo): string {
-	if (origin === "policy") return `of the policy ${policy}`;
+	if (origin === "policy") return `of the policy ${isolated(policy ?? "")}`;
 	if (origin === "default") return "nobody configured it";
-	return policy === null ? "its own" : `its own, in place of the policy ${policy}`;
+	return policy === null ? "its own" : `its own, in place of the policy ${isolated(policy)}`;
 }
 
 function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
@@ -61,7 +65,7 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 		<>
 			<div class="toolbar">
 				<h1 class="name">
-					{info.name} <LoadBadge limit={info} />
+					<Foreign text={info.name} /> <LoadBadge limit={info} />
 				</h1>
 				<Actions info={info} />
 			</div>
@@ -101,7 +105,7 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 					<Fact label="made" value={dateAndTime(info.createdAt)} />
 					<Fact
 						label="settings since"
-						value={`${dateAndTime(info.updatedAt)}${info.updatedBy === null ? "" : `, by ${info.updatedBy}`}`}
+						value={`${dateAndTime(info.updatedAt)}${info.updatedBy === null ? "" : `, by ${isolated(info.updatedBy)}`}`}
 					/>
 				</dl>
 			</section>
@@ -127,7 +131,7 @@ function Actions({ info }: { info: LimitInfo }) {
 	const toggle = async (): Promise<void> => {
 		try {
 			await api.patch(info.name, { active: !info.active });
-			say(`"${info.name}" was switched ${info.active ? "off" : "on"}.`);
+			say(`"${isolated(info.name)}" was switched ${info.active ? "off" : "on"}.`);
 		} catch (error) {
 			say(api.inWords(error), true);
 		}
@@ -160,12 +164,12 @@ function Actions({ info }: { info: LimitInfo }) {
 			{open.value === "edit" && <LimitForm limit={info} onClose={close} />}
 			{open.value === "delete" && (
 				<Dialog
-					title={`Delete ${info.name}?`}
+					title={`Delete ${isolated(info.name)}?`}
 					action="Delete"
 					danger
 					onSubmit={async () => {
 						await api.remove(info.name);
-						say(`The limit "${info.name}" was deleted.`);
+						say(`The limit "${isolated(info.name)}" was deleted.`);
 						location.hash = "#/";
 					}}
 					onClose={close}
@@ -175,7 +179,7 @@ function Actions({ info }: { info: LimitInfo }) {
 							? `It ends ${plural(info.leaseCount, "lease")} and sends away ${plural(info.waitingCount, "waiter")}.`
 							: "Nobody holds a slot of it, and nobody waits."}{" "}
 						{info.policy !== null &&
-							`The name then has the settings of the policy ${info.policy} when it is next used.`}
+							`The name then has the settings of the policy ${isolated(info.policy)} when it is next used.`}
 					</p>
 				</Dialog>
 			)}
@@ -248,7 +252,7 @@ function Holders({ info }: { info: LimitInfo }) {
 											type="button"
 											class="danger"
 											disabled={!admin}
-											aria-label={`Release ${lease.holder ?? lease.id}`}
+											aria-label={`Release ${isolated(lease.holder ?? lease.id)}`}
 											onClick={() => {
 												releasing.value = lease;
 											}}
@@ -278,15 +282,19 @@ function Holders({ info }: { info: LimitInfo }) {
 					onSubmit={async () => {
 						const lease = releasing.value as LeaseInfo;
 						const { released } = await api.forceRelease(info.name, lease.id);
-						say(`${plural(released, "slot")} of "${info.name}" came back from ${lease.holder ?? lease.id}.`);
+						say(
+							`${plural(released, "slot")} of "${isolated(info.name)}" came back from ${isolated(lease.holder ?? lease.id)}.`,
+						);
 					}}
 					onClose={() => {
 						releasing.value = null;
 					}}
 				>
 					<p>
-						<b class="name">{releasing.value.holder ?? releasing.value.id}</b> holds{" "}
-						{plural(releasing.value.slots, "slot")} and may still be at work: it learns of this when it renews.
+						<b class="name">
+							<Foreign text={releasing.value.holder ?? releasing.value.id} />
+						</b>{" "}
+						holds {plural(releasing.value.slots, "slot")} and may still be at work: it learns of this when it renews.
 					</p>
 				</Dialog>
 			)}
@@ -298,8 +306,12 @@ function Holders({ info }: { info: LimitInfo }) {
 function Who({ id, holder }: { id: string; holder: string | null }) {
 	return (
 		<>
-			<span class={holder === null ? "name quiet" : "name"}>{holder ?? "without a name"}</span>
-			<span class="id">{id}</span>
+			<span class={holder === null ? "name quiet" : "name"}>
+				<Foreign text={holder ?? "without a name"} />
+			</span>
+			<span class="id">
+				<Foreign text={id} />
+			</span>
 		</>
 	);
 }

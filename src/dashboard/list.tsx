@@ -4,9 +4,9 @@ import { type Signal, signal, useComputed, useSignalEffect } from "@preact/signa
 import { useEffect, useRef } from "preact/hooks";
 import type { LimitSummary } from "../protocol.ts";
 import { attempt, granted } from "./api.ts";
-import { number, plural } from "./format.ts";
+import { isolated, number, plural } from "./format.ts";
 import { LimitForm } from "./forms.tsx";
-import { Count, LoadBadge, linkTo, Meter, Notice, returns } from "./parts.tsx";
+import { Count, Foreign, LoadBadge, linkTo, Meter, Notice, returns } from "./parts.tsx";
 import {
 	after,
 	crowded,
@@ -135,7 +135,8 @@ export function List({ wanted }: { wanted: string | null }) {
 				{refusedList.value && <Notice bad>{refusedList.value}</Notice>}
 				{unavailable.value.length > 0 && (
 					<Notice bad>
-						{plural(unavailable.value.length, "limit")} could not be asked: {unavailable.value.slice(0, 5).join(", ")}
+						{plural(unavailable.value.length, "limit")} could not be asked:{" "}
+						{unavailable.value.slice(0, 5).map(isolated).join(", ")}
 						{unavailable.value.length > 5 ? " and others" : ""}. They are tried again.
 					</Notice>
 				)}
@@ -205,7 +206,9 @@ function Pressing() {
 					{pressing.value.slice(0, PRESSING).map((limit) => (
 						<li key={limit.name}>
 							<a class="card" href={linkTo(limit.name)}>
-								<span class="name">{limit.name}</span>
+								<span class="name">
+									<Foreign text={limit.name} />
+								</span>
 								<Meter limit={limit} />
 								<span class="figures">
 									<b>
@@ -263,7 +266,7 @@ function Row({ limit: { value: limit } }: { limit: Signal<LimitSummary> }) {
 		<tr class={limit.active ? "" : "off"}>
 			<th scope="row">
 				<a href={linkTo(limit.name)} class="name">
-					{limit.name}
+					<Foreign text={limit.name} />
 				</a>
 				<LoadBadge limit={limit} />
 			</th>
@@ -294,7 +297,7 @@ function Empty() {
 	if (wanted !== "") {
 		return (
 			<Notice>
-				No limit has “{wanted}” in its name. A policy's name that was used just once is not listed:{" "}
+				No limit has “{isolated(wanted)}” in its name. A policy's name that was used just once is not listed:{" "}
 				<a href={linkTo(wanted)}>look for one of exactly this name</a>.
 			</Notice>
 		);

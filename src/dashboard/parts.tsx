@@ -2,12 +2,16 @@
 
 import type { ComponentChildren } from "preact";
 import type { LimitSummary } from "../protocol.ts";
-import { number, plural, rate } from "./format.ts";
+import { safe } from "../visible.ts";
+import { isolated, number, plural, rate } from "./format.ts";
 import { type Load, loadOf } from "./state.ts";
 
 export const linkTo = (name: string): string => `#/limits/${encodeURIComponent(name)}`;
 
 const WORDS: Record<Load, string> = { off: "off", free: "free", busy: "nearly full", full: "full" };
+
+/** Text from elsewhere: its controls are visible, and its direction is its own affair. */
+export const Foreign = ({ text }: { text: string }) => <bdi>{safe(text)}</bdi>;
 
 /** What a colour says, as a word too. */
 export function LoadBadge({ limit }: { limit: LimitSummary }) {
@@ -24,7 +28,7 @@ export function Meter({ limit, large = false }: { limit: LimitSummary; large?: b
 		<div
 			class={`meter ${loadOf(limit)}${large ? " large" : ""}`}
 			role="meter"
-			aria-label={`Slots in use of ${limit.name}`}
+			aria-label={`Slots in use of ${isolated(limit.name)}`}
 			aria-valuemin={0}
 			aria-valuemax={Math.max(capacity, activeSlots)}
 			aria-valuenow={activeSlots}

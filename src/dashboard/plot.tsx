@@ -4,7 +4,7 @@ import { type ReadonlySignal, type Signal, useSignal, useSignalEffect } from "@p
 import { useRef } from "preact/hooks";
 import uPlot from "uplot";
 import type { HistorySample } from "../protocol.ts";
-import { number, timeOfDay } from "./format.ts";
+import { number, plural, timeOfDay } from "./format.ts";
 
 const SPAN_SECONDS = { most: 900, least: 120 };
 /** A capacity that would flatten everything else is not drawn. */
@@ -95,12 +95,21 @@ function inWords(samples: readonly HistorySample[]): string {
 	const most = (of: (sample: HistorySample) => number): number => Math.max(0, ...samples.map(of));
 	const sum = (of: (sample: HistorySample) => number): number => samples.reduce((total, each) => total + of(each), 0);
 	return [
-		`In the last 15 minutes at most ${number(most(({ activeSlots }) => activeSlots))} slots were in use`,
-		`and at most ${number(most(({ waiting }) => waiting))} requests waited;`,
-		`${number(sum((each) => each.grantedAtOnce + each.grantedAfterWait))} were granted`,
+		`In the last 15 minutes at most ${were(
+			most(({ activeSlots }) => activeSlots),
+			"slot",
+		)} in use`,
+		`and at most ${plural(
+			most(({ waiting }) => waiting),
+			"request",
+		)} waited;`,
+		`${were(sum((each) => each.grantedAtOnce + each.grantedAfterWait))} granted`,
 		`and ${number(sum(({ denied }) => denied))} denied. The table below has the figures.`,
 	].join(" ");
 }
+
+const were = (count: number, one?: string): string =>
+	`${one === undefined ? number(count) : plural(count, one)} ${count === 1 ? "was" : "were"}`;
 
 /** The same by the minute, as figures. */
 function Table({ samples, seconds }: { samples: readonly HistorySample[]; seconds: number }) {

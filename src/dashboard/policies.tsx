@@ -5,9 +5,9 @@ import { useEffect } from "preact/hooks";
 import type { Policy } from "../protocol.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
-import { chosen, dateAndTime, number } from "./format.ts";
+import { chosen, dateAndTime, isolated, number } from "./format.ts";
 import { PolicyForm } from "./forms.tsx";
-import { Notice, returns } from "./parts.tsx";
+import { Foreign, Notice, returns } from "./parts.tsx";
 import { say } from "./state.ts";
 
 const policies = signal<Policy[] | null>(null);
@@ -89,7 +89,7 @@ export function Policies() {
 											href={`#/?filter=${encodeURIComponent(policy.pattern.replace(/\*$/, ""))}`}
 											title="Limits of this policy"
 										>
-											{policy.pattern}
+											<Foreign text={policy.pattern} />
 										</a>
 										{!policy.active && <span class="badge off">off</span>}
 									</th>
@@ -109,7 +109,7 @@ export function Policies() {
 										<button
 											type="button"
 											disabled={!admin}
-											aria-label={`Change ${policy.pattern}`}
+											aria-label={`Change ${isolated(policy.pattern)}`}
 											onClick={() => {
 												editing.value = policy;
 											}}
@@ -120,7 +120,7 @@ export function Policies() {
 											type="button"
 											class="danger"
 											disabled={!admin}
-											aria-label={`Delete ${policy.pattern}`}
+											aria-label={`Delete ${isolated(policy.pattern)}`}
 											onClick={() => {
 												deleting.value = policy;
 											}}
@@ -149,12 +149,12 @@ export function Policies() {
 function DeletePolicy({ policy: { pattern } }: { policy: Policy }) {
 	return (
 		<Dialog
-			title={`Delete the policy ${pattern}?`}
+			title={`Delete the policy ${isolated(pattern)}?`}
 			action="Delete"
 			danger
 			onSubmit={async () => {
 				await api.deletePolicy(pattern);
-				say(`The policy "${pattern}" was deleted.`);
+				say(`The policy "${isolated(pattern)}" was deleted.`);
 				void load();
 			}}
 			onClose={() => {

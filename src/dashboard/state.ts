@@ -3,6 +3,7 @@
 import { computed, type Signal, signal } from "@preact/signals";
 import type { HistorySample, LimitInfo, LimitSummary, WatchEvent } from "../protocol.ts";
 import { history, type Refusal } from "./api.ts";
+import { isolated } from "./format.ts";
 import { follow } from "./stream.ts";
 
 /** A text for whoever cannot see what changed, and for whoever just did something. */
@@ -124,14 +125,14 @@ export function watchLimit(name: string): Shown {
 				asked = false;
 			shown.samples.value = merge(shown.samples.value, event.samples);
 		} else if (event.event === "deleted") {
-			shown.gone.value = `The limit "${name}" was deleted.`;
+			shown.gone.value = `The limit "${isolated(name)}" was deleted.`;
 			following.stop();
 		}
 	};
 	const refused = (refusal: Refusal): void => {
 		if (refusal.problem.status === 401) return;
 		const is404 = refusal.problem.code === "unknown_limit";
-		shown.gone.value = is404 ? `There is no limit called "${name}".` : refusal.message;
+		shown.gone.value = is404 ? `There is no limit called "${isolated(name)}".` : refusal.message;
 	};
 	const following = follow({ name }, hear, refused);
 	return { ...shown, stop: following.stop };

@@ -228,7 +228,7 @@ function because(id: string, { slots, status, denied }: Asked): string {
 			if (limit === 0) return `"${name}" is paused: its limit is 0, until somebody raises it.`;
 			return `"${name}" has ${remaining} of ${limit} slots free for the ${wanted} asked, at place ${denied?.position} in line.`;
 		case "exceeds_limit":
-			return `"${name}" has ${limit} slots in all, so ${wanted} can never fit: ask for fewer, or raise the limit.`;
+			return `"${name}" has ${limit} ${limit === 1 ? "slot" : "slots"} in all, so ${wanted} can never fit: ask for fewer, or raise the limit.`;
 		case "no_decay":
 			return `The slots of "${name}" do not come back by themselves: give it a slotDecayPerSecond, or use mode "concurrency".`;
 		case "id_in_use":

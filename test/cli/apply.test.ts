@@ -163,7 +163,7 @@ describe("apply and export", () => {
 
 		expect((await headgate(["apply", file, "--yes"], env)).stdout).toContain("Applied 3 changes.");
 		const again = await headgate(["apply", file], env);
-		expect(again).toMatchObject({ code: 0, stdout: "Nothing to do: 3 entries as they should be.\n", stderr: "" });
+		expect(again).toMatchObject({ code: 0, stdout: "Nothing to do: 3 entries are as they should be.\n", stderr: "" });
 
 		const exported = await headgate(["export"], env);
 		expect(exported).toMatchObject({ code: 0, stderr: "", stdout: readFileSync(file, "utf8") });

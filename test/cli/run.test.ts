@@ -190,11 +190,27 @@ test("--on-error run: a server out of reach does not stop the command, and that 
 	expect(end.stderr).toContain("without a limit");
 });
 
-test("a limit that holds nothing back is named", async () => {
+test("a limit that nobody has configured is named, and is an error by --strict: 125", async () => {
 	const name = newName();
 	const end = await headgate(["run", "-l", name, "--", "true"], env);
 	expect(end.code).toBe(0);
-	expect(end.stderr).toContain(`"${name}" is switched off, or nobody has configured it`);
+	expect(end.stderr).toContain(`"${name}" was configured by nobody, so it holds nothing back`);
+	expect(end.stderr).toContain(`headgate configure ${name} --limit N`);
+	// By now the name is there, of nobody still.
+	for (const one of [name, newName()]) {
+		const strict = await headgate(["run", "-l", one, "--strict", "--", "echo", "ran"], env);
+		expect(strict).toMatchObject({ code: 125, stdout: "" });
+		expect(strict.stderr).toContain(`headgate configure ${one} --limit N`);
+		expect(strict.stderr).not.toMatch(/PUT|\/v1\//);
+	}
+});
+
+test("a limit that an operator has switched off is named, and --strict lets it pass", async () => {
+	const name = newName();
+	await gate.configure(name, { limit: 1, active: false });
+	const end = await headgate(["run", "-l", name, "--strict", "--", "echo", "ran"], env);
+	expect(end).toMatchObject({ code: 0, stdout: "ran\n" });
+	expect(end.stderr).toContain(`"${name}" is switched off`);
 });
 
 test("with its input closed and its output read no further it still gives back", async () => {

@@ -30,14 +30,24 @@ export function begin(args: string[], env: Record<string, string> = {}, input?: 
 	return watched(process.execPath, [main, ...args], env, input);
 }
 
+/** In a session of its own, as without any terminal; its process leads a group. */
+export const beginApart = (program: string, args: string[], env: Record<string, string> = {}): Running =>
+	watched(program, args, env, undefined, true);
+
 /** The same through a shell: `headgate` stands for the command. */
 export function shell(line: string, env: Record<string, string> = {}): Promise<Ended> {
 	const script = `headgate() { "${process.execPath}" "${main}" "$@"; }\n${line}`;
 	return watched("bash", ["-c", script], env).ended;
 }
 
-function watched(program: string, args: string[], env: Record<string, string>, input?: string): Running {
-	const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env: environment(env) });
+function watched(
+	program: string,
+	args: string[],
+	env: Record<string, string>,
+	input?: string,
+	detached = false,
+): Running {
+	const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env: environment(env), detached });
 	onTestFinished(() => void child.kill("SIGKILL"));
 	child.stdin.on("error", () => undefined);
 	child.stdin.end(input ?? "");
@@ -73,9 +83,13 @@ export interface Terminal {
 }
 
 /** Runs it in a pseudo-terminal of this size, whose keys the test presses. */
-export function terminal(args: string[], env: Record<string, string> = {}, columns = 100, rows = 24): Terminal {
+export const terminal = (args: string[], env: Record<string, string> = {}, columns = 100, rows = 24): Terminal =>
+	inTerminal([process.execPath, main, ...args], env, columns, rows);
+
+/** The same with any program. */
+export function inTerminal(command: string[], env: Record<string, string> = {}, columns = 100, rows = 24): Terminal {
 	const driver = path.join(import.meta.dirname, "terminal.py");
-	const child = spawn("python3", [driver, String(columns), String(rows), process.execPath, main, ...args], {
+	const child = spawn("python3", [driver, String(columns), String(rows), ...command], {
 		stdio: ["pipe", "pipe", "inherit"],
 		env: environment(env),
 	});

@@ -53,6 +53,21 @@ const dialog = () => page.getByRole("dialog");
 const said = (text: string | RegExp) => page.getByRole("status").getByText(text).waitFor();
 const inspect = (name: string) => scene.inspect<LimitInfo>(name);
 
+describe("text from elsewhere", () => {
+	test("turns nothing around it, and its controls are visible", async () => {
+		const name = `${newName()} \u05e9\u05dc\u05d5\u05dd`;
+		await scene.configure(name, { limit: 2 });
+		await scene.acquire({ names: name, holder: "\u202elive\u200b\x1b[31m" });
+		await open();
+		await page.locator("bdi").getByText(name, { exact: true }).first().waitFor();
+		await openLimit(name);
+		await page.locator("bdi").getByText("\\u202elive\\u200b\\x1b[31m", { exact: true }).waitFor();
+		expect(await page.title()).toBe(`\u2068${name}\u2069 · Headgate`);
+		// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there.
+		expect(await page.content()).not.toMatch(/[\u202e\u200b\x1b]/);
+	});
+});
+
 describe("the list", () => {
 	test("shows every limit with its figures, and each change without a reload", async () => {
 		const name = newName();
@@ -298,7 +313,7 @@ describe("one limit", () => {
 		await scene.acquire({ names: name, occupy: 3 });
 		for (let index = 0; index < 7; index += 1) await scene.acquire({ names: name });
 		await openLimit(name);
-		const picture = page.getByRole("img", { name: /at most 3 slots were in use .* 1 were granted and 7 denied/ });
+		const picture = page.getByRole("img", { name: /at most 3 slots were in use .* 1 was granted and 7 denied/ });
 		await picture.waitFor();
 		// There is ink of more than one colour on it.
 		await expect

@@ -13,6 +13,7 @@ const MAY_IMPORT: Record<string, string[]> = {
 	pages: ["protocol"],
 	watching: ["protocol"],
 	headers: ["protocol"],
+	visible: [],
 	refusals: ["protocol"],
 	server: ["core", "protocol", "headers", "refusals", "hono", "zod", "zod-openapi", "cloudflare:workers"],
 	client: ["protocol", "refusals"],
@@ -20,10 +21,10 @@ const MAY_IMPORT: Record<string, string[]> = {
 	worker: ["server", "client", "protocol"],
 	// Of the server only what checks requests, so that a file is refused as a request would be.
 	cli: [
-		...["client", "protocol", "server", "node:*", "esbuild"],
+		...["client", "protocol", "server", "visible", "node:*", "esbuild"],
 		...["@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
 	],
-	dashboard: ["protocol", "watching", "preact", "@preact/signals", "uplot"],
+	dashboard: ["protocol", "visible", "watching", "preact", "@preact/signals", "uplot"],
 };
 
 /** The folder of `src` that a file is in; a file of `src` itself counts as a folder of its own. */

@@ -1,7 +1,8 @@
 /** `apply` and `export`: limits and policies as a file. */
 
+import { isUtf8 } from "node:buffer";
 import { readFile, writeFile } from "node:fs/promises";
-import { text } from "node:stream/consumers";
+import { buffer } from "node:stream/consumers";
 import { isHeadgateError, type LimitSummary } from "../../client/index.ts";
 import type { TokenInfo } from "../../protocol.ts";
 import type { Context } from "../context.ts";
@@ -9,7 +10,8 @@ import { type Desired, type Format, readDesired, writeDesired } from "../desired
 import { systemErrorCode } from "../errors.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { listLimits } from "../listing.ts";
-import { type Actual, type Plan, plan, type Step } from "../plan.ts";
+import { writeSource } from "../output.ts";
+import { type Actual, type Plan, plan, type Step, spellings } from "../plan.ts";
 import { counted, type Screen, safe } from "../print.ts";
 
 export interface ApplyOptions {
@@ -51,15 +53,28 @@ export async function apply(context: Context, file: string, options: ApplyOption
 
 async function read(file: string): Promise<Desired> {
 	if (file === "-") {
-		const content = await text(process.stdin);
+		const content = decode(await buffer(process.stdin), "standard input");
 		return readDesired(content, content.trimStart().startsWith("{") ? "json" : "toml", "standard input");
 	}
 	try {
-		return readDesired(await readFile(file, "utf8"), /\.json$/i.test(file) ? "json" : "toml", file);
+		return readDesired(decode(await readFile(file), file), /\.json$/i.test(file) ? "json" : "toml", file);
 	} catch (error) {
 		if (systemErrorCode(error) === undefined) throw error;
+		if (systemErrorCode(error) === "ENOENT") throw new CliError(`There is no file ${file}.`, EXIT.usage);
 		throw new CliError(`${file} cannot be read: ${(error as Error).message}`, EXIT.usage);
 	}
+}
+
+/** UTF-8 with or without a mark at its beginning. Anything else would turn two names into one. */
+function decode(bytes: Buffer, file: string): string {
+	if (isUtf8(bytes)) return new TextDecoder().decode(bytes);
+	let line = 1;
+	for (let from = 0; from < bytes.length; line++) {
+		const end = bytes.indexOf("\n", from);
+		if (!isUtf8(bytes.subarray(from, end === -1 ? bytes.length : end))) break;
+		from = end === -1 ? bytes.length : end + 1;
+	}
+	throw new CliError(`${file} is not UTF-8 (line ${line}), so nothing was applied.`, EXIT.data);
 }
 
 /** Refuses before anything is changed what the server would refuse in the middle. */
@@ -79,7 +94,7 @@ async function checkToken(context: Context, { limits, policies }: Desired): Prom
 async function look(context: Context, desired: Desired, prune: boolean): Promise<Actual> {
 	const policies = new Map((await context.gate.policies()).map((policy) => [policy.pattern, policy]));
 	const limits = new Map<string, LimitSummary>();
-	const names = [...desired.limits.keys()];
+	const names = [...new Set([...desired.limits.keys()].flatMap(spellings))];
 	const ask = async (): Promise<void> => {
 		for (let name = names.shift(); name !== undefined; name = names.shift()) {
 			const found = await inspected(context, name);
@@ -126,7 +141,7 @@ function describe(screen: Screen, { steps, unchanged }: Plan): string[] {
 	});
 	const tally = (action: Step["action"]) => steps.filter((step) => step.action === action).length;
 	if (steps.length === 0)
-		return [`Nothing to do: ${counted(unchanged, "entry").replace("entrys", "entries")} as they should be.`];
+		return [`Nothing to do: ${unchanged === 1 ? "the entry is as it" : `${unchanged} entries are as they`} should be.`];
 	const sum = `${tally("create")} to create, ${tally("change")} to change, ${tally("delete")} to delete, ${unchanged} as they should be`;
 	return [...lines, sum];
 }
@@ -150,7 +165,8 @@ export async function exportAll(context: Context, options: { format?: Format; ou
 		policies: new Map(policies.map((policy) => [policy.pattern, policy])),
 	};
 	const byFile = options.output !== undefined && /\.json$/i.test(options.output) ? "json" : "toml";
-	const content = writeDesired(desired, options.format ?? (context.json ? "json" : byFile));
-	if (options.output === undefined) process.stdout.write(content);
+	const format = options.format ?? (context.json ? "json" : byFile);
+	const content = writeDesired(desired, format);
+	if (options.output === undefined) writeSource(process.stdout, content, format);
 	else await writeFile(options.output, content);
 }

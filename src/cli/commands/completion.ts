@@ -2,6 +2,8 @@
 
 import type { Argument, Command, Option } from "commander";
 import { Context, type ServerOptions } from "../context.ts";
+import { write } from "../output.ts";
+import { safe } from "../print.ts";
 
 /** Longest wait for the names of a server: a key was pressed, and somebody looks at the cursor. */
 const PATIENCE_MS = 800;
@@ -18,9 +20,10 @@ interface Suggestion {
 export async function complete(program: Command, words: string[]): Promise<void> {
 	const { suggestions, files } = await suggest(program, words);
 	const last = words.at(-1) ?? "";
-	const matching = suggestions.filter(({ value }) => value.startsWith(last));
+	// What cannot be shown as it is cannot be typed either.
+	const matching = suggestions.filter(({ value }) => value.startsWith(last) && safe(value) === value);
 	const lines = matching.map(({ value, description }) => `${value}\t${description.split("\n")[0]}`);
-	process.stdout.write(`${[...lines, files ? FILES : NO_FILES].join("\n")}\n`);
+	write(process.stdout, `${[...lines, files ? FILES : NO_FILES].join("\n")}\n`);
 }
 
 async function suggest(program: Command, words: string[]): Promise<{ suggestions: Suggestion[]; files: boolean }> {

@@ -57,7 +57,7 @@ async function reach(context: Context, checks: Check[]): Promise<Reached> {
 
 function versionCheck(version: string): Check {
 	if (version === VERSION) return { name: "version", state: "ok", detail: `${VERSION}, here and there` };
-	const detail = `the server has ${safe(version)}, this program ${VERSION}`;
+	const detail = `the server has ${version}, this program ${VERSION}`;
 	return { name: "version", state: "warning", detail, hint: "Bring the older one up to date." };
 }
 
@@ -72,14 +72,14 @@ function clockCheck(time: string, askedAt: number, answeredAt: number): Check {
 
 async function tokenCheck(context: Context): Promise<Check> {
 	const { name, scope, prefix } = await context.transport().call<TokenInfo>("GET", "/v1/token");
-	const reaches = prefix === "" ? "all names" : `names that start with "${safe(prefix)}"`;
+	const reaches = prefix === "" ? "all names" : `names that start with "${prefix}"`;
 	if (context.token === undefined && name === "" && scope === "admin") {
 		return { name: "token", state: "ok", detail: "none needed: the server is open" };
 	}
 	return {
 		name: "token",
 		state: "ok",
-		detail: `${name === "" ? "" : `"${safe(name)}", `}scope "${scope}", for ${reaches}`,
+		detail: `${name === "" ? "" : `"${name}", `}scope "${scope}", for ${reaches}`,
 	};
 }
 
@@ -87,7 +87,7 @@ function show(context: Context, checks: Check[]): void {
 	const { green, yellow, red, dim } = context.out.colors;
 	const mark = { ok: green("ok     "), warning: yellow("warning"), failed: red("FAILED ") };
 	for (const { name, state, detail, hint } of checks) {
-		context.print(`${mark[state]}  ${name.padEnd(7)}  ${detail}`);
-		if (hint !== undefined) context.print(dim(`                  ${hint}`));
+		context.print(`${mark[state]}  ${name.padEnd(7)}  ${safe(detail)}`);
+		if (hint !== undefined) context.print(dim(`                  ${safe(hint)}`));
 	}
 }

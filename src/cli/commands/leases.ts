@@ -3,7 +3,7 @@
 import type { LeaseInfo } from "../../client/index.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
-import { type Column, counted, type Screen, safe, span, table } from "../print.ts";
+import { type Column, counted, type Screen, safe, span, table, word } from "../print.ts";
 
 export function leaseColumns(screen: Screen): Column<LeaseInfo>[] {
 	// Moments for programs, time spans for people.
@@ -13,8 +13,8 @@ export function leaseColumns(screen: Screen): Column<LeaseInfo>[] {
 				{ title: "ENDS IN", drop: 1, right: true, text: ({ expiresAt }) => span(Date.parse(expiresAt) - Date.now()) },
 			]
 		: [
-				{ title: "SINCE", drop: 0, text: ({ since }) => since },
-				{ title: "EXPIRES", drop: 0, text: ({ expiresAt }) => expiresAt },
+				{ title: "SINCE", drop: 0, text: ({ since }) => safe(since) },
+				{ title: "EXPIRES", drop: 0, text: ({ expiresAt }) => safe(expiresAt) },
 			];
 	return [
 		{ title: "ID", drop: 0, text: ({ id }) => safe(id) },
@@ -22,6 +22,7 @@ export function leaseColumns(screen: Screen): Column<LeaseInfo>[] {
 		{
 			title: "HOLDER",
 			drop: 0,
+			cut: true,
 			text: ({ holder }) => safe(holder ?? "-"),
 			color: (_, text) => screen.colors.bold(text),
 		},
@@ -44,12 +45,13 @@ export async function release(
 	options: { all?: boolean; yes?: boolean },
 ): Promise<void> {
 	if (options.all ? ids.length > 0 : ids.length === 0) {
-		throw new CliError("Say which leases, or --all.", EXIT.usage, `\`headgate leases ${name}\` shows them.`);
+		throw new CliError("Say which leases, or --all.", EXIT.usage, `\`headgate leases ${word(name)}\` shows them.`);
 	}
 	const which = [...ids];
 	if (options.all) {
 		for await (const lease of context.gate.leases(name)) which.push(lease.id);
 		const question = `Release ${counted(which.length, "lease")} of ${safe(name)}?`;
+		if (which.length === 0 && context.out.terminal && !context.json) context.print(`Nobody holds ${safe(name)}.`);
 		if (which.length > 0 && !options.yes && !(await context.confirm(question, "Releasing all leases"))) {
 			throw new CliError("Nothing was released.");
 		}
@@ -63,9 +65,9 @@ export async function release(
 	// A lease that had ended is no failure, but none at all was surely misspelt.
 	if (!options.all && Object.values(released).every((slots) => slots === 0)) {
 		throw new CliError(
-			`"${name}" has no such lease: it has ended, or never was.`,
+			`"${safe(name)}" has no such lease: it has ended, or never was.`,
 			EXIT.refused,
-			`\`headgate leases ${name}\` shows those there are.`,
+			`\`headgate leases ${word(name)}\` shows those there are.`,
 		);
 	}
 }

@@ -4,7 +4,7 @@ import type { LimitInfo, LimitPatch, LimitSummary } from "../../client/index.ts"
 import { isHeadgateError } from "../../client/index.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
-import { bar, type Column, counted, rate, type Screen, safe, span, table } from "../print.ts";
+import { bar, type Column, counted, rate, type Screen, safe, span, table, word } from "../print.ts";
 import { leaseColumns } from "./leases.ts";
 
 const stateOf = ({ active, origin }: LimitSummary): string =>
@@ -29,7 +29,7 @@ export function limitColumns(screen: Screen): Column<LimitSummary>[] {
 			]
 		: [];
 	return [
-		{ title: "NAME", drop: 0, text: ({ name }) => safe(name), color: (_, text) => screen.colors.bold(text) },
+		{ title: "NAME", drop: 0, cut: true, text: ({ name }) => safe(name), color: (_, text) => screen.colors.bold(text) },
 		...barOnTerminal,
 		{
 			title: "USED",
@@ -55,19 +55,25 @@ export async function ls(context: Context, prefix: string | undefined): Promise<
 	if (context.json) return context.printJson(limits);
 	if (limits.length > 0) return context.print(...table(context.out, limitColumns(context.out), limits));
 	if (!context.out.terminal) return;
-	const which = prefix === undefined ? "No limits yet." : `No limits that start with "${prefix}".`;
+	const which = prefix === undefined ? "No limits yet." : `No limits that start with "${safe(prefix)}".`;
 	context.print(`${which} Make one: headgate configure database --limit 20`);
 }
 
 export async function inspect(context: Context, name: string): Promise<void> {
-	const info = await context.gate.inspect(name);
-	if (context.json) return context.printJson(info);
 	const { out } = context;
+	const info = await context.gate.inspect(name);
+	// An answer shows the first leases; a program gets all of them, and a person is told how to.
+	if (info.leaseCount > info.leases.length && (context.json || !out.terminal)) {
+		info.leases = [];
+		for await (const lease of context.gate.leases(name)) info.leases.push(lease);
+	}
+	if (context.json) return context.printJson(info);
 	const rows: [string, string][] = facts(out, info);
 	const width = Math.max(...rows.map(([title]) => title.length));
 	const lines = rows.map(([title, text]) => `${out.colors.dim(title.padEnd(width))}  ${text}`);
 	if (info.leases.length > 0) {
-		lines.push("", more("Held by", info.leases.length, info.leaseCount));
+		const all = `all: headgate leases ${word(name)}`;
+		lines.push("", more("Held by", info.leases.length, Math.max(info.leases.length, info.leaseCount), all));
 		lines.push(...table(out, leaseColumns(out), info.leases));
 	}
 	if (info.waiting.length > 0) {
@@ -75,7 +81,7 @@ export async function inspect(context: Context, name: string): Promise<void> {
 		const columns: Column<LimitInfo["waiting"][number]>[] = [
 			{ title: "PLACE", drop: 0, right: true, text: ({ position }) => String(position) },
 			{ title: "SLOTS", drop: 0, right: true, text: ({ slots }) => String(slots) },
-			{ title: "HOLDER", drop: 0, text: ({ holder }) => safe(holder ?? "-") },
+			{ title: "HOLDER", drop: 0, cut: true, text: ({ holder }) => safe(holder ?? "-") },
 			{ title: "FOR", drop: 1, right: true, text: ({ since }) => span(Date.now() - Date.parse(since)) },
 			{ title: "ID", drop: 2, text: ({ id }) => safe(id) },
 		];
@@ -84,8 +90,8 @@ export async function inspect(context: Context, name: string): Promise<void> {
 	context.print(...lines);
 }
 
-const more = (title: string, shown: number, all: number): string =>
-	shown === all ? `${title}:` : `${title} (the first ${shown} of ${all}):`;
+const more = (title: string, shown: number, all: number, how?: string): string =>
+	shown === all ? `${title}:` : `${title} (the first ${shown} of ${all}${how === undefined ? "" : `; ${how}`}):`;
 
 function facts(screen: Screen, info: LimitInfo): [string, string][] {
 	const { totals, lastMinute } = info;
@@ -98,7 +104,9 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 		["in use", color(`${gauge}${info.activeSlots} of ${counted(info.limit, "slot")}`)],
 		[
 			"decay",
-			decay === "" ? "none: slots come back by release" : `${decay} (${info.slotDecayPerSecond} slots a second)`,
+			decay === ""
+				? "none: slots come back by release"
+				: `${decay} (${counted(info.slotDecayPerSecond, "slot")} a second)`,
 		],
 		["held", counted(info.leaseCount, "lease")],
 		["waiting", String(info.waitingCount)],
@@ -109,7 +117,7 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 		["denied", `${totals.denied}, of these ${totals.timedOut} after a wait; ${lastMinute.denied} in the last minute`],
 		["came back", `${totals.released} released, ${totals.expired} expired`],
 		["settings", settingsBy(info)],
-		["id", info.id],
+		["id", safe(info.id)],
 	];
 }
 
@@ -117,7 +125,7 @@ function settingsBy({ origin, policy, updatedBy, updatedAt }: LimitInfo): string
 	if (origin === "default") return "of nobody yet: `headgate configure` switches it on";
 	const whose = origin === "policy" ? `from the policy ${safe(policy ?? "")}` : "configured by hand";
 	const instead = origin === "configured" && policy !== null ? `, in place of the policy ${safe(policy)}` : "";
-	return `${whose}${instead}, ${updatedAt}${updatedBy === null ? "" : `, by ${safe(updatedBy)}`}`;
+	return `${whose}${instead}, ${safe(updatedAt)}${updatedBy === null ? "" : `, by ${safe(updatedBy)}`}`;
 }
 
 export interface ConfigureOptions {

@@ -2,11 +2,11 @@
 
 import type { Policy } from "../../client/index.ts";
 import type { Context } from "../context.ts";
-import { CliError } from "../exit.ts";
+import { CliError, EXIT } from "../exit.ts";
 import { type Column, counted, rate, safe, span, table } from "../print.ts";
 
 const COLUMNS: Column<Policy>[] = [
-	{ title: "PATTERN", drop: 0, text: ({ pattern }) => safe(pattern) },
+	{ title: "PATTERN", drop: 0, cut: true, text: ({ pattern }) => safe(pattern) },
 	{ title: "LIMIT", drop: 0, right: true, text: ({ limit }) => String(limit) },
 	{ title: "DECAY", drop: 1, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
 	{ title: "KEPT IDLE", drop: 3, right: true, text: ({ idleSeconds }) => span(idleSeconds * 1_000) },
@@ -45,7 +45,11 @@ export async function deletePolicies(context: Context, patterns: string[]): Prom
 	const deleted: string[] = [];
 	for (const pattern of patterns) {
 		if (!(await context.gate.deletePolicy(pattern))) {
-			throw new CliError(`There is no policy "${pattern}".`, 1, "`headgate policies` shows those there are.");
+			throw new CliError(
+				`There is no policy "${pattern}".`,
+				EXIT.refused,
+				"`headgate policies` shows those there are.",
+			);
 		}
 		deleted.push(pattern);
 		if (!context.json) context.print(`Deleted ${safe(pattern)}`);

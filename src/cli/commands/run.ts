@@ -1,15 +1,16 @@
 /** `run`: holds slots while a command runs. */
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { constants, hostname } from "node:os";
+import { hostname } from "node:os";
 import path from "node:path";
 import type { Lease, Slots } from "../../client/index.ts";
 import { BOUNDS } from "../../protocol.ts";
+import { endedBy, exitCodeOf, RunningCommand } from "../command.ts";
 import type { Context } from "../context.ts";
-import { systemErrorCode } from "../errors.ts";
 import { CliError, EXIT, explain } from "../exit.ts";
-import { counted, safe, span } from "../print.ts";
+import { PASSED_ON } from "../keeper.ts";
+import { draw } from "../output.ts";
+import { counted, safe, span, word } from "../print.ts";
+import { ignoredSignals, inheritedEnvironment } from "../signals.ts";
 
 export interface RunOptions {
 	limit: string[];
@@ -23,24 +24,22 @@ export interface RunOptions {
 	onError: "fail" | "run";
 	grace: number;
 	quiet?: boolean;
+	passToken?: boolean;
 }
 
-/** Signals that somebody may send to the command by sending them here. */
-const PASSED_ON = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
-/** What a terminal sends to every process in the foreground by itself. */
-const FROM_TERMINAL: readonly string[] = ["SIGINT", "SIGQUIT"];
-
 /** Answers with the exit code. */
-export async function run(context: Context, command: string[], options: RunOptions): Promise<number> {
-	const [program = "", ...args] = command;
+export async function run(context: Context, words: string[], options: RunOptions): Promise<number> {
+	const [program = "", ...args] = words;
 	const slots = slotsOf(options.limit, options.occupy ?? []);
-	let child: ChildProcess | undefined;
+	const ignored = ignoredSignals();
+	let command: RunningCommand | undefined;
 	let received: NodeJS.Signals | undefined;
 	const waiting = new AbortController();
 	const onSignal = (signal: NodeJS.Signals): void => {
+		if (ignored.has(signal)) return;
 		received = signal;
-		if (child === undefined) waiting.abort(signal);
-		else if (!FROM_TERMINAL.includes(signal) || !inForeground()) child.kill(signal);
+		if (command === undefined) waiting.abort(signal);
+		else command.pass(signal);
 	};
 	// They stay to the end: whatever comes, however often, the slots are given back before this program ends.
 	for (const signal of PASSED_ON) process.on(signal, onSignal);
@@ -56,11 +55,19 @@ export async function run(context: Context, command: string[], options: RunOptio
 		throw new CliError(known.message, EXIT.runRefused, known.hint);
 	}
 	try {
-		if (received !== undefined) return endedBy(received);
-		tellWhatIsNotEnforced(context, lease, options);
-		child = spawn(program, args, { stdio: "inherit", env: { ...process.env, HEADGATE_LEASE: JSON.stringify(lease) } });
-		return await outcome(context, child, lease, options);
+		await checkEnforced(context, lease, options);
+		const env: NodeJS.ProcessEnv = { ...inheritedEnvironment(), HEADGATE_LEASE: JSON.stringify(lease) };
+		// Who may call the service is this program's affair; a command has no need of it.
+		if (!options.passToken) delete env.HEADGATE_TOKEN;
+		command = await RunningCommand.start(program, args, {
+			...{ env, ignored, mark: lease.id, wanted: () => received === undefined },
+			warn: (message, cause) => context.warn(message, cause),
+		});
+		// A signal that came too late to leave the line came before there was a command.
+		if (command === undefined) return endedBy(received ?? "SIGTERM");
+		return await outcome(context, command, lease, options);
 	} finally {
+		command?.close();
 		await lease[Symbol.asyncDispose]();
 	}
 }
@@ -91,57 +98,24 @@ async function acquire(
 }
 
 /** Waits for the command, and ends it when the lease is lost. */
-function outcome(context: Context, child: ChildProcess, lease: Lease, options: RunOptions): Promise<number> {
-	return new Promise((resolve, reject) => {
-		let lost = false;
-		let last: NodeJS.Timeout | undefined;
-		const onLost = (): void => {
-			lost = true;
-			const { reason } = lease.signal;
-			context.warn(`${reason instanceof Error ? reason.message : "The lease was lost."} The command is ended.`);
-			child.kill("SIGTERM");
-			last = setTimeout(() => child.kill("SIGKILL"), options.grace * 1_000);
-		};
+async function outcome(context: Context, command: RunningCommand, lease: Lease, options: RunOptions): Promise<number> {
+	let forget = (): void => undefined;
+	const lost = new Promise<"lost">((resolve) => {
+		const onLost = (): void => resolve("lost");
 		if (lease.signal.aborted) onLost();
-		else lease.signal.addEventListener("abort", onLost);
-		const done = (): void => {
-			clearTimeout(last);
-			lease.signal.removeEventListener("abort", onLost);
-		};
-		child.once("error", (error) => {
-			// A signal that could not be passed on is no end.
-			if (child.pid !== undefined) return context.warn("a signal could not be passed on", error);
-			done();
-			const code = systemErrorCode(error);
-			const program = child.spawnfile;
-			if (code === "ENOENT") reject(new CliError(`There is no command "${program}".`, EXIT.notFound));
-			else if (code === undefined) reject(error);
-			else reject(new CliError(`"${program}" cannot be executed: ${error.message}`, EXIT.notExecutable));
-		});
-		child.once("exit", (code, signal) => {
-			done();
-			if (lost) resolve(EXIT.leaseLost);
-			else if (signal !== null) resolve(endedBy(signal));
-			else resolve(code ?? EXIT.runRefused);
-		});
+		lease.signal.addEventListener("abort", onLost);
+		forget = () => lease.signal.removeEventListener("abort", onLost);
 	});
-}
-
-const endedBy = (signal: NodeJS.Signals): number => EXIT.signal + constants.signals[signal];
-
-/**
- * Whether the terminal sends its signals to this process, and so to the command as well, which is in the same group:
- * to pass them on would be to press Ctrl-C twice, and many programs take that for "at once".
- */
-function inForeground(): boolean {
 	try {
-		const stat = readFileSync("/proc/self/stat", "utf8");
-		const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-		return group === foreground;
-	} catch {
-		// Other systems keep no such record; whoever has a terminal is taken to be in its foreground.
-		return process.stdin.isTTY === true || process.stdout.isTTY === true || process.stderr.isTTY === true;
+		const end = await Promise.race([command.ended, lost]);
+		if (end !== "lost") return exitCodeOf(end);
+	} finally {
+		forget();
 	}
+	const { reason } = lease.signal;
+	context.warn(`${reason instanceof Error ? reason.message : "The lease was lost."} The command is ended.`);
+	await command.destroy(options.grace * 1_000);
+	return EXIT.leaseLost;
 }
 
 /** Slots per limit: `--occupy 2` for each, `--occupy memory=4` for one. */
@@ -165,12 +139,19 @@ function slotsOf(limits: string[], occupy: string[]): Slots {
 	return Object.fromEntries(limits.map((name) => [name, own.get(name) ?? each]));
 }
 
-function tellWhatIsNotEnforced(context: Context, lease: Lease, options: RunOptions): void {
-	if (options.quiet) return;
+/** Limits that hold nothing back: told, and with `--strict` an error where nobody has decided that it be so. */
+async function checkEnforced(context: Context, lease: Lease, options: RunOptions): Promise<void> {
 	for (const { name, enforced, missing } of lease.limits) {
 		if (enforced) continue;
-		const why = missing ? "does not exist" : "is switched off, or nobody has configured it";
-		context.warn(`"${safe(name)}" ${why}, so it holds nothing back; see: headgate inspect ${safe(name)}`);
+		const shown = safe(name);
+		if (!missing && (await context.gate.inspect(name)).origin !== "default") {
+			if (!options.quiet) context.warn(`"${shown}" is switched off, so it holds nothing back`);
+			continue;
+		}
+		const why = missing ? "does not exist" : "was configured by nobody";
+		const hint = `Configure it: headgate configure ${word(name)} --limit N`;
+		if (options.strict) throw new CliError(`"${shown}" ${why}.`, EXIT.runRefused, hint);
+		if (!options.quiet) context.warn(`"${shown}" ${why}, so it holds nothing back. ${hint}`);
 	}
 }
 
@@ -203,7 +184,7 @@ class Progress {
 	end(): void {
 		if (this.#timer === undefined) return;
 		clearInterval(this.#timer);
-		process.stderr.write("\r\x1b[K");
+		draw(process.stderr, "\r\x1b[K");
 	}
 
 	#draw(): void {
@@ -211,6 +192,6 @@ class Progress {
 		const frame = FRAMES[this.#frame++ % FRAMES.length] ?? "";
 		const ahead = this.#position === 1 ? "next in line" : `${counted(this.#position - 1, "request")} ahead`;
 		const text = `${ahead}, ${span(performance.now() - this.#startedAt)}, for ${this.#names}`;
-		process.stderr.write(`\r${frame} ${[...text].slice(0, columns - 3).join("")}\x1b[K`);
+		draw(process.stderr, `\r${frame} ${[...text].slice(0, columns - 3).join("")}\x1b[K`);
 	}
 }

@@ -5,7 +5,9 @@ import { isatty } from "node:tty";
 import { BOUNDS } from "../../protocol.ts";
 import { StartError } from "../errors.ts";
 import { howItEnded } from "../keeper.ts";
+import { write } from "../output.ts";
 import { isLoopback, type RunningServer, startServer } from "../serve.ts";
+import { ignoredSignals } from "../signals.ts";
 import { checkTokens } from "../tokens.ts";
 
 export interface StartOptions {
@@ -53,8 +55,11 @@ export async function start(options: StartOptions): Promise<number> {
 		// Before there is a server to stop, its runtime ends with this process.
 		if (server === undefined) process.exit(0);
 	};
-	for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, stop);
-	process.on("SIGHUP", hasTerminal() ? stop : () => undefined);
+	const ignored = ignoredSignals();
+	if (!hasTerminal()) ignored.add("SIGHUP");
+	for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+		process.on(signal, ignored.has(signal) ? () => undefined : stop);
+	}
 
 	const tokens = process.env.HEADGATE_TOKENS;
 	const cors = process.env.HEADGATE_CORS_ORIGINS;
@@ -69,15 +74,15 @@ export async function start(options: StartOptions): Promise<number> {
 		cors: cors ? [cors] : undefined,
 		hosts: hosts ? [hosts] : undefined,
 		...(memory && { env: { HEADGATE_DENIAL_MEMORY: memory } }),
-		onLine: (line) => process.stderr.write(`${line}\n`),
+		onLine: (line) => write(process.stderr, `${line}\n`),
 	});
-	process.stdout.write(`Headgate is ready on ${server.url} (${describe(options, tokens)})\n`);
+	write(process.stdout, `Headgate is ready on ${server.url} (${describe(options, tokens)})\n`);
 	const carries = room(server.descriptors);
-	if (carries !== undefined) process.stdout.write(`${carries}\n`);
+	if (carries !== undefined) write(process.stdout, `${carries}\n`);
 	const exit = await server.exited;
 	if (exit.expected) return 0;
 	const printed = exit.lastLines === "" ? "It had printed nothing." : `Its last lines:\n${exit.lastLines}`;
 	const often = `more than ${BOUNDS.restartsPerMinute} times within a minute, so it is not started again`;
-	process.stderr.write(`The runtime under Headgate (workerd) ended ${howItEnded(exit)}, ${often}. ${printed}\n`);
+	write(process.stderr, `The runtime under Headgate (workerd) ended ${howItEnded(exit)}, ${often}. ${printed}\n`);
 	return 1;
 }

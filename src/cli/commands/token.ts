@@ -2,6 +2,7 @@
 
 import { SCOPES, type Scope } from "../../protocol.ts";
 import { CliError, EXIT } from "../exit.ts";
+import { write, writeSource } from "../output.ts";
 import { checkTokens, newToken } from "../tokens.ts";
 
 export { SCOPES };
@@ -25,7 +26,7 @@ export function newTokenCommand({ scope, name, prefix, json }: TokenOptions): vo
 	}
 	const list = [...known, entry];
 	if (json) {
-		process.stdout.write(`${JSON.stringify({ token, entry, tokens: list })}\n`);
+		writeSource(process.stdout, `${JSON.stringify({ token, entry, tokens: list })}\n`);
 		return;
 	}
 	const beside =
@@ -33,5 +34,5 @@ export function newTokenCommand({ scope, name, prefix, json }: TokenOptions): vo
 			? "Set HEADGATE_TOKENS to a list with this entry (beside those it has already):"
 			: `Set HEADGATE_TOKENS to this list: the ${known.length} of your environment, and the new one:`;
 	// The token alone on standard output's first line, so that a script can take it; it is kept nowhere.
-	process.stdout.write(`${token}\n\nThe token is shown this once. ${beside}\n\n${JSON.stringify(list)}\n`);
+	write(process.stdout, `${token}\n\nThe token is shown this once. ${beside}\n\n${JSON.stringify(list)}\n`);
 }

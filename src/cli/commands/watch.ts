@@ -3,6 +3,7 @@
 import type { LimitSummary, WatchEvent } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import { explain } from "../exit.ts";
+import { draw, writeSource } from "../output.ts";
 import { clip, counted, safe, table } from "../print.ts";
 import { limitColumns } from "./limits.ts";
 
@@ -118,7 +119,7 @@ class JsonLines implements View {
 		this.#context = context;
 	}
 	show(event: WatchEvent): void {
-		process.stdout.write(`${JSON.stringify(event)}\n`);
+		writeSource(process.stdout, `${JSON.stringify(event)}\n`);
 	}
 	interrupted(why: string): void {
 		this.#context.warn(why);
@@ -162,7 +163,7 @@ class Live implements View {
 	#trouble: string | undefined;
 	#timer: NodeJS.Timeout | undefined;
 	readonly #onResize = (): void => this.#draw();
-	readonly #leave = (): void => void process.stdout.write(LEAVE);
+	readonly #leave = (): void => void draw(process.stdout, LEAVE);
 	#entered = false;
 
 	constructor(context: Context, prefix: string | undefined) {
@@ -202,7 +203,7 @@ class Live implements View {
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
 		if (!this.#entered) {
-			process.stdout.write(ENTER);
+			draw(process.stdout, ENTER);
 			process.stdout.on("resize", this.#onResize);
 			// However this ends, the terminal is left as it was.
 			process.on("exit", this.#leave);
@@ -227,6 +228,6 @@ class Live implements View {
 			lines.splice(rows - 1, lines.length, screen.colors.dim(hidden > 0 ? `and ${hidden + 1} more` : "and more"));
 		}
 		// Each line is cleared to its end rather than the screen at once, which would flicker.
-		process.stdout.write(`\x1b[H${lines.map((line) => `${line}\x1b[K`).join("\n")}\x1b[J`);
+		draw(process.stdout, `\x1b[H${lines.map((line) => `${line}\x1b[K`).join("\n")}\x1b[J`);
 	}
 }
