@@ -7,7 +7,7 @@ import { BOUNDS } from "../../protocol.ts";
 import { endedBy, exitCodeOf, RunningCommand } from "../command.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT, explain } from "../exit.ts";
-import { PASSED_ON } from "../keeper.ts";
+import { PASSED_ON } from "../leash.ts";
 import { draw } from "../output.ts";
 import { counted, safe, span, word } from "../print.ts";
 import { ignoredSignals, inheritedEnvironment } from "../signals.ts";
