@@ -38,19 +38,19 @@ export class LimitCalls {
 	}
 
 	reserve(ask: Ask): Promise<Outcome | Missing> {
-		return this.#follow(this.#object.reserve({ ...ask, ruling: this.#ruling }));
+		return this.#follow(this.#object.reserve(this.#known(ask)));
 	}
 
 	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes") {
 		const rulings = rulingsOf(this.#env);
 		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
-		if (rulings.known) rulings.refreshSoon(this.#env);
-		return this.#object.open({ ...ask, ruling: this.#ruling }, kind, as);
+		rulings.refreshSoon(this.#env, rulings.known);
+		return this.#object.open(this.#known(ask), kind, as);
 	}
 
 	/** A request, or by its id a lease, that ends with the stub of its caller. */
 	tether(asked: Ask | string) {
-		return this.#object.tether(typeof asked === "string" ? asked : { ...asked, ruling: this.#ruling });
+		return this.#object.tether(typeof asked === "string" ? asked : this.#known(asked));
 	}
 
 	hold(id: string) {
@@ -172,15 +172,20 @@ export class LimitCalls {
 
 	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
 		// JSON has no word for a wait without an end.
-		if (ask.request.waitMs === Number.POSITIVE_INFINITY) return this.#object.acquire({ ...ask, ruling: this.#ruling });
-		const answer = await this.#object.acquireText(JSON.stringify({ ...ask, ruling: this.#ruling }));
+		if (ask.request.waitMs === Number.POSITIVE_INFINITY) return this.#object.acquire(this.#known(ask));
+		const answer = await this.#object.acquireText(JSON.stringify(this.#known(ask)));
 		return JSON.parse(answer) as Outcome | Missing;
+	}
+
+	/** A request, with what this Worker knows of the directory. */
+	#known(ask: Ask): Ask {
+		return { ...ask, ruling: this.#ruling, since: rulingsOf(this.#env).since };
 	}
 
 	/** After an answer of a limit that follows policies: the next one is to find a fresh copy of them. */
 	async #follow(answer: Promise<Outcome | Missing>): Promise<Outcome | Missing> {
 		const given = await answer;
-		if (!("missing" in given) && given.status.follows) rulingsOf(this.#env).refreshSoon(this.#env);
+		rulingsOf(this.#env).refreshSoon(this.#env, !("missing" in given) && given.status.follows);
 		return given;
 	}
 }

@@ -61,6 +61,7 @@ export class LimitObject extends LimitViews {
 		this.#following = new Following({
 			existence: this.existence,
 			limit: () => this.limit,
+			checkNew: () => this.existence.checkNew(this.#name()),
 			match: () => env.DIRECTORY.getByName("directory").match(this.#name()),
 			begin: (settings, source) => this.#begin(settings, source),
 			configure: (settings, source) => this.commits.run({ kind: "configure", settings }, source),
@@ -164,11 +165,12 @@ export class LimitObject extends LimitViews {
 
 	/** Null: this limit does not exist. */
 	async renew(id: string, leaseMs: number | null): Promise<Outcome | null> {
-		return this.#exists() ? this.#answer({ kind: "renew", id, leaseMs }, id) : null;
+		if (!this.#exists() && !(await this.#cameToBe())) return null;
+		return this.#answer({ kind: "renew", id, leaseMs }, id);
 	}
 
 	async release(id: string, by: "caller" | "operator" | "unheard"): Promise<(Outcome & { found: boolean }) | null> {
-		if (!this.#exists()) return null;
+		if (!this.#exists() && !(await this.#cameToBe())) return null;
 		const found = this.limit?.entries.has(id) ?? false;
 		return { ...(await this.#answer({ kind: "release", id, by }, id)), found };
 	}
@@ -193,7 +195,8 @@ export class LimitObject extends LimitViews {
 	/** Whether each of these requests committed here. Those that did not never will. */
 	async vouch(ids: string[]): Promise<boolean[]> {
 		// A limit that was deleted still knows whom it had granted.
-		if (!this.#exists()) return ids.map((id) => (this.store.recall(id)?.kind ?? "cancelled") !== "cancelled");
+		if (!this.#exists() && !(await this.#cameToBe()))
+			return ids.map((id) => (this.store.recall(id)?.kind ?? "cancelled") !== "cancelled");
 		const answers = await Promise.all(ids.map((id) => this.#answer({ kind: "vouch", id }, id)));
 		return answers.map(({ event }) => event.kind === "vouched" && event.committed);
 	}
@@ -202,7 +205,7 @@ export class LimitObject extends LimitViews {
 
 	/** Creates the limit, or replaces its settings, by hand. */
 	async configure(settings: Settings, by: By): Promise<{ created: boolean; summary: LimitSummary }> {
-		this.#exists();
+		if (!this.#exists()) await this.#cameToBe();
 		const source = await this.#following.byHand(by);
 		let created = false;
 		await this.commits.submit({ kind: "configure", settings }, null, () => {
@@ -215,7 +218,7 @@ export class LimitObject extends LimitViews {
 
 	/** Creates the limit. Null: there is one of this name. */
 	async create(settings: Settings, byHand: ByHand, by: By): Promise<LimitSummary | null> {
-		if (this.#exists()) return null;
+		if (this.#exists() || (await this.#cameToBe())) return null;
 		const source = await this.#following.byHand(by);
 		let created = false;
 		await this.commits.submit({ kind: "inspect" }, null, () => {
@@ -228,7 +231,7 @@ export class LimitObject extends LimitViews {
 
 	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
 	async patch({ activeSlots, deniedSlots, ...settings }: LimitPatch & ByHand, by: By): Promise<LimitSummary | null> {
-		if (!this.#exists()) return null;
+		if (!this.#exists() && !(await this.#cameToBe())) return null;
 		const source = Object.keys(settings).length > 0 ? await this.#following.byHand(by) : null;
 		const byHand = {
 			...(activeSlots !== undefined && { activeSlots }),
@@ -243,7 +246,7 @@ export class LimitObject extends LimitViews {
 
 	/** Ends every lease and every wait, and deletes the limit with its storage. */
 	async remove(): Promise<boolean> {
-		if (!this.#exists()) return false;
+		if (!this.#exists()) return this.existence.forget(this.#name());
 		await this.commits.submit({ kind: "close" });
 		void this.existence.report();
 		return true;
@@ -251,7 +254,7 @@ export class LimitObject extends LimitViews {
 
 	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */
 	async takeBack(slots: number, heldMs: number | null): Promise<Status | null> {
-		if (!this.#exists()) return null;
+		if (!this.#exists() && !(await this.#cameToBe())) return null;
 		return (await this.commits.submit({ kind: "takeBack", slots, heldMs })).status;
 	}
 
@@ -259,7 +262,7 @@ export class LimitObject extends LimitViews {
 
 	/** Reads something off the limit as it is now. Null: it does not exist. */
 	async #look<T>(read: (limit: Limit, present: Present) => T, ruling?: Ruling): Promise<Awaited<T> | null> {
-		if (!this.#exists()) return null;
+		if (!this.#exists() && !(await this.#cameToBe())) return null;
 		await this.#following.look(ruling, Date.now());
 		await this.commits.submit({ kind: "inspect" });
 		const { identity } = this.existence;
@@ -346,6 +349,12 @@ export class LimitObject extends LimitViews {
 
 	#exists(): boolean {
 		if (this.#newer) throw this.#newer;
+		return this.limit !== null;
+	}
+
+	/** Whether a limit that was not here is by now; thrown, where it has been and its data is lost. */
+	async #cameToBe(): Promise<boolean> {
+		await this.existence.checkNewIfPossible(this.#name());
 		return this.limit !== null;
 	}
 

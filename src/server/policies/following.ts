@@ -27,6 +27,8 @@ export interface By {
 interface Deps {
 	existence: Existence;
 	limit(): Limit | null;
+	/** Rejects where the data of this limit is lost, and where the directory cannot be asked. */
+	checkNew(): Promise<void>;
 	/** Asks the directory. */
 	match(): Promise<Omit<Ruling, "ageMs">>;
 	/** Makes the limit, unless it is there by now. */
@@ -52,16 +54,27 @@ export class Following {
 	 * Sees that the limit exists, if it is to, and that its settings are as the policies say. Answers what is to be done
 	 * first, in the same transaction, to decide the request; null: the limit does not exist.
 	 */
-	ready(exists: boolean, { createIfMissing, ruling }: Ask, now: At): First | null | Promise<First | null> {
-		if (exists) return this.look(ruling, now)?.then(() => NOTHING) ?? NOTHING;
-		if (!createIfMissing) return null;
-		return ruling ? () => this.#make(ruling, now) : this.#match().then((asked) => () => this.#make(asked, now));
+	ready(exists: boolean, { createIfMissing, ruling, since }: Ask, now: At): First | null | Promise<First | null> {
+		if (exists) {
+			this.#deps.existence.heardOf(since);
+			return this.look(ruling, now)?.then(() => NOTHING) ?? NOTHING;
+		}
+		// Keys of a policy are many, and hold what the policy says: they are not worth a second hop.
+		if (createIfMissing && ruling?.policy) return () => this.#make(ruling, now);
+		return this.#readyAnew(createIfMissing, ruling, now);
+	}
+
+	async #readyAnew(createIfMissing: boolean, ruling: Ruling | undefined, now: At): Promise<First | null> {
+		const [asked] = await Promise.all([createIfMissing ? (ruling ?? this.#match()) : null, this.#deps.checkNew()]);
+		if (this.#deps.limit()) return NOTHING;
+		return asked && (() => this.#make(asked, now));
 	}
 
 	/** The source of settings that are given by hand. */
 	async byHand({ token, ruling }: By): Promise<Source> {
 		// That it overrides a policy is said for the operator's eyes: the settings do not depend on it.
 		const known = ruling ?? (await this.#match().catch(() => ({ policy: null, version: 0 })));
+		this.#deps.existence.heardOf(ruling?.since);
 		return { origin: "configured", policy: known.policy, version: known.version, by: token };
 	}
 
@@ -97,7 +110,9 @@ export class Following {
 	}
 
 	async #match(): Promise<Ruling> {
-		return { ...(await this.#deps.match()), ageMs: 0 };
+		const asked = { ...(await this.#deps.match()), ageMs: 0 };
+		this.#deps.existence.heardOf(asked.since);
+		return asked;
 	}
 
 	async #ask(): Promise<void> {
@@ -119,8 +134,10 @@ export class Following {
 		this.#lookedAt = Math.max(this.#lookedAt, now - ruling.ageMs);
 		// Another Worker may know of less.
 		if (ruling.version <= Math.max(this.#version, identity.version)) return;
-		this.#version = ruling.version;
 		const { policy } = ruling;
+		// The directory began anew and has lost its policies. Nobody has deleted the one that this limit follows.
+		if (policy === null && identity.origin === "policy" && identity.version < ruling.since) return;
+		this.#version = ruling.version;
 		const settings = settingsOf(policy ?? DEFAULT_SETTINGS);
 		const source = sourceOf(ruling);
 		const same =
