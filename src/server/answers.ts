@@ -40,6 +40,8 @@ export interface Ask {
 	ruling?: Ruling | undefined;
 	/** The Worker's time; see `limit/clock.ts`. */
 	sentAt?: At;
+	/** When the directory began, where the Worker knows. */
+	since?: number | undefined;
 	/** Names this call, so that it can leave without the others that wait for the same request. */
 	call?: string;
 	/** Whose request it is, if it may wait or hold a stream, and how many such ones it may have here. */
@@ -137,7 +139,7 @@ const STORAGE: [RegExp, Code, string][] = [
 		// All that is said of an object that could not even be opened.
 		/^internal error; reference = /,
 		"storage_failed",
-		"The storage of a limit could not be opened: the disk is full or read-only, or a file on it is broken. The server's log says which.",
+		"The storage of a limit could not be opened: the disk is full or read-only, or a file is broken; the server's log says which. Make room, or restore the file from a copy.",
 	],
 ];
 

@@ -39,6 +39,10 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 			CREATE TABLE totals (pattern TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
 		`);
 	},
+	// When the directory began.
+	(sql) => {
+		sql.exec("ALTER TABLE policies_version ADD COLUMN since INTEGER NOT NULL DEFAULT 0");
+	},
 ];
 
 /** What a policy says that was stored before these fields came. */
@@ -60,6 +64,7 @@ export class DirectoryObject extends DurableObject<Env> {
 	readonly #watchers = new NamesWatchers();
 	readonly #totals: PolicyTotals;
 	#table: PolicyTable;
+	readonly #since: number;
 	/** What limits tell of themselves while a commit is being written: it is written with the next. */
 	#batch: { changes: Change[]; written: Promise<void> } | null = null;
 	#lastWritten: Promise<void> = Promise.resolve();
@@ -67,7 +72,12 @@ export class DirectoryObject extends DurableObject<Env> {
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env);
 		this.#sql = ctx.storage.sql;
-		migrate(this.#sql, MIGRATIONS, true);
+		const isNew = !migrate(this.#sql, MIGRATIONS, false);
+		if (isNew) {
+			// Versions go on from the clock, so that those of a directory that was lost are smaller.
+			migrate(this.#sql, MIGRATIONS, true);
+			this.#sql.exec("UPDATE policies_version SET version = ?1, since = ?1", Date.now());
+		}
 		this.#totals = new PolicyTotals(this.#sql);
 		for (const { data } of this.#sql.exec<{ data: string }>("SELECT data FROM policies")) {
 			// One that was set before a field came has its default.
@@ -75,13 +85,16 @@ export class DirectoryObject extends DurableObject<Env> {
 			const policy: Policy = { ...EARLIER, ...saved };
 			this.#policies.set(policy.pattern, policy);
 		}
-		const { version } = this.#sql.exec<{ version: number }>("SELECT version FROM policies_version").one();
+		const counted = "SELECT version, since FROM policies_version";
+		const { version, since } = this.#sql.exec<{ version: number; since: number }>(counted).one();
+		this.#since = since;
 		this.#table = new PolicyTable(version, this.#policies.values());
 	}
 
-	/** `own`: it has settings of its own, and is no key of a policy. */
-	register({ name, id, own }: { name: string; id: string; own: boolean }): Promise<void> {
-		return this.#write({ name, id, own });
+	/** `own`: it has settings of its own, and is no key of a policy. Answers when this directory began. */
+	async register({ name, id, own }: { name: string; id: string; own: boolean }): Promise<number> {
+		await this.#write({ name, id, own });
+		return this.#since;
 	}
 
 	/** Lines that list names that are new and start with `prefix`; or why there are none, as `Watchers.add` says it. */
@@ -89,8 +102,14 @@ export class DirectoryObject extends DurableObject<Env> {
 		return this.#watchers.add(prefix, share);
 	}
 
-	unregister(name: string): Promise<void> {
-		return this.#write({ name, id: null });
+	async unregister(name: string): Promise<number> {
+		await this.#write({ name, id: null });
+		return this.#since;
+	}
+
+	/** The id of a limit, or null. */
+	idOf(name: string): string | null {
+		return this.#sql.exec<{ id: string }>("SELECT id FROM known WHERE name = ?", name).toArray()[0]?.id ?? null;
 	}
 
 	/** Names that come in droves share their commits: while one is being written, all that come are the next. */
@@ -180,13 +199,14 @@ export class DirectoryObject extends DurableObject<Env> {
 	}
 
 	/** What the policies say of a name. */
-	match(name: string): { version: number; policy: Policy | null } {
-		return { version: this.#table.version, policy: this.#table.match(name) };
+	match(name: string): { version: number; since: number; policy: Policy | null } {
+		return { version: this.#table.version, since: this.#since, policy: this.#table.match(name) };
 	}
 
 	/** All policies, and which version of them that is; null: whoever asks has this version. */
-	policiesAfter(version: number | null): { version: number; policies: Policy[] } | null {
-		return version === this.#table.version ? null : { version: this.#table.version, policies: this.policies() };
+	policiesAfter(version: number | null): { version: number; since: number; policies: Policy[] } | null {
+		const { version: newest } = this.#table;
+		return version === newest ? null : { version: newest, since: this.#since, policies: this.policies() };
 	}
 
 	/** Sets a policy, and answers whether it is a new one; or of which prefix there are as many as there may be. */

@@ -58,7 +58,7 @@ export class LimitCalls {
 	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
 		const rulings = rulingsOf(this.#env);
 		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
-		if (rulings.known) rulings.refreshSoon(this.#env);
+		rulings.refreshSoon(this.#env, rulings.known);
 		// Nothing but a stream comes back, which does not say whether the name was there before.
 		const open = () => this.#object.open(this.#asked(ask), kind, as) as Promise<ReadableStream | Missing>;
 		return inAnyCase(
@@ -220,11 +220,12 @@ export class LimitCalls {
 
 	// ------------------------------------------------------------------------------------------- helpers
 
-	/** A request with what this Worker knows of the policies, its time, and what its caller may take. */
+	/** A request with what this Worker knows of the directory, its time, and what its caller may take. */
 	#asked(ask: Ask): Ask {
 		const { waitMs, held } = ask.request;
 		const share = waitMs > 0 || held ? this.#env.caller?.share("waiters") : undefined;
-		return { ...ask, ruling: this.#ruling, sentAt: Date.now(), ...(share && { share }) };
+		const { since } = rulingsOf(this.#env);
+		return { ...ask, ruling: this.#ruling, since, sentAt: Date.now(), ...(share && { share }) };
 	}
 
 	/** The same of a change by hand. */
@@ -286,7 +287,7 @@ export class LimitCalls {
 	/** After an answer of a limit that follows policies: the next one is to find a fresh copy of them. */
 	async #follow(answer: Promise<Outcome | Missing>): Promise<Outcome | Missing> {
 		const given = await answer;
-		if (!("missing" in given) && given.status.follows) rulingsOf(this.#env).refreshSoon(this.#env);
+		rulingsOf(this.#env).refreshSoon(this.#env, !("missing" in given) && given.status.follows);
 		return given;
 	}
 }

@@ -104,8 +104,7 @@ describe("which policy a name follows", () => {
 	test("the record says since when, and by which token", async () => {
 		const name = newName();
 		const ruling: Ruling = {
-			version: 1,
-			ageMs: 0,
+			...{ version: 1, since: 0, ageMs: 0 },
 			policy: {
 				...{ pattern: `${name}*`, limit: 3, slotDecayPerSecond: 0, active: true, idleSeconds: 60 },
 				...{ updatedAt: new Date(0).toISOString(), updatedBy: "ops" },
@@ -262,7 +261,7 @@ describe("a policy that changes", () => {
 		await granted({ names: name });
 		await policy(`${start}:*`, { limit: 5 });
 		await granted({ names: name });
-		const ruling: Ruling = { version, policy: older, ageMs: 0 };
+		const ruling: Ruling = { version, since: 0, policy: older, ageMs: 0 };
 		expect(await limitObject(name).summary(ruling)).toMatchObject({ limit: 5 });
 		await evictDurableObject(limitObject(name));
 		expect(await limitObject(name).summary(ruling)).toMatchObject({ limit: 5 });

@@ -9,7 +9,7 @@ import { DOUBT_MS } from "../../core/patience.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Origin, Policy } from "../../protocol.ts";
 import type { Env } from "../env.ts";
-import type { Identity, IdsUntil, LimitStore } from "./store.ts";
+import { DamagedDataError, type Identity, type IdsUntil, type LimitStore } from "./store.ts";
 
 /** An idle limit that nobody configured is deleted after this: a day in which an operator could have seen it. */
 export const DEFAULT_IDLE_MS: Ms = 86_400_000;
@@ -54,6 +54,8 @@ export class Existence {
 	#untold = false;
 	/** When the directory is to be told, if it has not heard by then. */
 	#tellAt: At | null = null;
+	/** Nothing is stored here because there never was a limit of this name, or because it is gone. */
+	#isNew = false;
 	/** Its end waits until then. */
 	#staysUntil: At = Number.NEGATIVE_INFINITY;
 
@@ -70,6 +72,44 @@ export class Existence {
 		this.usedAt = now;
 		this.#untold = listed;
 		this.#deps.store.create(this.identity, limit, now);
+	}
+
+	/**
+	 * Nothing is stored here: the name is new, unless the directory knows it. Then the data is lost, which is thrown and not
+	 * made good by a limit that holds nothing. `id`: the limit that is about to move in.
+	 */
+	async checkNew(name: string, id: string | null = null): Promise<void> {
+		if (this.identity || this.#isNew) return;
+		const known = await this.#deps.directory().idOf(name);
+		if (this.identity) return;
+		if (known !== null && known !== id) throw new DamagedDataError(name);
+		this.#isNew = true;
+	}
+
+	/** The same for calls that grant nothing: who asks for slots has to know for sure. */
+	async checkNewIfPossible(name: string): Promise<void> {
+		try {
+			await this.checkNew(name);
+		} catch (error) {
+			if (error instanceof DamagedDataError) throw error;
+			console.warn("The directory did not answer whether there was a limit here:", error);
+		}
+	}
+
+	/** The data of this limit is lost, and an operator lets it go. Answers whether the directory knew it. */
+	async forget(name: string): Promise<boolean> {
+		if (this.identity || this.#isNew || (await this.#deps.directory().idOf(name)) === null) return false;
+		await this.#deps.directory().unregister(name);
+		this.#isNew = true;
+		return true;
+	}
+
+	/** A call brings when the directory began: one that began anew has to be told again. */
+	heardOf(since: At | undefined): void {
+		if (since === undefined || !this.identity?.alive || !this.identity.listed || !this.identity.reported) return;
+		if (since <= (this.identity.since ?? 0)) return;
+		this.#change({ reported: false });
+		this.#untold = true;
 	}
 
 	/** Its settings have another source from now on: by hand they are its own, and else those of a policy or nobody's. */
@@ -175,11 +215,13 @@ export class Existence {
 			while (this.identity && !this.identity.reported) {
 				const told: Identity = this.identity;
 				const { name, id, alive, origin } = told;
-				if (alive) await this.#deps.directory().register({ name, id, own: origin !== "policy" });
-				else await this.#deps.directory().unregister(name);
+				const directory = this.#deps.directory();
+				const since = alive
+					? await directory.register({ name, id, own: origin !== "policy" })
+					: await directory.unregister(name);
 				// It may have changed while the directory was being told; then it is told again.
 				if (this.identity !== told) continue;
-				this.#change({ reported: true });
+				this.#change({ reported: true, since });
 				this.#tellAt = null;
 			}
 		} catch (error) {
@@ -197,6 +239,7 @@ export class Existence {
 		if (now < this.#goneAt(this.identity.updatedAt)) return false;
 		// All of it happens before the first await, for the name may be used again right after.
 		this.identity = null;
+		this.#isNew = true;
 		this.#deps.store.forget();
 		await Promise.all([this.#deps.storage.deleteAlarm(), this.#deps.storage.deleteAll()]);
 		return true;

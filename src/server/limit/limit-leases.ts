@@ -15,6 +15,8 @@ export interface Its {
 	limit(): Limit | null;
 	/** Throws where the stored data is newer than this code. */
 	exists(): boolean;
+	/** Whether it exists after all, where its storage is empty; throws where the directory knows that it was not. */
+	cameToBe(): Promise<boolean>;
 	readonly waiters: Waiters;
 	rightClock(sentAt: At | undefined): Promise<void> | undefined;
 	submit(command: Command): Promise<Answer>;
@@ -51,7 +53,8 @@ export abstract class LimitLeases extends LimitViews {
 	/** Null: this limit does not exist. */
 	async renew(id: string, leaseMs: number | null, sentAt?: At): Promise<Outcome | null> {
 		await this.#its.rightClock(sentAt);
-		return this.#its.exists() ? this.#its.answer({ kind: "renew", id, leaseMs }, id) : null;
+		if (!this.#its.exists() && !(await this.#its.cameToBe())) return null;
+		return this.#its.answer({ kind: "renew", id, leaseMs }, id);
 	}
 
 	async release(
@@ -60,7 +63,7 @@ export abstract class LimitLeases extends LimitViews {
 		sentAt?: At,
 	): Promise<(Outcome & { found: boolean }) | null> {
 		await this.#its.rightClock(sentAt);
-		if (!this.#its.exists()) return null;
+		if (!this.#its.exists() && !(await this.#its.cameToBe())) return null;
 		const found = this.#its.limit()?.entries.has(id) ?? false;
 		return { ...(await this.#its.answer({ kind: "release", id, by }, id)), found };
 	}
@@ -87,7 +90,7 @@ export abstract class LimitLeases extends LimitViews {
 
 	/** Whether each of these requests committed here. Those that did not never will. */
 	async vouch(ids: string[]): Promise<boolean[]> {
-		const exists = this.#its.exists();
+		const exists = this.#its.exists() || (await this.#its.cameToBe());
 		return Promise.all(
 			ids.map(async (id) => {
 				// A limit that was deleted still knows whom it had granted, also when its name is used again.

@@ -51,6 +51,7 @@ export class LimitObject extends LimitLeases {
 			look: (read, ruling, sentAt) => this.#look(read, ruling, sentAt),
 			limit: () => this.limit,
 			exists: () => this.#exists(),
+			cameToBe: () => this.#cameToBe(),
 			get waiters() {
 				return waiters;
 			},
@@ -75,6 +76,7 @@ export class LimitObject extends LimitLeases {
 		this.#following = new Following({
 			existence: this.existence,
 			limit: () => this.limit,
+			checkNew: () => this.existence.checkNew(this.#name()),
 			match: () => env.DIRECTORY.getByName("directory").match(this.#name()),
 			begin: (settings, source) => this.#begin(settings, source),
 			configure: (settings, source) => this.commits.run({ kind: "configure", settings }, source),
@@ -169,7 +171,7 @@ export class LimitObject extends LimitLeases {
 	/** Creates the limit, or replaces its settings, by hand. */
 	async configure(settings: Settings, by: By): Promise<{ created: boolean; summary: LimitSummary }> {
 		await this.#rightClock(by.sentAt);
-		this.#exists();
+		if (!this.#exists()) await this.#cameToBe();
 		const source = await this.#following.byHand(by);
 		let created = false;
 		await this.commits.submit({ kind: "configure", settings }, null, () => {
@@ -182,7 +184,7 @@ export class LimitObject extends LimitLeases {
 
 	/** Creates the limit. Null: there is one of this name. */
 	async create(settings: Settings, byHand: ByHand, by: By): Promise<LimitSummary | null> {
-		if (this.#exists()) return null;
+		if (this.#exists() || (await this.#cameToBe())) return null;
 		const source = await this.#following.byHand(by);
 		let created = false;
 		await this.commits.submit({ kind: "inspect" }, null, () => {
@@ -196,7 +198,7 @@ export class LimitObject extends LimitLeases {
 	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
 	async patch({ activeSlots, deniedSlots, ...settings }: LimitPatch & ByHand, by: By): Promise<LimitSummary | null> {
 		await this.#rightClock(by.sentAt);
-		if (!this.#exists()) return null;
+		if (!this.#exists() && !(await this.#cameToBe())) return null;
 		const source = Object.keys(settings).length > 0 ? await this.#following.byHand(by) : null;
 		const byHand = {
 			...(activeSlots !== undefined && { activeSlots }),
@@ -211,7 +213,7 @@ export class LimitObject extends LimitLeases {
 
 	/** Ends every lease and every wait, and deletes the limit with its storage. */
 	async remove(): Promise<boolean> {
-		if (!this.#exists()) return false;
+		if (!this.#exists()) return this.existence.forget(this.#name());
 		await this.commits.submit({ kind: "close" });
 		void this.existence.report();
 		return true;
@@ -220,7 +222,7 @@ export class LimitObject extends LimitLeases {
 	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */
 	async takeBack(slots: number, heldMs: number | null, sentAt?: At): Promise<Status | null> {
 		await this.#rightClock(sentAt);
-		if (!this.#exists()) return null;
+		if (!this.#exists() && !(await this.#cameToBe())) return null;
 		return (await this.commits.submit({ kind: "takeBack", slots, heldMs })).status;
 	}
 
@@ -248,7 +250,7 @@ export class LimitObject extends LimitLeases {
 		sentAt?: At,
 	): Promise<Awaited<T> | null> {
 		await this.#rightClock(sentAt);
-		if (!this.#exists()) return null;
+		if (!this.#exists() && !(await this.#cameToBe())) return null;
 		await this.#following.look(ruling, Date.now());
 		await this.commits.submit({ kind: "inspect" });
 		const { identity } = this.existence;
@@ -337,6 +339,12 @@ export class LimitObject extends LimitLeases {
 
 	#exists(): boolean {
 		if (this.#newer) throw this.#newer;
+		return this.limit !== null;
+	}
+
+	/** Whether a limit that was not here is by now; thrown, where it has been and its data is lost. */
+	async #cameToBe(): Promise<boolean> {
+		await this.existence.checkNewIfPossible(this.#name());
 		return this.limit !== null;
 	}
 

@@ -14,7 +14,7 @@ import type { Ask, Missing, Outcome } from "../answers.ts";
 import type { Env } from "../env.ts";
 import { Line } from "./line.ts";
 import { SharedLimit } from "./shared.ts";
-import type { Identity } from "./store.ts";
+import { DamagedDataError, type Identity } from "./store.ts";
 import type { Hearer } from "./waiters.ts";
 
 /** How long a lease that was never renewed since is led on: the longest there is. */
@@ -48,8 +48,7 @@ export class MovableLimit extends SharedLimit {
 
 	/** Gives the limit another name. `taken`: another limit has it. Null: this limit does not exist. */
 	async rename(name: string): Promise<"moved" | "taken" | null> {
-		if (!this.limit) return null;
-		await this.commits.submit({ kind: "inspect" });
+		if (!(await this.summary())) return null;
 		// Nothing else is decided here until everything is there.
 		return this.ctx.blockConcurrencyWhile(() => this.#move(name));
 	}
@@ -58,6 +57,13 @@ export class MovableLimit extends SharedLimit {
 	async moveIn({ identity, state, entries, ended, usedAt }: Cargo): Promise<boolean> {
 		const { store, existence } = this;
 		if (this.limit) return existence.identity?.id === identity.id;
+		try {
+			await existence.checkNew(this.ctx.id.name ?? identity.name, identity.id);
+		} catch (error) {
+			// Another limit has the name, and its data is lost.
+			if (error instanceof DamagedDataError) return false;
+			throw error;
+		}
 		const now = Date.now();
 		const limit = rebuild(state, entries, now, store.recall);
 		existence.identity = { ...identity, name: this.ctx.id.name ?? identity.name, listed: true, reported: false };

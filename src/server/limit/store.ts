@@ -33,6 +33,8 @@ export interface Identity {
 	listed: boolean;
 	/** Whether the directory knows what it is to know. */
 	reported: boolean;
+	/** When the directory that knows it began; 0 or left out: before that was noted. */
+	since?: At;
 	/** Of its totals, what others were told to add up, and when. */
 	told?: { at: At; totals: Totals };
 }
@@ -82,6 +84,17 @@ export class NewerDataError extends Error {
 		super(
 			`The data of this object has version ${found}; this code knows versions up to ${SCHEMA_VERSION}. ` +
 				"It was left alone. Deploy the newer code again.",
+		);
+	}
+}
+
+/** Nothing is stored of a limit that the directory knows. */
+export class DamagedDataError extends Error {
+	override readonly name = "DamagedDataError";
+	constructor(name: string) {
+		super(
+			`The data of the limit "${name}" is lost: its file is empty or gone, though the directory knows the limit. ` +
+				"It is refused, for nobody knows who holds its slots. Restore the file from a copy and start again, or delete the limit.",
 		);
 	}
 }

@@ -29,6 +29,8 @@ export interface By {
 interface Deps {
 	existence: Existence;
 	limit(): Limit | null;
+	/** Rejects where the data of this limit is lost, and where the directory cannot be asked. */
+	checkNew(): Promise<void>;
 	/** Asks the directory. */
 	match(): Promise<Omit<Ruling, "ageMs">>;
 	/** Makes the limit, unless it is there by now. */
@@ -56,14 +58,22 @@ export class Following {
 	 * and the request is strict.
 	 */
 	ready(exists: boolean, ask: Ask, now: At): First | null | Promise<First | null> {
-		const { createIfMissing, strict = false, ruling } = ask;
+		const { createIfMissing, strict = false, ruling, since } = ask;
 		if (exists) {
+			this.#deps.existence.heardOf(since);
 			const counts = () => (strict && this.#isByDefault(ruling) ? null : NOTHING);
 			return this.look(ruling, now)?.then(counts) ?? counts();
 		}
-		if (!createIfMissing) return null;
-		const make = (known: Ruling) => (strict && !known.policy ? null : () => this.#make(known, now));
-		return ruling ? make(ruling) : this.#match().then(make);
+		// Keys of a policy are many, and hold what the policy says: they are not worth a second hop.
+		if (createIfMissing && ruling?.policy) return () => this.#make(ruling, now);
+		return this.#readyAnew(ask, now);
+	}
+
+	async #readyAnew({ createIfMissing, strict = false, ruling }: Ask, now: At): Promise<First | null> {
+		const [asked] = await Promise.all([createIfMissing ? (ruling ?? this.#match()) : null, this.#deps.checkNew()]);
+		if (this.#deps.limit()) return strict && this.#isByDefault(ruling) ? null : NOTHING;
+		if (!asked || (strict && !asked.policy)) return null;
+		return () => this.#make(asked, now);
 	}
 
 	/** Whether nobody has configured the limit. What has just been seen of the policies may still be on its way there. */
@@ -77,6 +87,7 @@ export class Following {
 	async byHand({ token, ruling }: By): Promise<Source> {
 		// That it overrides a policy is said for the operator's eyes: the settings do not depend on it.
 		const known = ruling ?? (await this.#match().catch(() => ({ policy: null, version: 0 })));
+		this.#deps.existence.heardOf(ruling?.since);
 		return { origin: "configured", policy: known.policy, version: known.version, by: token };
 	}
 
@@ -112,7 +123,9 @@ export class Following {
 	}
 
 	async #match(): Promise<Ruling> {
-		return { ...(await this.#deps.match()), ageMs: 0 };
+		const asked = { ...(await this.#deps.match()), ageMs: 0 };
+		this.#deps.existence.heardOf(asked.since);
+		return asked;
 	}
 
 	async #ask(): Promise<void> {
@@ -134,8 +147,10 @@ export class Following {
 		this.#lookedAt = Math.max(this.#lookedAt, now - ruling.ageMs);
 		// Another Worker may know of less.
 		if (ruling.version <= Math.max(this.#version, identity.version)) return;
-		this.#version = ruling.version;
 		const { policy } = ruling;
+		// The directory began anew and has lost its policies. Nobody has deleted the one that this limit follows.
+		if (policy === null && identity.origin === "policy" && identity.version < ruling.since) return;
+		this.#version = ruling.version;
 		const settings = settingsOf(policy ?? DEFAULT_SETTINGS);
 		const source = sourceOf(ruling);
 		const same =

@@ -19,6 +19,8 @@ export const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, act
 export interface Ruling {
 	/** Counts the changes of the policies, so that the newer of two rulings is known. */
 	version: number;
+	/** When the directory began, as a version: smaller ones are of another that was lost. */
+	since: number;
 	/** Null: no policy is for this name. */
 	policy: Policy | null;
 	/** How long ago it was asked of the directory. */
@@ -41,6 +43,10 @@ export class PolicyTable {
 			else this.#byPrefix.set(prefix, policy);
 		}
 		this.#lengths = [...new Set([...this.#byPrefix.keys()].map(({ length }) => length))].sort((a, b) => b - a);
+	}
+
+	get isEmpty(): boolean {
+		return this.#exact.size === 0 && this.#byPrefix.size === 0;
 	}
 
 	match(name: string): Policy | null {

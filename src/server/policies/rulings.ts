@@ -11,6 +11,8 @@ import { PolicyTable, RULING_MAX_MS, type Ruling } from "./policies.ts";
 
 /** Age from which a copy is asked for anew. */
 const REFRESH_MS: Ms = 2_000;
+/** The same, where no limit follows any: a directory that began anew is noticed by it. */
+const LOOK_MS: Ms = 60_000;
 /** A question that was not answered for so long is given up, for the request that asked it may be over. */
 const UNANSWERED_MS: Ms = 2_000;
 
@@ -19,6 +21,8 @@ class Rulings {
 	/** When the copy was asked for: it is at least as new as that. */
 	#askedAt: At = Number.NEGATIVE_INFINITY;
 	#askingSince: At = Number.NEGATIVE_INFINITY;
+	/** When the directory began. */
+	#since: number | undefined;
 	/** The version that a change through this very Worker made: older ones are of no use. */
 	#least = 0;
 
@@ -26,18 +30,23 @@ class Rulings {
 	rule(name: string): Ruling | undefined {
 		const ageMs = Date.now() - this.#askedAt;
 		if (!this.#table || ageMs > RULING_MAX_MS) return undefined;
-		return { version: this.#table.version, policy: this.#table.match(name), ageMs };
+		return { version: this.#table.version, since: this.#since ?? 0, policy: this.#table.match(name), ageMs };
 	}
 
-	/** Whether there ever was a copy. */
+	/** Whether there are policies, as far as this Worker knows. */
 	get known(): boolean {
-		return this.#table !== null;
+		return this.#table !== null && !this.#table.isEmpty;
 	}
 
-	/** Asks for a new copy in the background, if it is time. */
-	refreshSoon(env: Env): void {
+	/** When the directory began, as far as this Worker knows. */
+	get since(): number | undefined {
+		return this.#since;
+	}
+
+	/** Asks for a new copy in the background, if it is time. `followed`: by limits that follow policies, and need it fresh. */
+	refreshSoon(env: Env, followed: boolean): void {
 		const now = Date.now();
-		if (now - this.#askedAt < REFRESH_MS || now - this.#askingSince < UNANSWERED_MS) return;
+		if (now - this.#askedAt < (followed ? REFRESH_MS : LOOK_MS) || now - this.#askingSince < UNANSWERED_MS) return;
 		this.#askingSince = now;
 		waitUntil(this.#refresh(env, now));
 	}
@@ -58,6 +67,7 @@ class Rulings {
 			// A slower question may be answered after a later one.
 			if (newer && newer.version > (this.#table?.version ?? -1))
 				this.#table = new PolicyTable(newer.version, newer.policies);
+			if (newer) this.#since = newer.since;
 			if (this.#table && this.#table.version >= this.#least) this.#askedAt = Math.max(this.#askedAt, now);
 		} catch (error) {
 			console.warn("The directory did not answer which policies there are, and is asked again soon:", error);
