@@ -118,10 +118,7 @@ export const BOUNDS = {
 	alone: { streams: 1_024, waiters: 10_000, policies: 1_000, newNamesPerMinute: 60_000, sockets: 512 },
 	/** How often the local server starts its runtime again within a minute: one that dies at once is not worth a sixth try. */
 	restartsPerMinute: 5,
-	/**
-	 * The share of a local server's file descriptors that callers may use; then they are answered 503. The rest is for
-	 * those who renew and release, and for connections that have not asked for anything yet.
-	 */
+	/** Share of a local server's descriptors for callers; the rest is for who renews, releases, or has not asked yet. */
 	descriptorShare: 0.85,
 } as const;
 

@@ -191,13 +191,18 @@ test.runIf(readdirSync("/usr/bin").includes("flock"))(
 		const runtime = runtimePid(folder.path);
 		for (const name of records(folder.path)) rmSync(path.join(folder.path, name));
 		await expect(startServer({ port: 0, data: folder.path })).rejects.toThrow("that left no record in it");
-		// Its end as well: the runtime holds the folder by itself.
-		process.kill(runtime, "SIGSTOP");
-		program.process.kill("SIGSTOP");
-		await expect(lockFolder(folder.path)).rejects.toThrow("that left no record in it");
-		process.kill(runtime, "SIGCONT");
-		program.process.kill("SIGCONT");
 		expect((await fetch(`${url}/health`)).status).toBe(200);
+		// The runtime holds it by itself, whatever becomes of the server and of its watcher.
+		for (const pid of processesOf(folder.path)) if (pid !== runtime) process.kill(pid, "SIGKILL");
+		await program.ended;
+		try {
+			await expect(lockFolder(folder.path)).rejects.toThrow("that left no record in it");
+			expect(runtimesOf(folder.path)).toEqual([runtime]);
+		} finally {
+			process.kill(runtime, "SIGKILL");
+		}
+		await vi.waitFor(() => expect(isRunning(runtime)).toBe(false), SOON_MS);
+		(await lockFolder(folder.path)).release();
 		expect(records(folder.path)).toEqual([]);
 	},
 );
