@@ -51,8 +51,11 @@ function isText(encoded: string): boolean {
 
 /** The host of a request to an open server, if it is neither loopback nor one that the operator gave. */
 function foreignHost({ url, headers }: Request, env: Env): string | null {
-	const named = [authorityOf(url), headers.get("Host") ?? ""].filter((host) => host !== "");
-	return named.find((host) => !isOwnName(host, env)) ?? null;
+	const asked = authorityOf(url);
+	if (!isOwnName(asked, env)) return asked;
+	// Where a runtime takes the one from the request's line, and passes the other on.
+	const told = headers.get("Host");
+	return told === null || told === asked || isOwnName(told, env) ? null : told;
 }
 
 function isOwnName(host: string, env: Env): boolean {
