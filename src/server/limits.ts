@@ -240,7 +240,8 @@ export class LimitCalls {
 		work: () => Promise<T>,
 		to: (answer: T) => unknown,
 	): Promise<T> {
-		const before = await this.#object.summary(this.#ruling);
+		// What cannot be read has nothing to be changed from; the change itself says what is wrong.
+		const before = await this.#object.summary(this.#ruling).catch(() => null);
 		const answer = await this.#change(work());
 		const after = to(answer);
 		if (after !== undefined) audit({ action, limit: this.#name, by, from: before && settingsOf(before), to: after });
