@@ -1,7 +1,7 @@
 /** `HEADGATE_TOKENS`: the JSON list of who may call, with a digest in place of each token. */
 
 import { createHash, randomBytes } from "node:crypto";
-import { SCOPES, type Scope } from "../protocol.ts";
+import { BOUNDS, SCOPES, type Scope, type TokenBounds } from "../protocol.ts";
 import { StartError } from "./errors.ts";
 
 /** One entry of the list. */
@@ -13,6 +13,8 @@ export interface TokenEntry {
 	scope: Scope;
 	/** Only names that begin with this; absent for all. */
 	prefix?: string;
+	/** What it may take of what all share, where that is not `BOUNDS.perToken`. */
+	bounds?: Partial<TokenBounds>;
 }
 
 /** A new token, shown once, and the entry that lets it in. Without a name it is called by its scope and digest. */
@@ -69,6 +71,11 @@ export function checkTokens(json: string, own = process.env.HEADGATE_TOKEN): Tok
 		}
 		if (entry.prefix !== undefined && typeof entry.prefix !== "string") {
 			throw problem(`${at} (${entry.name}) has a prefix that is not a string`);
+		}
+		for (const [bound, most] of Object.entries(entry.bounds ?? {})) {
+			if (Object.hasOwn(BOUNDS.perToken, bound) && Number.isSafeInteger(most) && (most as number) >= 0) continue;
+			const known = Object.keys(BOUNDS.perToken).join(", ");
+			throw problem(`${at} (${entry.name}) has a bound "${bound}" that is none of ${known} with a whole number`);
 		}
 	}
 	return list;

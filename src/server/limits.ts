@@ -70,7 +70,15 @@ export class LimitCalls {
 
 	/** A request, or by its id a lease, that ends with the stub of its caller. */
 	tether(asked: Ask | string) {
-		return withRightClock(() => this.#object.tether(typeof asked === "string" ? asked : this.#asked(asked)));
+		if (typeof asked === "string") return withRightClock(() => this.#object.tether(asked));
+		const call = async () => withRightClock(() => this.#object.tether(this.#asked(asked)));
+		// One that waits has yet to ask, and is counted then.
+		if (asked.request.waitMs > 0) return call();
+		return inAnyCase(
+			...([this.#env, this.#name, call] as const),
+			({ answer }) => answer !== null && !isMissing(answer) && !answer.made,
+			({ answer }) => answer !== null && !isMissing(answer),
+		);
 	}
 
 	hold(id: string) {

@@ -29,7 +29,7 @@ export async function tenants<Names extends string>(
 ): Promise<{ server: FreshServer; of: Record<Names, Tenant> }> {
 	const made = Object.entries<Given>(given).map(([name, { scope, prefix, bounds }]) => {
 		const { token, entry } = newToken(name, scope, prefix);
-		return { name, token, entry: { ...entry, ...(bounds && { bounds }) } as TokenEntry };
+		return { name, token, entry: { ...entry, ...(bounds && { bounds }) } satisfies TokenEntry };
 	});
 	const server = await freshServer({ tokens: made.map(({ entry }) => entry) });
 	const of = Object.fromEntries(made.map(({ name, token }) => [name, tenant(server.url, token)]));
