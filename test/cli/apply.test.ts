@@ -201,6 +201,6 @@ describe("apply and export", () => {
 		expect((await headgate(["ls"], env)).stdout).toBe("");
 		const missing = await headgate(["apply", path.join(folder, "none.toml"), "--yes"], env);
 		expect(missing.code).toBe(2);
-		expect(missing.stderr).toContain("cannot be read");
+		expect(missing.stderr).toContain("There is no file");
 	});
 });

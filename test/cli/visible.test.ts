@@ -8,6 +8,7 @@ import { stripVTControlCharacters } from "node:util";
 import { parse as parseToml } from "smol-toml";
 import stringWidth from "string-width";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { draw, write } from "../../src/cli/output.ts";
 import { Headgate } from "../../src/client/index.ts";
 import { VERSION } from "../../src/protocol.ts";
 import { safe, safeSource } from "../../src/visible.ts";
@@ -51,6 +52,17 @@ describe("what is made visible", () => {
 		expect(JSON.parse(safeSource(JSON.stringify({ text }, null, "\t")))).toEqual({ text });
 		expect(safeSource(JSON.stringify({ text }, null, "\t"))).not.toMatch(POWER);
 		expect(parseToml(safeSource(`text = ${JSON.stringify(text)}`, "toml"))).toEqual({ text });
+	});
+
+	test("what was forgotten on its way loses its power when it is written", () => {
+		const written: string[] = [];
+		const stream = { write: (text: string) => written.push(text) } as unknown as NodeJS.WriteStream;
+		write(stream, "\x1b[1mours\x1b[22m\ta\nb \x1b[2J \r \u202e\n");
+		draw(stream, "\r\x1b[K\x1b[H \x1b]0;title\x07\x1b[?25h");
+		expect(written).toEqual([
+			"\x1b[1mours\x1b[22m\ta\nb \\x1b[2J \\x0d \\u202e\n",
+			"\r\x1b[K\x1b[H \\x1b]0;title\\x07\x1b[?25h",
+		]);
 	});
 
 	test("there is one way out to a terminal", () => {
