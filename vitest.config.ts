@@ -70,14 +70,6 @@ const config = async () => ({
 			},
 			{
 				test: {
-					name: "security",
-					include: ["test/security/**/*.test.ts"],
-					testTimeout: processTimeout,
-					hookTimeout: processTimeout,
-				},
-			},
-			{
-				test: {
 					name: "cli",
 					include: ["test/cli/**/*.test.ts"],
 					testTimeout: processTimeout,

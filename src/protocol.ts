@@ -46,6 +46,8 @@ export const BOUNDS = {
 	bodyBytes: 65_536,
 	/** Characters of a URL: a prefix, an `after` and a name of the longest kind, each character of them percent-encoded. */
 	urlLength: 16_384,
+	/** Characters of a token at least: a shorter one can be guessed, and its digest searched for. Ours have 46. */
+	tokenLength: 20,
 	/** Characters of a header that is parsed here, such as `Authorization` or `Prefer`. None that is meant is as long. */
 	headerLength: 2_048,
 	/** Faults that one refusal tells: as many as there may be names. */

@@ -29,8 +29,6 @@ export function newToken(
 	return { token, entry: { name: called, sha256, scope, ...(prefix === undefined ? {} : { prefix }) } };
 }
 
-/** Shorter ones can be guessed by trying. */
-const TOKEN_LENGTH = 20;
 const digestOf = (text: string): string => createHash("sha256").update(text).digest("hex");
 /** What comes of hashing a variable that is not set, and of hashing it with the end of its line. */
 const EMPTY = ["", "\n", "\r\n"].map(digestOf);
@@ -61,9 +59,9 @@ export function checkTokens(json: string, own = process.env.HEADGATE_TOKEN): Tok
 		if (EMPTY.includes(digest)) {
 			throw problem(`${at} (${entry.name}) has the digest of an empty token, which anybody has`);
 		}
-		if (own !== undefined && own.length < TOKEN_LENGTH && digest === digestOf(own)) {
+		if (own !== undefined && own.length < BOUNDS.tokenLength && digest === digestOf(own)) {
 			throw problem(
-				`${at} (${entry.name}) is for a token of ${own.length} characters, which can be guessed; at least ${TOKEN_LENGTH} are needed`,
+				`${at} (${entry.name}) is for a token of ${own.length} characters, which can be guessed; at least ${BOUNDS.tokenLength} are needed`,
 			);
 		}
 		if (!SCOPES.includes(entry.scope)) {

@@ -118,6 +118,11 @@ export async function authenticate(request: Request, env: Env): Promise<Grant | 
 	const matching = tokens.filter((token) => crypto.subtle.timingSafeEqual(token.digest, digest));
 	const [token] = matching;
 	if (!token) return problem("unauthorized", "The token is not known here.");
+	// A digest does not tell it at start; whoever has the token may know.
+	if (presented.length < BOUNDS.tokenLength) {
+		const short = `The token "${token.name}" has ${presented.length} characters and can be guessed, so it lets nobody in.`;
+		return problem("unauthorized", `${short} Make one of ${BOUNDS.tokenLength} or more: headgate token new.`);
+	}
 	callers.set(request, token.name);
 	return token;
 }

@@ -6,9 +6,9 @@ import type { LimitInfo, Settings } from "../../src/protocol.ts";
 
 export const root = path.resolve(import.meta.dirname, "../..");
 
-/** A digest of "test-token". */
+/** A digest of "test-token-of-a-caller". */
 const TOKENS = JSON.stringify([
-	{ name: "test", sha256: "4c5dc9b7708905f77f5e5d16316b5dfb425e68cb326dcd55a860e90a7707031e", scope: "admin" },
+	{ name: "test", sha256: "a2d23fbf616ba8960fbdd3a402af93138389e7937377f90a8a2e047fa8065b3d", scope: "admin" },
 ]);
 
 export interface Edge extends AsyncDisposable {
@@ -32,7 +32,7 @@ export async function startEdge(configs: string[], limitsOf = "headgate"): Promi
 	const { url } = await harness.listen();
 	const headgate = harness.getWorker(limitsOf);
 	const call = async <T>(method: string, at: string, body?: unknown): Promise<{ status: number; body: T }> => {
-		const headers = { Authorization: "Bearer test-token", "Content-Type": "application/json" };
+		const headers = { Authorization: "Bearer test-token-of-a-caller", "Content-Type": "application/json" };
 		const init = { method, headers, ...(body !== undefined && { body: JSON.stringify(body) }) };
 		return read(await headgate.fetch(`http://headgate${at}`, init));
 	};

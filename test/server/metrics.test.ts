@@ -273,11 +273,13 @@ test("a token with a prefix sees its own limits alone", async () => {
 	const family = newName();
 	const [mine, other] = [`${family}:mine`, `other-${family}`];
 	await Promise.all([mine, other].map((name) => configure(name, { limit: 1 })));
-	const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode("metrics-token"));
+	const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode("metrics-token-of-a-scraper"));
 	const sha256 = [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 	const tokens = JSON.stringify([{ name: "t", sha256, scope: "read", prefix: `${family}:` }]);
 	const vars = { ...env, HEADGATE_TOKENS: tokens } as never;
-	const request = new Request("http://headgate.test/metrics", { headers: { Authorization: "Bearer metrics-token" } });
+	const request = new Request("http://headgate.test/metrics", {
+		headers: { Authorization: "Bearer metrics-token-of-a-scraper" },
+	});
 	const ctx = { waitUntil: () => undefined, passThroughOnException: () => undefined } as never;
 	await Promise.all([mine, other].map(getWith));
 	const answer = await service.fetch(request, vars, ctx);

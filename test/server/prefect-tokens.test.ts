@@ -6,7 +6,7 @@ import { service } from "../../src/server/app.ts";
 import * as prefect from "./prefect-support.ts";
 import { type Answer, bindings, newName, read } from "./support.ts";
 
-const TOKENS = { admin: "a-secret", use: "u-secret", read: "r-secret" } as const;
+const TOKENS = { admin: "a-secret-of-an-admin", use: "u-secret-of-a-program", read: "r-secret-of-a-reader" } as const;
 const PREFIX = newName("team-");
 
 async function ask<Body>(

@@ -94,10 +94,10 @@ test("the document says of every operation what it needs, and few need nothing",
 describe.each(guarded)("$id", (one) => {
 	const family = newName();
 	const [inside, outside] = [`${family}:in:`, `${family}:out:`];
-	const tokens = SCOPES.map((scope) => ({ token: `${scope}-token`, scope, prefix: inside }));
+	const tokens = SCOPES.map((scope) => ({ token: `${scope}-token-of-a-caller`, scope, prefix: inside }));
 
 	test.each(SCOPES)("a token of scope %s, for names within its prefix", async (scope) => {
-		const answer = await ask(requestOf(one, inside, `${scope}-token`), await secret(tokens));
+		const answer = await ask(requestOf(one, inside, `${scope}-token-of-a-caller`), await secret(tokens));
 		if (allows(scope, one.scope)) {
 			expect([401, 403], JSON.stringify(answer.body)).not.toContain(answer.status);
 			// What it is answered with is in the document.
@@ -110,7 +110,7 @@ describe.each(guarded)("$id", (one) => {
 	});
 
 	test.each(SCOPES)("a token of scope %s, for names outside of its prefix", async (scope) => {
-		const answer = await ask(requestOf(one, outside, `${scope}-token`), await secret(tokens));
+		const answer = await ask(requestOf(one, outside, `${scope}-token-of-a-caller`), await secret(tokens));
 		if (allows(scope, one.scope) && !speaksOfNames(one)) {
 			expect([401, 403], JSON.stringify(answer.body)).not.toContain(answer.status);
 			return;

@@ -2,7 +2,7 @@
 
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { describe, expect, test, vi } from "vitest";
-import type { LimitsPage, PoliciesPage } from "../../src/protocol.ts";
+import { BOUNDS, type LimitsPage, type PoliciesPage } from "../../src/protocol.ts";
 import { service } from "../../src/server/app.ts";
 import type { Env } from "../../src/server/env.ts";
 import { type Answer, bindings, expectProblem, newId, newLimit, newName, read, until } from "./support.ts";
@@ -21,7 +21,7 @@ async function ask<Body = unknown>(
 	const request = new Request(`http://headgate.test${route}`, {
 		method,
 		headers: {
-			...(token !== undefined && { Authorization: `Bearer ${token}` }),
+			...(token !== undefined && { Authorization: `Bearer ${long(token)}` }),
 			...(body !== undefined && { "Content-Type": "application/json" }),
 			...headers,
 		},
@@ -33,6 +33,9 @@ async function ask<Body = unknown>(
 	await waitOnExecutionContext(context);
 	return answer;
 }
+
+/** A token that is long enough to be one. */
+const long = (token: string): string => token.padEnd(BOUNDS.tokenLength, ".");
 
 async function digest(token: string): Promise<string> {
 	const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(token)));
@@ -47,7 +50,7 @@ interface Given {
 
 /** The secret of a server that knows these tokens. */
 async function secret(...given: Given[]): Promise<Vars> {
-	const entries = given.map(async ({ token, ...entry }) => ({ ...entry, sha256: await digest(token) }));
+	const entries = given.map(async ({ token, ...entry }) => ({ ...entry, sha256: await digest(long(token)) }));
 	return { HEADGATE_TOKENS: JSON.stringify(await Promise.all(entries)) };
 }
 
@@ -141,23 +144,23 @@ describe("a server that is closed", () => {
 
 describe("tokens", () => {
 	test("missing and wrong", async () => {
-		const vars = await secret({ token: "good-token", scope: "admin" });
+		const vars = await secret({ token: "good-token-of-a-server", scope: "admin" });
 		const name = await newLimit();
-		const sha256 = await digest("good-token");
+		const sha256 = await digest("good-token-of-a-server");
 		const wrong: (string | null)[] = [
 			null,
 			"",
 			"Bearer",
 			"Bearer ",
-			"Bearer good-toke",
-			"Bearer good-tokens",
-			"Bearer GOOD-TOKEN",
+			"Bearer good-token-of-a-serve",
+			"Bearer good-token-of-a-servers",
+			"Bearer GOOD-TOKEN-OF-A-SERVER",
 			`Bearer ${sha256}`,
-			"good-token",
-			"Token good-token",
-			"Digest good-token",
-			"Basic good-token",
-			`Basic ${btoa("good-token:")}`,
+			"good-token-of-a-server",
+			"Token good-token-of-a-server",
+			"Digest good-token-of-a-server",
+			"Basic good-token-of-a-server",
+			`Basic ${btoa("good-token-of-a-server:")}`,
 			"Basic !!!",
 			"Bearer \u00e4",
 		];
@@ -167,12 +170,14 @@ describe("tokens", () => {
 			expectProblem(answer, 401, "unauthorized");
 			expect(answer.headers.get("WWW-Authenticate")).toMatch(/^Bearer/);
 		}
-		const { body } = await ask<{ activeSlots: number }>(vars, "GET", `/v1/limits/${name}`, { token: "good-token" });
+		const { body } = await ask<{ activeSlots: number }>(vars, "GET", `/v1/limits/${name}`, {
+			token: "good-token-of-a-server",
+		});
 		expect(body.activeSlots).toBe(0);
 	});
 
 	test("the schemes are read whatever their case, and Basic carries the token as password", async () => {
-		const token = "good:token";
+		const token = "good:token-of-a-server";
 		const vars = await secret({ token, scope: "read" });
 		for (const header of [
 			`Bearer ${token}`,
@@ -185,6 +190,14 @@ describe("tokens", () => {
 			const { status } = await ask(vars, "GET", "/v1/limits", { headers: { Authorization: header } });
 			expect(status, header).toBe(200);
 		}
+	});
+
+	test("a token that can be guessed lets nobody in, and is told why", async () => {
+		const vars = { HEADGATE_TOKENS: JSON.stringify([{ name: "ci", scope: "admin", sha256: await digest("hunter2") }]) };
+		const answer = await ask(vars, "GET", "/v1/limits", { headers: { Authorization: "Bearer hunter2" } });
+		const problem = expectProblem(answer, 401, "unauthorized");
+		expect(problem.detail).toContain('"ci" has 7 characters');
+		expect(problem.detail).not.toContain("hunter2");
 	});
 
 	test("each scope opens its routes and those of the weaker ones, and no others", async () => {

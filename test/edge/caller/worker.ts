@@ -250,7 +250,7 @@ const uses: Record<string, Use> = {
 	},
 	/** A binding without the entrypoint is called by fetch, with a token. */
 	async "library-by-fetch"({ PLAIN }, name) {
-		const gate = new Headgate({ binding: PLAIN, token: "test-token" });
+		const gate = new Headgate({ binding: PLAIN, token: "test-token-of-a-caller" });
 		const first = await gate.concurrency(name, (lease) => lease.names);
 		return [first, (await gate.inspect(name)).totals.released];
 	},
