@@ -95,7 +95,7 @@ export async function buildCli(folder: string, sourcesSeen = new Set<string>()):
 /** The first lines of the command: to a shell a script that starts Node with this very file, to Node a comment. */
 function launcher(): string[] {
 	const script = readFileSync(path.join(root, "src/cli/launch.sh"), "utf8");
-	return ["#!/bin/sh", '":" /*', ...script.trim().split("\n"), "*/;"];
+	return ["#!/usr/bin/env sh", '":" /*', ...script.trim().split("\n"), "*/;"];
 }
 
 const REQUIRE =
