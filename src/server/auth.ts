@@ -22,7 +22,7 @@ interface Token extends Grant {
 export const DIGEST_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 const bound = z.int().min(0).exactOptional();
-/** `bounds` of a token, or of a binding. */
+/** @internal `bounds` of a token, or of a binding: not among the declarations of the package, which do without its schemas. */
 export const boundsSchema = z.strictObject({
 	streams: bound,
 	waiters: bound,

@@ -165,7 +165,7 @@ test("its own exit codes: 127 not found, 126 not executable, 125 refused, 69 out
 		[127, "There is no command", ["-l", name, "--", "no-such-command"]],
 		[126, "cannot be executed", ["-l", name, "--", "/etc/passwd"]],
 		[125, "can never fit", ["-l", name, "-o", "2", "--", "echo", "ran"]],
-		[125, "No limit", ["-l", newName(), "--strict", "--", "echo", "ran"]],
+		[125, "Nobody has configured", ["-l", newName(), "--strict", "--", "echo", "ran"]],
 		[69, "could not be reached", ["-l", name, "--", "echo", "ran"], { HEADGATE_URL: "http://127.0.0.1:9" }],
 		[2, "--occupy takes", ["-l", name, "-o", "x", "--", "echo", "ran"]],
 		[2, "not among the limits", ["-l", name, "-o", "other=2", "--", "echo", "ran"]],
