@@ -196,9 +196,15 @@ api.get("/held-waits-briefly", concurrency<App>({ gate, name: asked, waitSeconds
 
 api.get("/held-waits", concurrency<App>({ gate, name: asked, waitSeconds: 10 }), hello);
 api.get("/held-and-rate", concurrency<App>({ gate, name: asked, rate: (c) => `${asked(c)}-rate` }), hello);
-/** Those who are at work right now, and the most that ever were. */
-const work = { now: 0, most: 0 };
+/** Those who are at work right now under each name, and the most that ever were: a load that is over has stragglers. */
+const works = new Map<string, { now: number; most: number }>();
+function workOf(name: string): { now: number; most: number } {
+	const work = works.get(name) ?? { now: 0, most: 0 };
+	works.set(name, work);
+	return work;
+}
 api.get("/held-work", held, async (c) => {
+	const work = workOf(asked(c));
 	work.now += 1;
 	work.most = Math.max(work.most, work.now);
 	await scheduler.wait(20);
@@ -206,6 +212,7 @@ api.get("/held-work", held, async (c) => {
 	return c.text("done");
 });
 api.get("/work-most", (c) => {
+	const work = workOf(asked(c));
 	const { most } = work;
 	work.most = 0;
 	return c.json({ most });
