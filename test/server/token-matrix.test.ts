@@ -133,10 +133,10 @@ describe.each(guarded)("$id", (one) => {
 
 	test("while tokens change, the old one and the new one are both let in", async () => {
 		const rotating = await secret([
-			{ token: "old", scope: one.scope, prefix: "" },
-			{ token: "new", scope: one.scope, prefix: "" },
+			{ token: "old-token-of-a-caller", scope: one.scope, prefix: "" },
+			{ token: "new-token-of-a-caller", scope: one.scope, prefix: "" },
 		]);
-		for (const token of ["old", "new"]) {
+		for (const token of ["old-token-of-a-caller", "new-token-of-a-caller"]) {
 			expect([401, 403]).not.toContain((await ask(requestOf(one, inside, token), rotating)).status);
 		}
 	});
