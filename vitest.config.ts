@@ -12,6 +12,10 @@ const everyRuntime = "test/client/headgate.test.ts";
 const clientServer = "test/support/client-server.ts";
 const wrangler = { configPath: "./wrangler.toml" };
 
+/** Tests of servers that mostly wait for one, and measure nothing. */
+const local = ["damage", "descriptors", "disk", "folder", "full-disk", "nginx", "one-server", "restart", "start"].map(
+	(file) => `test/process/${file}.test.ts`,
+);
 /** Tests that start and kill servers take their time, above all on a loaded machine. */
 const processTimeout = 60_000;
 /** npm may have to fetch what a clone needs. */
@@ -107,14 +111,24 @@ const config = async () => ({
 			},
 			{
 				test: {
-					name: "process",
-					include: ["test/process/**/*.test.ts"],
+					// The local server and what happens to it: its files, its descriptors, what stands before it.
+					name: "local",
+					include: [...local],
 					exclude: filesWithoutTools({
-						"test/process/clock.test.ts": ["gcc"],
 						"test/process/disk.test.ts": ["mount"],
 						"test/process/full-disk.test.ts": ["mount"],
 						"test/process/nginx.test.ts": ["nginx"],
 					}),
+					testTimeout: processTimeout,
+					retry,
+					hookTimeout: processTimeout,
+				},
+			},
+			{
+				test: {
+					name: "process",
+					include: ["test/process/**/*.test.ts"],
+					exclude: [...local, ...filesWithoutTools({ "test/process/clock.test.ts": ["gcc"] })],
 					// Timings are measured in them, so they run after all the others and one by one.
 					sequence: { groupOrder: 1 },
 					fileParallelism: false,

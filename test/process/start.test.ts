@@ -16,7 +16,7 @@ import { isRunning, type Program, processesOf, run, runtimePid } from "../suppor
 import { temporaryFolder } from "../support/temporary.ts";
 
 /** How long an end may take; the aim is a second, and the machine may be busy. */
-const QUICKLY_MS = 2_500;
+const QUICKLY_MS = 10_000;
 
 function start(
 	data: string,
