@@ -47,7 +47,7 @@ export class LimitCalls {
 	// ------------------------------------------------------------------------------------------ requests
 
 	acquire(ask: Ask): Promise<Outcome | Missing> {
-		return this.#first(() => this.#follow(this.#acquireText(this.#asked(ask))));
+		return this.#first(() => this.#follow(this.#acquireText(ask)));
 	}
 
 	reserve(ask: Ask): Promise<Outcome | Missing> {
@@ -287,9 +287,9 @@ export class LimitCalls {
 	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
 		// JSON has no word for a wait without an end.
 		if (ask.request.waitMs === Number.POSITIVE_INFINITY) {
-			return withRightClock(() => this.#object.acquire(ask) as Promise<Outcome | Missing>);
+			return withRightClock(() => this.#object.acquire(this.#asked(ask)) as Promise<Outcome | Missing>);
 		}
-		const answer = await withRightClock(() => this.#object.acquireText(JSON.stringify(ask)));
+		const answer = await withRightClock(() => this.#object.acquireText(JSON.stringify(this.#asked(ask))));
 		return JSON.parse(answer) as Outcome | Missing;
 	}
 
