@@ -9,7 +9,8 @@ import { codeOnly, files, imports, read, root } from "../support/sources.ts";
 /** Who may import whom: folders of `src`, packages, and `node:*`. A folder may always import itself. */
 const MAY_IMPORT: Record<string, string[]> = {
 	core: [],
-	protocol: ["watching"],
+	protocol: ["shares", "watching"],
+	shares: [],
 	watching: ["protocol"],
 	headers: ["protocol"],
 	server: ["core", "protocol", "headers", "hono", "zod", "zod-openapi", "cloudflare:workers"],

@@ -59,9 +59,10 @@ function tenant(url: string, token: string): Tenant {
 
 /** The lines of a stream, as they come. */
 export async function* linesOf(response: Response): AsyncGenerator<Record<string, unknown>> {
+	const decoder = new TextDecoder();
 	let rest = "";
-	for await (const chunk of (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream())) {
-		const lines = (rest + chunk).split("\n");
+	for await (const chunk of response.body ?? []) {
+		const lines = (rest + decoder.decode(chunk as Uint8Array, { stream: true })).split("\n");
 		rest = lines.pop() ?? "";
 		for (const line of lines) if (line.trim() !== "") yield JSON.parse(line);
 	}
