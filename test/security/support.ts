@@ -57,12 +57,13 @@ function tenant(url: string, token: string): Tenant {
 	};
 }
 
-/** The lines of a stream, as they come. */
+/** The lines of a stream, as they come. Who stops reading leaves it open. */
 export async function* linesOf(response: Response): AsyncGenerator<Record<string, unknown>> {
+	const reader = (response.body as ReadableStream<Uint8Array>).getReader();
 	const decoder = new TextDecoder();
 	let rest = "";
-	for await (const chunk of response.body ?? []) {
-		const lines = (rest + decoder.decode(chunk as Uint8Array, { stream: true })).split("\n");
+	for (let read = await reader.read(); !read.done; read = await reader.read()) {
+		const lines = (rest + decoder.decode(read.value, { stream: true })).split("\n");
 		rest = lines.pop() ?? "";
 		for (const line of lines) if (line.trim() !== "") yield JSON.parse(line);
 	}
