@@ -189,7 +189,8 @@ test("sockets of events: a stranger is gone at once, whoever has a token stays",
 		const socket = webSocket(server.url);
 		expect(await socket.upgraded).toBe(101);
 		socket.send(JSON.stringify({ type: "auth", token }));
-		await socket.closed();
+		await socket.until("No token that is known here.");
+		socket.leave();
 	}
 	const byHeader = webSocket(server.url, { Authorization: basic(of.a.token) });
 	byHeader.send(JSON.stringify({ type: "auth", token: `me:${of.a.token}` }));

@@ -28,7 +28,7 @@ async function held(name: string) {
 	const over = new AbortController();
 	const id = `waits-${name}`;
 	const waiting = await a.open("/v1/acquire", over.signal, { names: name, id });
-	for await (const line of linesOf(waiting.clone())) if (line.event === "queued") break;
+	for await (const line of linesOf(waiting)) if (line.event === "queued") break;
 	return { lease, waiter: id, leave: () => over.abort() };
 }
 

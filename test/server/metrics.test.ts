@@ -4,6 +4,7 @@ import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { newTotals, observe } from "../../src/core/totals.ts";
+import { BOUNDS } from "../../src/protocol.ts";
 import { service } from "../../src/server/app.ts";
 import type { Identity } from "../../src/server/limit/store.ts";
 import { text } from "../../src/server/metrics/exposition.ts";
@@ -13,6 +14,7 @@ import {
 	acquire,
 	bindings,
 	call,
+	callsOf,
 	configure,
 	crash,
 	directory,
@@ -267,6 +269,17 @@ describe("what is told, and when", () => {
 		await settled();
 		expect([points.length, heard.length, ledger.dueAt()]).toEqual([0, 0, Number.POSITIVE_INFINITY]);
 	});
+});
+
+test("those who ask at once share one text, which is made once", async () => {
+	// Longer than a text of another test is shared.
+	await scheduler.wait(1_000 * BOUNDS.metricsSeconds);
+	let texts: unknown[] = [];
+	const made = await callsOf(directory(), ["ownNames"], async () => {
+		texts = await Promise.all(Array.from({ length: 8 }, async () => (await call("GET", "/metrics")).body));
+	});
+	expect(made).toBe(1);
+	expect(new Set(texts).size).toBe(1);
 });
 
 test("a token with a prefix sees its own limits alone", async () => {

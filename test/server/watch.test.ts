@@ -16,8 +16,10 @@ import {
 	bindings,
 	call,
 	configure,
+	directory,
 	expectProblem,
 	granted,
+	limitObject,
 	newLimit,
 	newName,
 	openQueued,
@@ -232,6 +234,21 @@ describe("GET /v1/watch", () => {
 		expectProblem(await call("GET", "/v1/watch?name=a%2Fb"), 422, "invalid");
 		expectProblem(await call("GET", "/v1/watch?count=0"), 422, "invalid");
 		expectProblem(await call("POST", "/v1/watch"), 405, "method_not_allowed");
+	});
+
+	test("a limit and the directory count watchers by token, whatever Worker they come from", async () => {
+		const name = await newLimit();
+		const one = { token: newName(), most: 2 };
+		const another = { token: newName(), most: 2 };
+		for (const watchBy of [
+			(share: typeof one) => limitObject(name).watch(false, share),
+			(share: typeof one) => directory().watch(newName(), share),
+		]) {
+			const answers = [await watchBy(one), await watchBy(one), await watchBy(one), await watchBy(another)];
+			expect(answers.map((answer) => (typeof answer === "string" ? answer : "watches"))).toEqual([
+				...["watches", "watches", "share", "watches"],
+			]);
+		}
 	});
 
 	test("promise 12: one limit has a bounded number of watchers", async () => {
