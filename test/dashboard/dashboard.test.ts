@@ -422,14 +422,14 @@ describe("tokens", () => {
 	let guarded: FreshServer;
 	const entry = (name: string, scope: "read" | "use" | "admin", prefix = "") => ({
 		...{ name, scope, prefix },
-		sha256: createHash("sha256").update(`${name}-secret`).digest("hex"),
+		sha256: createHash("sha256").update(`${name}-secret-of-this-house`).digest("hex"),
 	});
 
 	beforeAll(async () => {
 		guarded = await freshServer({
 			tokens: [entry("boss", "admin"), entry("eye", "read"), entry("team", "read", "team-a:")],
 		});
-		using there = new Scene(guarded.url, "boss-secret");
+		using there = new Scene(guarded.url, "boss-secret-of-this-house");
 		await there.configure("team-a:jobs", { limit: 1 });
 		await there.configure("team-b:jobs", { limit: 1 });
 	});
@@ -448,7 +448,7 @@ describe("tokens", () => {
 			await enter("wrong");
 			await dialog().getByText("The token is not known here.").waitFor();
 		}
-		await enter("boss-secret");
+		await enter("boss-secret-of-this-house");
 		await rowOf("team-a:jobs").waitFor();
 		await page.reload();
 		await rowOf("team-a:jobs").waitFor();
@@ -462,14 +462,14 @@ describe("tokens", () => {
 
 	test("a token that may only look finds nothing to press", async () => {
 		await page.goto(`${guarded.url}/#/limits/team-a:jobs`);
-		await enter("eye-secret");
+		await enter("eye-secret-of-this-house");
 		await page.getByText("This token may look, and change nothing.").waitFor();
 		for (const name of ["Change", "Switch off", "Delete"]) expect(await button(name).isDisabled()).toBe(true);
 	});
 
 	test("a token of some names sees those, and hears why it may not see others", async () => {
 		await page.goto(guarded.url);
-		await enter("team-secret");
+		await enter("team-secret-of-this-house");
 		await rowOf("team-a:jobs").waitFor();
 		expect(await rowOf("team-b:jobs").count()).toBe(0);
 		await page.goto(`${guarded.url}/#/limits/team-b:jobs`);

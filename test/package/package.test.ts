@@ -76,7 +76,7 @@ test("the library installs nothing else", () => {
 
 test("the package has no sources, tests or tools in it", () => {
 	const inside = readdirSync(path.join(bare, "node_modules/headgate")).sort();
-	expect(inside).toEqual(["CHANGELOG.md", "LICENSE", "README.md", "dist", "package.json"]);
+	expect(inside).toEqual(["CHANGELOG.md", "LICENSE", "NOTICE", "README.md", "dist", "package.json"]);
 });
 
 test("installed into an empty folder: the library, ls and run work", async () => {

@@ -64,7 +64,7 @@ test("connections that ask for nothing may end the runtime, and it is back with 
 	try {
 		// Each takes one and then another, and it ends only where none is left for the first: a name more changes which.
 		for (let names = 0; !ended() && names < 20; names += 1) {
-			await caller.call("GET", `/v1/limits/odd-${names}`).catch(() => undefined);
+			await caller.acquire({ names: `odd-${names}`, createIfMissing: false }).catch(() => undefined);
 			const crowd = Array.from({ length: FEW }, () => connect(Number(port), hostname));
 			sockets.push(...crowd);
 			await Promise.all(

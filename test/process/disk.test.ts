@@ -18,7 +18,7 @@ let lease: Lease;
 
 beforeAll(async () => {
 	folder = await temporaryFolder();
-	execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m", "tmpfs", folder.path]);
+	execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", folder.path]);
 	server = await startServer({ port: 0, data: folder.path });
 	caller = new Caller(server.url);
 	await caller.limit("known", 2);

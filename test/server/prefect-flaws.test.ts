@@ -155,12 +155,16 @@ describe("the line", () => {
 	test("F10: nobody jumps it, not even the one who releases", async () => {
 		const { name, id } = await full();
 		const order: string[] = [];
-		const waits = ["a", "b"].map(async (who) => {
-			const { body } = await prefect.lease(name, {}, wait(20));
-			order.push(who);
-			return body.lease_id;
-		});
-		await untilWaiting(name, 2);
+		const waits: Promise<string>[] = [];
+		for (const who of ["a", "b"]) {
+			const waiting = prefect.lease(name, {}, wait(20)).then(({ body }) => {
+				order.push(who);
+				return body.lease_id as string;
+			});
+			waits.push(waiting);
+			// One after the other, for two that are sent at once may come in either order.
+			await untilWaiting(name, waits.length);
+		}
 		await prefect.release(id);
 		expect((await prefect.lease(name)).status).toBe(423);
 		const first = await (waits[0] as Promise<string>);
