@@ -35,7 +35,7 @@ export default defineConfig(async () => {
 const config = async () => ({
 	test: {
 		// Most tests wait for a server and not for a processor.
-		maxWorkers: 2,
+		maxWorkers: 3,
 		// A server's log tells of each change and each refusal; of a test that passed nobody reads it.
 		silent: "passed-only" as const,
 		projects: [
@@ -129,9 +129,8 @@ const config = async () => ({
 					name: "process",
 					include: ["test/process/**/*.test.ts"],
 					exclude: [...local, ...filesWithoutTools({ "test/process/clock.test.ts": ["gcc"] })],
-					// Timings are measured in them, so they run after all the others and one by one.
+					// Crowds of callers, and servers that are killed: after all the others.
 					sequence: { groupOrder: 1 },
-					fileParallelism: false,
 					testTimeout: processTimeout,
 					retry,
 					hookTimeout: processTimeout,

@@ -46,7 +46,6 @@ test.each<[string, string, object?]>([
 	["PUT", "/v1/limits/known", { limit: 3 }],
 	["PATCH", "/v1/limits/known", { limit: 3 }],
 	["DELETE", "/v1/limits/known/leases/LEASE"],
-	["GET", "/v1/limits/new-4"],
 	["PUT", "/v1/policies/new:*", { limit: 1 }],
 	["GET", "/metrics"],
 ])("a full disk is 503 and said: %s %s %j", async (method, route, body) => {
@@ -81,6 +80,7 @@ test("a stream that cannot be begun is 503, and one of several names says so in 
 test("what needs no room is answered", async () => {
 	expect((await caller.inspect("known")).leases.map(({ id }) => id)).toEqual([lease.id]);
 	expect((await caller.call("GET", "/v1/limits")).status).toBe(200);
+	expect((await caller.call("GET", "/v1/limits/new-4")).status).toBe(404);
 	expect((await caller.call("GET", "/health")).status).toBe(200);
 });
 

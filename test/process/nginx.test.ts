@@ -107,7 +107,7 @@ const plain = (proxy: Proxy, body: object): Promise<Response> =>
 		body: JSON.stringify(body),
 	});
 
-describe("behind nginx with its defaults", () => {
+describe.concurrent("behind nginx with its defaults", () => {
 	test("a plain wait of 60 s is answered with a denial, before nginx gives it up", { timeout: 120_000 }, async () => {
 		const { name } = await newLimit();
 		await using _holder = await direct().acquire(name);
@@ -157,12 +157,12 @@ describe("behind nginx with its defaults", () => {
 	});
 });
 
-test("nginx compresses what is plain, and it stays what it was", async () => {
+test.concurrent("nginx compresses what is plain, and it stays what it was", async () => {
 	const answer = await fetch(`${urls.compressing}/openapi.json`, { headers: { "Accept-Encoding": "gzip" } });
 	expect(((await answer.json()) as { openapi: string }).openapi).toMatch(/^3\.1/);
 });
 
-describe("behind a proxy that buffers streams whatever it is told", () => {
+describe.concurrent("behind a proxy that buffers streams whatever it is told", () => {
 	test.each([
 		{ how: "one name", count: 1 },
 		{ how: "several names", count: 2 },
