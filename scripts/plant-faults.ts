@@ -227,7 +227,7 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "what was set aside for one unheard stays set aside",
-		is: `if (entry.state === "reserved") {\n				this.unreserve(entry);`,
+		is: `if (entry.state === "reserved") {\n			returnToLine(turn, entry);`,
 		becomes: `if (entry.state === "reserved") {`,
 	},
 	{
@@ -242,8 +242,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "one who went keeps its place in the lines that it does not stand in",
-		is: `if (entry.state === "waiting") this.stand(entry, "away");`,
-		becomes: `if (entry.state === "waiting" && inTurn(entry)) this.stand(entry, "away");`,
+		is: `if (entry.state === "waiting") stand(turn, entry, "away");`,
+		becomes: `if (entry.state === "waiting" && inTurn(entry)) stand(turn, entry, "away");`,
 	},
 	{
 		name: "a moved deadline keeps its place in the heap",
