@@ -90,12 +90,14 @@ export const BOUNDS = {
 	watchers: 256,
 	/** Sockets of Prefect's events in one Worker, whose 128 MB they share: each took up to 190 kB. */
 	eventSockets: 512,
-	/** Of those, sockets that have not said yet who they are. Clients of today say it as they connect. */
+	/** Of those, sockets that have not said who they are: not yet, or because their client has only an API key. */
 	eventStrangers: 32,
 	/** How long such a socket may stay: a round trip or two. */
 	eventHelloSeconds: 5,
 	/** A socket that said nothing for so long is ended; its client connects anew with its next event. */
 	eventIdleSeconds: 300,
+	/** The same for one that has not said who it is: no longer than the events of one piece of work. */
+	eventStrangerIdleSeconds: 30,
 	/** How long one text of `/metrics` is given to all who ask: no scraper comes more often. */
 	metricsSeconds: 1,
 	/** How long a caller waits for a text of `/metrics` that another one has made; scrapers give up at ten. */

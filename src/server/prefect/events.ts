@@ -2,7 +2,7 @@
  * The stream of events that Prefect's client opens beside its calls. What it tells (slots acquired, slots released) the
  * limits know already, so its events are dropped; but it must be let in, or the client logs an error for each. It says
  * who it is by the header of its other calls or, before version 3.8, by its first message alone. Until then it is one of
- * a few strangers; whoever has no token that is known here is gone at once, and so is one that has nothing to say.
+ * a few strangers, and for a short while; one with a token that is not known here is gone at once.
  */
 
 import { BOUNDS } from "../../protocol.ts";
@@ -68,7 +68,9 @@ class Socket {
 		this.#greeted = true;
 		const hello = parse(data);
 		if (hello?.type !== "auth") return this.#end(POLICY_VIOLATION, "Say who you are.");
-		if (!this.#leave) {
+		// A client that has only an API key sends it with its calls, and no token here. Its events are dropped like any
+		// other's; it is let in as a stranger, or it would warn of each.
+		if (!this.#leave && (hello.token ?? null) !== null) {
 			const who = await grantOf(hello.token, this.#env);
 			if (!who) return this.#end(POLICY_VIOLATION, UNKNOWN);
 			if (this.#over) return;
@@ -83,7 +85,8 @@ class Socket {
 	/** One that says nothing for long is ended; its client connects anew when it has something to say. */
 	#waitForMore(): void {
 		clearTimeout(this.#timer);
-		this.#timer = setTimeout(() => this.#end(GOING_AWAY, "Idle."), BOUNDS.eventIdleSeconds * 1_000);
+		const seconds = this.#leave ? BOUNDS.eventIdleSeconds : BOUNDS.eventStrangerIdleSeconds;
+		this.#timer = setTimeout(() => this.#end(GOING_AWAY, "Idle."), seconds * 1_000);
 	}
 
 	#end(code: number, why: string): void {
@@ -97,7 +100,7 @@ class Socket {
 	}
 }
 
-/** What a client is told, and prints: an API key it never sends here. */
+/** What a client is told, and prints. */
 const UNKNOWN = "No token that is known here. Set PREFECT_API_AUTH_STRING=me:<token>.";
 
 /** Who has this auth string; null: nobody who is known here. */
