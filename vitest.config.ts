@@ -23,9 +23,6 @@ const packageTimeout = 180_000;
 /** Enough for a wait of seconds in a queue. */
 const clientTimeout = 20_000;
 
-/** A shared machine may stall for seconds in the middle of a measurement: CI then measures once more. */
-const retry = process.env.CI ? 1 : 0;
-
 export default defineConfig(async () => {
 	// `wrangler.toml` names the folder, so it has to be there.
 	await buildDashboard();
@@ -47,7 +44,7 @@ const config = async () => ({
 						miniflare: { bindings: { HEADGATE_OPEN: "true", HEADGATE_HOSTS: "headgate.test" } },
 					}),
 				],
-				test: { name: "server", include: ["test/server/**/*.test.ts"], testTimeout: 30_000, retry },
+				test: { name: "server", include: ["test/server/**/*.test.ts"], testTimeout: 30_000 },
 			},
 			{
 				test: {
@@ -55,7 +52,6 @@ const config = async () => ({
 					name: "edge",
 					include: ["test/edge/**/*.test.ts"],
 					testTimeout: 30_000,
-					retry,
 					hookTimeout: processTimeout,
 				},
 			},
@@ -68,7 +64,6 @@ const config = async () => ({
 						"test/house/metrics.test.ts": ["python3"],
 					}),
 					testTimeout: processTimeout,
-					retry,
 					hookTimeout: processTimeout,
 				},
 			},
@@ -77,7 +72,6 @@ const config = async () => ({
 					name: "cli",
 					include: ["test/cli/**/*.test.ts"],
 					testTimeout: processTimeout,
-					retry,
 					hookTimeout: processTimeout,
 				},
 			},
@@ -87,7 +81,6 @@ const config = async () => ({
 					include: ["test/client/**/*.test.ts"],
 					globalSetup: clientServer,
 					testTimeout: clientTimeout,
-					retry,
 				},
 			},
 			{
@@ -97,7 +90,6 @@ const config = async () => ({
 					include: [everyRuntime],
 					globalSetup: clientServer,
 					testTimeout: clientTimeout,
-					retry,
 				},
 			},
 			...(await browserProjects()),
@@ -120,7 +112,6 @@ const config = async () => ({
 						"test/process/nginx.test.ts": ["nginx"],
 					}),
 					testTimeout: processTimeout,
-					retry,
 					hookTimeout: processTimeout,
 				},
 			},
@@ -132,7 +123,6 @@ const config = async () => ({
 					// Crowds of callers, and servers that are killed: after all the others.
 					sequence: { groupOrder: 1 },
 					testTimeout: processTimeout,
-					retry,
 					hookTimeout: processTimeout,
 				},
 			},
@@ -144,7 +134,6 @@ const config = async () => ({
 					sequence: { groupOrder: 2 },
 					fileParallelism: false,
 					testTimeout: packageTimeout,
-					retry,
 					hookTimeout: packageTimeout,
 				},
 			},
@@ -163,7 +152,6 @@ async function browserProjects(): Promise<TestProjectInlineConfiguration[]> {
 				name: "dashboard",
 				include: ["test/dashboard/**/*.test.ts"],
 				testTimeout: processTimeout,
-				retry,
 				hookTimeout: processTimeout,
 			},
 		},
@@ -174,7 +162,6 @@ async function browserProjects(): Promise<TestProjectInlineConfiguration[]> {
 				include: [everyRuntime],
 				globalSetup: clientServer,
 				testTimeout: clientTimeout,
-				retry,
 				provide: { corsOrigins: [`http://localhost:${port}`, `http://127.0.0.1:${port}`] },
 				browser: {
 					enabled: true,
