@@ -2,13 +2,12 @@
  * The wire: what a caller sends, what it is told, and every bound and error code between.
  *
  * Durations on the wire are seconds (fractions allowed, a millisecond is the finest step) and say so
- * in their names; moments are ISO 8601 UTC strings. Requests are parsed by `server/requests.ts`, which is
+ * in their names; moments are ISO 8601 UTC strings. Requests are parsed by `server/front/requests.ts`, which is
  * held to these types by the compiler.
  */
 
 import type { LastMinute } from "./watching.ts";
 
-export type * from "./pages.ts";
 export type * from "./watching.ts";
 
 /** The version of this Headgate, as in `package.json`. */
@@ -458,4 +457,32 @@ export interface Problem {
 	/** `denied` and the like: the names that stood in the way. */
 	"violated-policies"?: string[];
 	limits?: DeniedLimit[];
+}
+
+// Lists of limits, leases and policies, as they are answered.
+
+/** A page of anything; `next` is the `after` of the next page, or null at the end. */
+export interface LimitsPage {
+	limits: LimitSummary[];
+	next: string | null;
+	/** Names of this page whose limits could not be asked. */
+	unavailable?: string[];
+}
+
+export interface LeasesPage {
+	leases: LeaseInfo[];
+	next: string | null;
+}
+
+/** Settings for one name, or for every name that starts with a prefix. */
+export interface Policy extends PolicySettings {
+	/** A literal prefix and one closing `*`: `login:*`. Or the exact name of a limit, which counts before any prefix. */
+	pattern: string;
+	updatedAt: string;
+	/** The token that set it, by its name. Null: no token was needed. */
+	updatedBy: string | null;
+}
+
+export interface PoliciesPage {
+	policies: Policy[];
 }

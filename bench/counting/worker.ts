@@ -1,9 +1,9 @@
 /** The Worker as it is, but for a limit that counts how often it is asked for slots, and a route that tells. */
 
-import type { Env } from "../../src/server/env.ts";
+import type { Env } from "../../src/server/contract/env.ts";
 import service, { LimitObject as Plain } from "../../src/server/worker.ts";
 
-export { DirectoryObject } from "../../src/server/directory-object.ts";
+export { DirectoryObject } from "../../src/server/directory/directory-object.ts";
 
 export class LimitObject extends Plain {
 	#calls = 0;

@@ -4,8 +4,8 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
-import type { Env as HeadgateEnv } from "../../src/server/env.ts";
-import { acceptEvents } from "../../src/server/prefect/events.ts";
+import type { Env as HeadgateEnv } from "../../src/server/contract/env.ts";
+import { acceptEvents } from "../../src/server/front/prefect/events.ts";
 
 interface Env extends HeadgateEnv {
 	LINE: DurableObjectNamespace<Line>;

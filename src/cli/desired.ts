@@ -6,7 +6,7 @@
 import { type AnyNode, parse as parseJson } from "@humanwhocodes/momoa";
 import { parse as parseToml, stringify, TomlError } from "smol-toml";
 import { DEFAULTS, type PolicySettings, type Settings } from "../protocol.ts";
-import { nameFault, type Parsed, parsePolicy, parseSettings, patternFault } from "../server/requests.ts";
+import { nameFault, type Parsed, parsePolicy, parseSettings, patternFault } from "../server/front/requests.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { counted } from "./print.ts";
 

@@ -1,9 +1,9 @@
 /** The entry of the Worker: its routes, the door for other Workers, and the classes of its Durable Objects. */
 
-import { service } from "./app.ts";
+import { service } from "./front/routes.ts";
 
-export { DirectoryObject } from "./directory-object.ts";
-export { HeadgateService } from "./entrypoint.ts";
-export { MovableLimit as LimitObject } from "./limit/moving.ts";
+export { DirectoryObject } from "./directory/directory-object.ts";
+export { HeadgateService } from "./front/rpc/entrypoint.ts";
+export { MovableLimit as LimitObject } from "./limit/relocation.ts";
 
 export default service;

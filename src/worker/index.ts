@@ -5,19 +5,19 @@
  * export { DirectoryObject, HeadgateService, LimitObject } from "headgate/worker";
  */
 
-import type { Env } from "../server/env.ts";
+import type { Env } from "../server/contract/env.ts";
 import service from "../server/worker.ts";
 
-export type { HeldLease } from "../server/asking.ts";
-export { DirectoryObject } from "../server/directory-object.ts";
+export { DirectoryObject } from "../server/directory/directory-object.ts";
+export type { HeldLease } from "../server/front/rpc/asking.ts";
 export {
 	type BindingProps,
 	HeadgateService,
 	type HoldOptions,
 	type LeaseReference,
 	type WaitOptions,
-} from "../server/entrypoint.ts";
-export { MovableLimit as LimitObject } from "../server/limit/moving.ts";
+} from "../server/front/rpc/entrypoint.ts";
+export { MovableLimit as LimitObject } from "../server/limit/relocation.ts";
 export type { Env as HeadgateEnv };
 
 /** The HTTP interface. Its type is written out, so that no declaration of a package that is bundled is needed. */

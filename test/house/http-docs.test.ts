@@ -8,7 +8,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { newToken } from "../../src/cli/tokens.ts";
-import { openApiDocument } from "../../src/server/reference/openapi.ts";
+import { openApiDocument } from "../../src/server/front/reference/openapi.ts";
 import { blocks } from "../support/markdown.ts";
 import { type FreshServer, freshServer } from "../support/server.ts";
 import { read } from "../support/sources.ts";

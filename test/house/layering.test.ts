@@ -9,8 +9,7 @@ import { codeOnly, files, imports, read, root } from "../support/sources.ts";
 /** Who may import whom: folders of `src`, packages, and `node:*`. A folder may always import itself. */
 const MAY_IMPORT: Record<string, string[]> = {
 	core: [],
-	protocol: ["pages", "watching"],
-	pages: ["protocol"],
+	protocol: ["watching"],
 	watching: ["protocol"],
 	headers: ["protocol"],
 	visible: [],

@@ -4,7 +4,7 @@ import { Validator } from "@seriousme/openapi-schema-validator";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { expect, test } from "vitest";
-import { openApiDocument } from "../../src/server/reference/openapi.ts";
+import { openApiDocument } from "../../src/server/front/reference/openapi.ts";
 import { read } from "../support/sources.ts";
 
 type Json = { [key: string]: Json } & Json[];

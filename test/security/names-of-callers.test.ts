@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import { clientAddress, namePart } from "../../src/middleware/address.ts";
 import { BOUNDS } from "../../src/protocol.ts";
-import { nameFault } from "../../src/server/schemas.ts";
+import { nameFault } from "../../src/server/front/schemas.ts";
 
 const request = (headers: Record<string, string> = {}, cf?: object): Request =>
 	Object.assign(new Request("http://x", { headers }), cf && { cf });

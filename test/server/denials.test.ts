@@ -3,7 +3,7 @@
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import type { Lease, Problem } from "../../src/protocol.ts";
-import { service } from "../../src/server/app.ts";
+import { service } from "../../src/server/front/routes.ts";
 import {
 	type Answer,
 	acquire,

@@ -5,11 +5,11 @@ import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { newTotals, observe } from "../../src/core/totals.ts";
 import { BOUNDS } from "../../src/protocol.ts";
-import { service } from "../../src/server/app.ts";
+import { PolicyTotals, policySums } from "../../src/server/directory/policy-totals.ts";
+import { text } from "../../src/server/front/metrics/exposition.ts";
+import { service } from "../../src/server/front/routes.ts";
 import type { Identity } from "../../src/server/limit/store.ts";
-import { text } from "../../src/server/metrics/exposition.ts";
-import { Ledger, TELL_MS } from "../../src/server/metrics/ledger.ts";
-import { PolicyTotals, policySums } from "../../src/server/metrics/totals.ts";
+import { Ledger, TELL_MS } from "../../src/server/limit/totals-reporter.ts";
 import {
 	acquire,
 	bindings,

@@ -1,8 +1,8 @@
 /** The reference speaks of the routes that there are, and each of them is answered as it says. */
 
 import { expect, test } from "vitest";
-import { app } from "../../src/server/app.ts";
-import { openApiDocument } from "../../src/server/reference/openapi.ts";
+import { openApiDocument } from "../../src/server/front/reference/openapi.ts";
+import { app } from "../../src/server/front/routes.ts";
 import { call, newLimit, newName } from "./support.ts";
 
 /** Pages for people, and a wire that has its own document. */

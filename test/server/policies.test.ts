@@ -3,7 +3,7 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, test } from "vitest";
 import { BOUNDS, type LimitInfo, type LimitsPage, type Policy } from "../../src/protocol.ts";
-import type { Ruling } from "../../src/server/policies/policies.ts";
+import type { Ruling } from "../../src/server/contract/policies.ts";
 import {
 	acquire,
 	call,

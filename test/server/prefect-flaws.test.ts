@@ -4,7 +4,7 @@
  */
 
 import { describe, expect, test } from "vitest";
-import { unavailable } from "../../src/server/prefect/http.ts";
+import { unavailable } from "../../src/server/front/prefect/http.ts";
 import * as prefect from "./prefect-support.ts";
 import { call, crash, inspect, newName, newNames, patch, until, untilWaiting } from "./support.ts";
 

@@ -2,7 +2,7 @@
 
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { describe, expect, test } from "vitest";
-import { service } from "../../src/server/app.ts";
+import { service } from "../../src/server/front/routes.ts";
 import * as prefect from "./prefect-support.ts";
 import { type Answer, bindings, newName, read } from "./support.ts";
 

@@ -1,8 +1,8 @@
 /** The page at `/docs`: everything that the document says, and nothing that a browser would have to fetch or run. */
 
 import { expect, test } from "vitest";
-import { openApiDocument } from "../../src/server/reference/openapi.ts";
-import { renderPage } from "../../src/server/reference/page.ts";
+import { openApiDocument } from "../../src/server/front/reference/openapi.ts";
+import { renderPage } from "../../src/server/front/reference/page.ts";
 import { call } from "./support.ts";
 
 const get = async () => await call<string>("GET", "/docs");

@@ -3,11 +3,11 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { describe, expect, test } from "vitest";
 import { SCOPES, type Scope } from "../../src/protocol.ts";
-import { app, service } from "../../src/server/app.ts";
-import { ROUTES as NATIVE } from "../../src/server/http.ts";
-import { ROUTES as PREFECT } from "../../src/server/prefect/http.ts";
-import { prefect } from "../../src/server/prefect/routes.ts";
-import { openApiDocument, scopeOf } from "../../src/server/reference/openapi.ts";
+import { ROUTES as NATIVE } from "../../src/server/front/http.ts";
+import { ROUTES as PREFECT } from "../../src/server/front/prefect/http.ts";
+import { prefect } from "../../src/server/front/prefect/routes.ts";
+import { openApiDocument, scopeOf } from "../../src/server/front/reference/openapi.ts";
+import { app, service } from "../../src/server/front/routes.ts";
 import { bindings } from "./support.ts";
 
 const ROUTES = [...NATIVE, ...PREFECT];

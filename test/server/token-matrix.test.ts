@@ -6,9 +6,9 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { describe, expect, test } from "vitest";
 import { type Problem, SCOPES, type Scope } from "../../src/protocol.ts";
-import { service } from "../../src/server/app.ts";
-import type { Env } from "../../src/server/env.ts";
-import { openApiDocument } from "../../src/server/reference/openapi.ts";
+import type { Env } from "../../src/server/contract/env.ts";
+import { openApiDocument } from "../../src/server/front/reference/openapi.ts";
+import { service } from "../../src/server/front/routes.ts";
 import { bindings, expectProblem, newName, read } from "./support.ts";
 
 interface Operation {

@@ -3,8 +3,8 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { describe, expect, test, vi } from "vitest";
 import { BOUNDS, type LimitsPage, type PoliciesPage } from "../../src/protocol.ts";
-import { service } from "../../src/server/app.ts";
-import type { Env } from "../../src/server/env.ts";
+import type { Env } from "../../src/server/contract/env.ts";
+import { service } from "../../src/server/front/routes.ts";
 import { type Answer, bindings, expectProblem, newId, newLimit, newName, read, until } from "./support.ts";
 
 type Vars = Pick<Env, "HEADGATE_TOKENS" | "HEADGATE_OPEN" | "HEADGATE_CORS_ORIGINS">;

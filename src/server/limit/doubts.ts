@@ -1,7 +1,7 @@
 /** Leases of several names whose coordinator may have died between two commits. */
 
 import type { Event } from "../../core/commands.ts";
-import type { Env } from "../env.ts";
+import type { Env } from "../contract/env.ts";
 
 type Doubt = Extract<Event, { kind: "doubted" }>;
 

@@ -6,9 +6,9 @@
 import type { Event } from "../../core/commands.ts";
 import type { Limit } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
-import type { Ledger } from "../metrics/ledger.ts";
-import type { Existence } from "./existence.ts";
+import type { Existence } from "./lifecycle.ts";
 import type { IdsUntil, LimitStore } from "./store.ts";
+import type { Ledger } from "./totals-reporter.ts";
 import type { Wakeups } from "./wakeups.ts";
 
 interface Deps {

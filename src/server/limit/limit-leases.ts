@@ -3,11 +3,11 @@
 import type { Command } from "../../core/commands.ts";
 import type { Ended, Limit } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
-import type { Missing, Outcome } from "../answers.ts";
-import type { Env } from "../env.ts";
-import type { Answer } from "./commits.ts";
+import type { Missing, Outcome } from "../contract/answers.ts";
+import type { Env } from "../contract/env.ts";
+import type { Answer } from "./committer.ts";
+import type { Waiters } from "./hearers.ts";
 import { LimitViews, type Look } from "./limit-views.ts";
-import type { Waiters } from "./waiters.ts";
 
 /** A limit's object, as seen from here. Not methods of it, for these are out of reach of calls from outside. */
 export interface Its {

@@ -1,6 +1,6 @@
 /**
  * The object of one limit: the only reader of the clock, the only writer of its rows. What it decides is in the core,
- * how it commits in `commits.ts`, whether it exists in `existence.ts`, who waits in `line.ts`.
+ * how it commits in `committer.ts`, whether it exists in `lifecycle.ts`, who waits in `hearers.ts`.
  */
 
 import type { Command, Event } from "../../core/commands.ts";
@@ -8,23 +8,23 @@ import { decide } from "../../core/decide.ts";
 import { createLimit, type Limit, type Request } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
 import type { LimitPatch, LimitSummary, Settings } from "../../protocol.ts";
-import type { Ask, Missing, Outcome, Status } from "../answers.ts";
-import type { Env } from "../env.ts";
-import { Ledger } from "../metrics/ledger.ts";
-import { type By, Following } from "../policies/following.ts";
-import { type Ruling, settingsOf } from "../policies/policies.ts";
-import { LimitWatchers } from "../watch/watchers.ts";
-import { clockFault } from "./clock.ts";
-import { Commits, isAsked, type Job, type Tell } from "./commits.ts";
+import type { Ask, Missing, Outcome, Status } from "../contract/answers.ts";
+import { clockFault } from "../contract/clock.ts";
+import type { Env } from "../contract/env.ts";
+import { type Ruling, settingsOf } from "../contract/policies.ts";
+import { LimitWatchers } from "../contract/watchers.ts";
+import { Commits, isAsked, type Job, type Tell } from "./committer.ts";
 import { settleDoubts } from "./doubts.ts";
-import { Existence, type Source } from "./existence.ts";
+import { Line } from "./hearer-stream.ts";
+import { Waiters } from "./hearers.ts";
 import { Housework } from "./housework.ts";
+import { Existence, type Source } from "./lifecycle.ts";
 import { LimitLeases } from "./limit-leases.ts";
 import type { ByHand, Present } from "./limit-views.ts";
-import { Line } from "./line.ts";
+import { type By, Following } from "./policy-follower.ts";
 import { LimitStore, type NewerDataError } from "./store.ts";
+import { Ledger } from "./totals-reporter.ts";
 import * as views from "./views.ts";
-import { Waiters } from "./waiters.ts";
 import { Wakeups } from "./wakeups.ts";
 
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */

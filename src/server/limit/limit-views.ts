@@ -5,14 +5,14 @@ import type { History } from "../../core/history.ts";
 import type { Limit, Mode } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
 import type { LeasesPage, LimitHistory, LimitInfo, LimitSummary } from "../../protocol.ts";
-import type { Missing, Peeked, Share, Status } from "../answers.ts";
-import type { Env } from "../env.ts";
-import { type Measured, measure } from "../metrics/ledger.ts";
-import type { Ruling } from "../policies/policies.ts";
-import type { LimitWatchers, Watched } from "../watch/watchers.ts";
-import type { Existence } from "./existence.ts";
+import type { Missing, Peeked, Share, Status } from "../contract/answers.ts";
+import type { Env } from "../contract/env.ts";
+import type { Ruling } from "../contract/policies.ts";
+import type { LimitWatchers, Watched } from "../contract/watchers.ts";
+import type { Existence } from "./lifecycle.ts";
 import type { Identity } from "./store.ts";
 import { TetheredObject } from "./tether.ts";
+import { type Measured, measure } from "./totals-reporter.ts";
 import * as views from "./views.ts";
 
 /** A limit that exists, apart from its state. */

@@ -4,10 +4,10 @@
  */
 
 import type { Entry } from "../../core/limit.ts";
-import type { Ask, Missing, Outcome } from "../answers.ts";
-import { digestOf } from "../digests.ts";
+import type { Ask, Missing, Outcome } from "../contract/answers.ts";
+import { digestOf } from "../front/digests.ts";
+import { Line } from "./hearer-stream.ts";
 import { LimitObject } from "./limit-object.ts";
-import { Line } from "./line.ts";
 import * as views from "./views.ts";
 
 /** When a caller whose part is taken is to ask again: as long as a request waits where nothing says more. */

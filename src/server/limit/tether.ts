@@ -4,8 +4,8 @@
  */
 
 import { DurableObject, RpcTarget } from "cloudflare:workers";
-import type { Ask, Missing, Outcome } from "../answers.ts";
-import type { Env } from "../env.ts";
+import type { Ask, Missing, Outcome } from "../contract/answers.ts";
+import type { Env } from "../contract/env.ts";
 
 /** How long a request may take to reach its line: longer than the directory takes to answer. */
 const ARRIVAL_MS = 2_000;

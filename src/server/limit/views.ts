@@ -17,9 +17,9 @@ import {
 	type LimitSummary,
 	type WaiterInfo,
 } from "../../protocol.ts";
-import { type Status, toIso } from "../answers.ts";
-import { DENIAL_MAX_MS } from "../denials/denials.ts";
-import type { Picture } from "../watch/watchers.ts";
+import { type Status, toIso } from "../contract/answers.ts";
+import type { Picture } from "../contract/watchers.ts";
+import { DENIAL_MAX_MS } from "../front/denials/denials.ts";
 import type { Identity } from "./store.ts";
 
 export function status(identity: Identity | null, limit: Limit | null): Status {

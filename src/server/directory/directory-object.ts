@@ -1,0 +1,256 @@
+/**
+ * The object that knows which limits and policies exist: a Durable Object namespace cannot be listed. It is told by
+ * the limits themselves, and it is asked only for names never seen before and for lists.
+ */
+
+import { DurableObject } from "cloudflare:workers";
+import { BOUNDS, type Policy, type PolicySettings } from "../../protocol.ts";
+import type { Share } from "../contract/answers.ts";
+import type { Env } from "../contract/env.ts";
+import { PolicyTable } from "../contract/policies.ts";
+import { NamesWatchers } from "../contract/watchers.ts";
+import { migrate } from "../limit/store.ts";
+import { type PolicySum, PolicyTotals, type Told } from "./policy-totals.ts";
+
+/** Each entry brings the schema from the version of its index to the next. Never change one that was released. */
+const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
+	(sql) => {
+		sql.exec(`
+			CREATE TABLE known (name TEXT PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
+			CREATE UNIQUE INDEX known_id ON known (id);
+			CREATE TABLE policy (prefix TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+		`);
+	},
+	// Policies for exact names came, so their key is the whole pattern; and their changes are counted.
+	(sql) => {
+		sql.exec(`
+			CREATE TABLE policies (pattern TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+			INSERT INTO policies SELECT prefix || '*', data FROM policy;
+			DROP TABLE policy;
+			CREATE TABLE policies_version (version INTEGER NOT NULL);
+			INSERT INTO policies_version VALUES ((SELECT count(*) FROM policies));
+		`);
+	},
+	// Which limits are their own and no keys of a policy; and the sums of policies, where this object keeps them.
+	(sql) => {
+		sql.exec(`
+			ALTER TABLE known ADD COLUMN own INTEGER NOT NULL DEFAULT 1;
+			CREATE INDEX known_own ON known (name) WHERE own = 1;
+			CREATE TABLE totals (pattern TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+		`);
+	},
+	// When the directory began.
+	(sql) => {
+		sql.exec("ALTER TABLE policies_version ADD COLUMN since INTEGER NOT NULL DEFAULT 0");
+	},
+];
+
+/** What a policy says that was stored before these fields came. */
+const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy"> = { idleSeconds: 300, updatedBy: null };
+
+const ALL_POLICIES = { prefix: "", most: BOUNDS.policies };
+
+/** A name that came to be, with its limit's id, or that is no more. */
+interface Change {
+	name: string;
+	id: string | null;
+	own?: boolean;
+}
+
+export class DirectoryObject extends DurableObject<Env> {
+	readonly #sql: SqlStorage;
+	/** By pattern. There are few of them. */
+	readonly #policies = new Map<string, Policy>();
+	readonly #watchers = new NamesWatchers();
+	readonly #totals: PolicyTotals;
+	#table: PolicyTable;
+	readonly #since: number;
+	/** What limits tell of themselves while a commit is being written: it is written with the next. */
+	#batch: { changes: Change[]; written: Promise<void> } | null = null;
+	#lastWritten: Promise<void> = Promise.resolve();
+
+	constructor(ctx: DurableObjectState, env: Env) {
+		super(ctx, env);
+		this.#sql = ctx.storage.sql;
+		const isNew = !migrate(this.#sql, MIGRATIONS, false);
+		if (isNew) {
+			// Versions go on from the clock, so that those of a directory that was lost are smaller.
+			migrate(this.#sql, MIGRATIONS, true);
+			this.#sql.exec("UPDATE policies_version SET version = ?1, since = ?1", Date.now());
+		}
+		this.#totals = new PolicyTotals(this.#sql);
+		for (const { data } of this.#sql.exec<{ data: string }>("SELECT data FROM policies")) {
+			// One that was set before a field came has its default.
+			const saved = JSON.parse(data) as Omit<Policy, keyof typeof EARLIER>;
+			const policy: Policy = { ...EARLIER, ...saved };
+			this.#policies.set(policy.pattern, policy);
+		}
+		const counted = "SELECT version, since FROM policies_version";
+		const { version, since } = this.#sql.exec<{ version: number; since: number }>(counted).one();
+		this.#since = since;
+		this.#table = new PolicyTable(version, this.#policies.values());
+	}
+
+	/** `own`: it has settings of its own, and is no key of a policy. Answers when this directory began. */
+	async register({ name, id, own }: { name: string; id: string; own: boolean }): Promise<number> {
+		await this.#write({ name, id, own });
+		return this.#since;
+	}
+
+	/** Lines that list names that are new and start with `prefix`; or why there are none, as `Watchers.add` says it. */
+	watch(prefix: string, share: Share | undefined): ReadableStream | "full" | "share" {
+		return this.#watchers.add(prefix, share);
+	}
+
+	async unregister(name: string): Promise<number> {
+		await this.#write({ name, id: null });
+		return this.#since;
+	}
+
+	/** The id of a limit, or null. */
+	idOf(name: string): string | null {
+		return this.#sql.exec<{ id: string }>("SELECT id FROM known WHERE name = ?", name).toArray()[0]?.id ?? null;
+	}
+
+	/** Names that come in droves share their commits: while one is being written, all that come are the next. */
+	#write(change: Change): Promise<void> {
+		if (!this.#batch) {
+			const changes: Change[] = [];
+			this.#batch = { changes, written: this.#lastWritten.then(() => this.#writeBatch(changes)) };
+			// Whoever told is told of the failure, and tells again; the next batch is another attempt.
+			this.#lastWritten = this.#batch.written.catch(() => undefined);
+		}
+		this.#batch.changes.push(change);
+		return this.#batch.written;
+	}
+
+	async #writeBatch(changes: Change[]): Promise<void> {
+		this.#batch = null;
+		this.ctx.storage.transactionSync(() => {
+			for (const { name, id, own = true } of changes) {
+				if (id === null) this.#sql.exec("DELETE FROM known WHERE name = ?", name);
+				else this.#sql.exec("INSERT OR REPLACE INTO known (name, id, own) VALUES (?, ?, ?)", name, id, own ? 1 : 0);
+			}
+		});
+		await this.ctx.storage.sync();
+		for (const { name, id } of changes) if (id !== null) this.#watchers.appeared(name);
+	}
+
+	/** `listed`: there is a limit of this name. `maybe`: it may be a key of a policy that is not listed yet. */
+	knows(name: string): "listed" | "maybe" | null {
+		if (this.#sql.exec("SELECT 1 FROM known WHERE name = ?", name).toArray().length > 0) return "listed";
+		return this.#table.match(name) ? "maybe" : null;
+	}
+
+	/** The name of a limit's id, or null. */
+	nameOf(id: string): string | null {
+		return this.#sql.exec<{ name: string }>("SELECT name FROM known WHERE id = ?", id).toArray()[0]?.name ?? null;
+	}
+
+	/** The names of the limits whose ids start so; where many digits are given, seldom more than one. */
+	namesByIdPrefix(start: string): string[] {
+		const rows = this.#sql.exec<{ name: string }>(
+			"SELECT name FROM known WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 8",
+			start,
+		);
+		return rows.toArray().map(({ name }) => name);
+	}
+
+	/** A page of names by its place: `count` of them after the first `offset`. */
+	namesAt(prefix: string, offset: number, count: number): string[] {
+		const rows = this.#sql.exec<{ name: string }>(
+			"SELECT name FROM known WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?2 OFFSET ?3",
+			...[prefix, count, offset],
+		);
+		return rows.toArray().map(({ name }) => name);
+	}
+
+	/** Names that start with `prefix`, after `after`, in the order of their code points. */
+	names(prefix: string, after: string, count: number): { names: string[]; next: string | null } {
+		const rows = this.#sql
+			.exec<{ name: string }>(
+				"SELECT name FROM known WHERE name > ?1 AND name >= ?2 AND substr(name, 1, length(?2)) = ?2 ORDER BY name LIMIT ?3",
+				after,
+				prefix,
+				count + 1,
+			)
+			.toArray();
+		const names = rows.slice(0, count).map(({ name }) => name);
+		return { names, next: rows.length > count ? (names.at(-1) ?? null) : null };
+	}
+
+	/** Names of limits that are no keys of a policy, as many as `count`, and how many there are. */
+	ownNames(prefix: string, count: number): { names: string[]; total: number } {
+		const where = "FROM known WHERE own = 1 AND name >= ?1 AND substr(name, 1, length(?1)) = ?1";
+		const rows = this.#sql.exec<{ name: string }>(`SELECT name ${where} ORDER BY name LIMIT ?2`, prefix, count);
+		const names = rows.toArray().map(({ name }) => name);
+		const { total } = this.#sql.exec<{ total: number }>(`SELECT count(*) AS total ${where}`, prefix).one();
+		return { names, total };
+	}
+
+	/** A key of this policy tells what it counted. Kept by other objects of this class than the directory itself. */
+	addTotals(pattern: string, told: Told): void {
+		this.#totals.add(pattern, told, Date.now());
+	}
+
+	/** What keys told this object, by policy. */
+	totals(): PolicySum[] {
+		return this.#totals.all(Date.now());
+	}
+
+	/** What the policies say of a name. */
+	match(name: string): { version: number; since: number; policy: Policy | null } {
+		return { version: this.#table.version, since: this.#since, policy: this.#table.match(name) };
+	}
+
+	/** All policies, and which version of them that is; null: whoever asks has this version. */
+	policiesAfter(version: number | null): { version: number; since: number; policies: Policy[] } | null {
+		const { version: newest } = this.#table;
+		return version === newest ? null : { version: newest, since: this.#since, policies: this.policies() };
+	}
+
+	/** Sets a policy, and answers whether it is a new one; or of which prefix there are as many as there may be. */
+	setPolicy(
+		pattern: string,
+		settings: PolicySettings,
+		by: string | null,
+		share: { prefix: string; most: number } = ALL_POLICIES,
+	): { created: boolean; policy: Policy; version: number } | { full: typeof share } {
+		const created = !this.#policies.has(pattern);
+		for (const full of created ? [ALL_POLICIES, share] : []) {
+			if (this.#countOf(full.prefix) >= full.most) return { full };
+		}
+		const policy: Policy = { pattern, ...settings, updatedAt: new Date().toISOString(), updatedBy: by };
+		this.#sql.exec("INSERT OR REPLACE INTO policies (pattern, data) VALUES (?, ?)", pattern, JSON.stringify(policy));
+		this.#policies.set(pattern, policy);
+		return { created, policy, version: this.#changed() };
+	}
+
+	#countOf(prefix: string): number {
+		let count = 0;
+		for (const pattern of this.#policies.keys()) if (pattern.startsWith(prefix)) count += 1;
+		return count;
+	}
+
+	policy(pattern: string): Policy | null {
+		return this.#policies.get(pattern) ?? null;
+	}
+
+	/** Deletes a policy, and answers the version without it. Null: there was none. */
+	deletePolicy(pattern: string): number | null {
+		if (!this.#policies.delete(pattern)) return null;
+		this.#sql.exec("DELETE FROM policies WHERE pattern = ?", pattern);
+		return this.#changed();
+	}
+
+	policies(): Policy[] {
+		return [...this.#policies.values()].sort((a, b) => (a.pattern < b.pattern ? -1 : 1));
+	}
+
+	#changed(): number {
+		const version = this.#table.version + 1;
+		this.#sql.exec("UPDATE policies_version SET version = ?", version);
+		this.#table = new PolicyTable(version, this.#policies.values());
+		return version;
+	}
+}

@@ -1,0 +1,57 @@
+/**
+ * The local server's file descriptors. workerd ends when it has none left for a connection, so the last ones are not given
+ * to callers: those are answered 503. Deployed there is nothing of the kind.
+ *
+ * They are counted by the system, and asked for only when what was done since may have used half of the rest.
+ */
+
+import { BOUNDS, type Problem } from "../../protocol.ts";
+import { problem } from "../contract/answers.ts";
+import type { Env } from "../contract/env.ts";
+
+/** What a name in use costs (its database, log and index), and what a connection does. */
+export const DESCRIPTORS = { name: 3, connection: 2 };
+/** Full, they are counted again after this. */
+const LOOK_AGAIN_MS = 100;
+
+/** What was open when it was last counted, when that was, and what was done since. */
+const seen = { open: 0, at: Number.NEGATIVE_INFINITY, charged: Number.POSITIVE_INFINITY };
+
+/** Something may open so many. */
+export function charge(descriptors: number): void {
+	seen.charged += descriptors;
+}
+
+/** Calls that free something, or keep what is held; and the one that tells whether the server lives. */
+const givesBack = ({ url }: Request): boolean =>
+	/^\/health$|\/(renew|release|decrement|decrement-with-lease)$/.test(new URL(url).pathname);
+
+/** Why a request is refused for want of descriptors, or null. */
+export async function outOfDescriptors(request: Request, env: Env): Promise<Problem | null> {
+	charge(DESCRIPTORS.connection);
+	if (givesBack(request) || !(await areFew(env))) return null;
+	const few = `This server may open ${env.HEADGATE_DESCRIPTORS} files (\`ulimit -n\`), and nearly all are in use.`;
+	return problem("overloaded", `${few} Nothing was taken; try again in a second.`, { retryAfterSeconds: 1 });
+}
+
+/** Whether so few are left that callers are to be refused. */
+async function areFew({ DESCRIPTORS: folder, HEADGATE_DESCRIPTORS: limit }: Env): Promise<boolean> {
+	if (folder === undefined || limit === undefined) return false;
+	const usable = Number(limit) * BOUNDS.descriptorShare;
+	const full = seen.open >= usable;
+	if (full ? Math.abs(Date.now() - seen.at) < LOOK_AGAIN_MS : seen.charged < (usable - seen.open) / 2) return full;
+	// What others do until the answer is there counts as done after it.
+	seen.charged = 0;
+	seen.at = Date.now();
+	seen.open = await countIn(folder);
+	return seen.open >= usable;
+}
+
+async function countIn(folder: Fetcher): Promise<number> {
+	try {
+		const answer = await folder.fetch("http://descriptors/");
+		return (await answer.text()).split('"name"').length - 1;
+	} catch {
+		return Number.POSITIVE_INFINITY; // To list a folder takes one as well.
+	}
+}

@@ -1,0 +1,47 @@
+/**
+ * What is shown of an id to those who may look and not take back: whoever knows the id of a lease can renew and end it.
+ * A digest tells one request from another, also to its holder, and from the digest nobody finds the id. An id of a
+ * caller's own that can be guessed can be guessed with and without it.
+ */
+
+import type { LeasesPage, LimitInfo } from "../../protocol.ts";
+import { Recent } from "./admission/recent.ts";
+import type { Grant } from "./auth.ts";
+
+/** With a character that no id has, so that neither is taken for the other. */
+const DIGEST = /^sha256~[0-9a-f]{16}$/;
+/** Hexadecimal digits of it that are shown: enough to tell the requests of any limit apart. */
+const DIGITS = 16;
+/** Digests that are remembered, because watched limits show the same ids again and again. */
+const REMEMBERED = 10_000;
+
+const known = new Recent<string>(REMEMBERED);
+const encoder = new TextEncoder();
+
+export const isDigest = (text: string): boolean => DIGEST.test(text);
+
+export async function digestOf(id: string): Promise<string> {
+	const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", encoder.encode(id)), 0, DIGITS / 2);
+	return `sha256~${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+async function shown(id: string): Promise<string> {
+	const before = known.get(id);
+	if (before !== undefined) return before;
+	const digest = await digestOf(id);
+	known.set(id, digest);
+	return digest;
+}
+
+/** Whether this caller may see ids: whoever may take leases back may. */
+export const seesIds = ({ scope }: Grant): boolean => scope === "admin";
+
+const veil = <T extends { id: string }>(all: T[]): Promise<T[]> =>
+	Promise.all(all.map(async (one) => ({ ...one, id: await shown(one.id) })));
+
+/** A limit, or a page of leases, as this caller may see it. */
+export async function veiled<T extends LimitInfo | LeasesPage>(grant: Grant, given: T): Promise<T> {
+	if (seesIds(grant)) return given;
+	const leases = await veil(given.leases);
+	return "waiting" in given ? { ...given, leases, waiting: await veil(given.waiting) } : { ...given, leases };
+}

@@ -1,0 +1,28 @@
+/**
+ * Answers to callers that have waited, and may have gone without the server noticing: an orderly close of a connection
+ * (FIN) is told only to those who write to it. So white space is written first, which means nothing before JSON. Where
+ * that fails the grant is taken back, and nobody was told of it; whoever read the answer itself holds what it says.
+ */
+
+import { probe } from "../contract/probe.ts";
+import type { Caller } from "./acquire.ts";
+
+/** Answers with `text`, which is JSON. `undo` takes back what it grants. */
+export function answerHeard(text: string, headers: HeadersInit, caller: Caller, undo: () => Promise<void>): Response {
+	const { readable, writable } = new IdentityTransformStream();
+	const writer = writable.getWriter();
+	const encoder = new TextEncoder();
+	const space = encoder.encode(" ");
+	const work = async (): Promise<void> => {
+		try {
+			await probe(() => writer.write(space));
+			await writer.write(encoder.encode(text));
+		} catch {
+			return undo(); // The connection is gone, and with it whoever was to hold the slots.
+		}
+		// Whoever has read all that matters may be gone by now.
+		await writer.close().catch(() => undefined);
+	};
+	caller.waitUntil(work());
+	return new Response(readable, { headers });
+}

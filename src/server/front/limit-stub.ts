@@ -1,0 +1,304 @@
+/**
+ * A limit as a Worker calls it. Every call of a Worker to a limit's object goes through here: it brings what this
+ * Worker knows of the policies, so that a name that is first seen costs one hop; what may free slots makes the Worker
+ * forget the denials that it remembers; and a name that nobody used before is counted as its caller's.
+ */
+
+import type { Mode } from "../../core/limit.ts";
+import type { LimitPatch, LimitSummary, Settings } from "../../protocol.ts";
+import type { Ask, Missing, Outcome, Peeked } from "../contract/answers.ts";
+import { withRightClock } from "../contract/clock.ts";
+import type { Env } from "../contract/env.ts";
+import type { Watched } from "../contract/watchers.ts";
+import type { ByHand } from "../limit/limit-views.ts";
+import { ifThere, inAnyCase } from "./admission/names.ts";
+import { denialsOf } from "./denials/memory.ts";
+import { charge, DESCRIPTORS } from "./descriptors.ts";
+import { isDigest } from "./digests.ts";
+import { audit } from "./log.ts";
+import { rulingsOf } from "./policy-copy.ts";
+
+export function limitOf(env: Env, name: string): LimitCalls {
+	charge(DESCRIPTORS.name);
+	return new LimitCalls(env, name);
+}
+
+const settingsOf = ({ limit, slotDecayPerSecond, active, origin, activeSlots }: LimitSummary) => ({
+	...{ limit, slotDecayPerSecond, active, origin, activeSlots },
+});
+
+export class LimitCalls {
+	readonly #env: Env;
+	readonly #name: string;
+
+	constructor(env: Env, name: string) {
+		this.#env = env;
+		this.#name = name;
+	}
+
+	get #object() {
+		return this.#env.LIMITS.getByName(this.#name);
+	}
+
+	get #ruling() {
+		return rulingsOf(this.#env).rule(this.#name);
+	}
+
+	// ------------------------------------------------------------------------------------------ requests
+
+	acquire(ask: Ask): Promise<Outcome | Missing> {
+		return this.#first(() => this.#follow(this.#acquireText(ask)));
+	}
+
+	reserve(ask: Ask): Promise<Outcome | Missing> {
+		const reserve = () => this.#object.reserve(this.#asked(ask)) as Promise<Outcome | Missing>;
+		return this.#first(() => this.#follow(withRightClock(reserve)));
+	}
+
+	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
+		const rulings = rulingsOf(this.#env);
+		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
+		rulings.refreshSoon(this.#env, rulings.known);
+		// Nothing but a stream comes back, which does not say whether the name was there before.
+		const open = () => this.#object.open(this.#asked(ask), kind, as) as Promise<ReadableStream | Missing>;
+		return inAnyCase(
+			...([this.#env, this.#name, () => withRightClock(open)] as const),
+			isMissing,
+			(opened) => !isMissing(opened),
+		);
+	}
+
+	/** A request, or by its id a lease, that ends with the stub of its caller. */
+	tether(asked: Ask | string) {
+		if (typeof asked === "string") return withRightClock(() => this.#object.tether(asked));
+		const call = async () => withRightClock(() => this.#object.tether(this.#asked(asked)));
+		// One that waits has yet to ask, and is counted then.
+		if (asked.request.waitMs > 0) return call();
+		return inAnyCase(
+			...([this.#env, this.#name, call] as const),
+			({ answer }) => answer !== null && !isMissing(answer) && !answer.made,
+			({ answer }) => answer !== null && !isMissing(answer),
+		);
+	}
+
+	hold(id: string) {
+		return this.#object.hold(id);
+	}
+
+	commit(id: string, peers: string[]) {
+		return this.#object.commit(id, peers);
+	}
+
+	cancel(id: string, keepPlace: boolean) {
+		return this.#change<Outcome | Missing>(this.#object.cancel(id, keepPlace) as Promise<Outcome | Missing>);
+	}
+
+	touch(id: string) {
+		return withRightClock(() => this.#object.touch(id, Date.now()));
+	}
+
+	renew(id: string, leaseMs: number | null) {
+		return this.#inAnyCase(() => withRightClock(() => this.#object.renew(id, leaseMs, Date.now())));
+	}
+
+	release(id: string, by: "caller" | "operator" | "unheard") {
+		const release = () => withRightClock(() => this.#object.release(id, by, Date.now()));
+		return this.#inAnyCase(() => this.#change(release()));
+	}
+
+	leave(id: string, call: string) {
+		return this.#change(this.#object.leave(id, call));
+	}
+
+	stepBack(id: string, call: string) {
+		return this.#change(this.#object.stepBack(id, call));
+	}
+
+	// ------------------------------------------------------------------------------------------ settings
+
+	/** `token`: who does it, for the record. */
+	configure(settings: Settings, token: string | null): Promise<{ created: boolean; summary: LimitSummary }> {
+		const configure = () => withRightClock(() => this.#object.configure(settings, this.#by(token)));
+		const call = () => this.#onRecord("configure", token, configure, ({ summary }) => settingsOf(summary));
+		return inAnyCase(
+			...([this.#env, this.#name, call] as const),
+			({ created }) => !created,
+			() => true,
+		);
+	}
+
+	patch(change: LimitPatch & ByHand, token: string | null) {
+		const patch = () => withRightClock(() => this.#object.patch(change, this.#by(token)));
+		const to = (made: LimitSummary | null) => (made ? { ...settingsOf(made), ...change } : undefined);
+		return this.#ifThere(() => this.#onRecord("configure", token, patch, to));
+	}
+
+	/** Null: there is one of this name. */
+	create(settings: Settings, byHand: ByHand, token: string | null): Promise<LimitSummary | null> {
+		const create = () => withRightClock(() => this.#object.create(settings, byHand, this.#by(token)));
+		const to = (made: LimitSummary | null) => (made ? { ...settingsOf(made), ...byHand } : undefined);
+		return inAnyCase(
+			...([this.#env, this.#name, () => this.#onRecord("configure", token, create, to)] as const),
+			(made) => made === null,
+			() => true,
+		);
+	}
+
+	/** `taken`: another limit has that name. Null: this one does not exist. */
+	async rename(name: string, token: string | null) {
+		const moved = await this.#ifThere(() => this.#change(this.#object.rename(name)));
+		if (moved === "moved") audit({ action: "rename", limit: this.#name, by: token, from: this.#name, to: name });
+		return moved;
+	}
+
+	takeBack(slots: number, heldMs: number | null) {
+		const takeBack = () => withRightClock(() => this.#object.takeBack(slots, heldMs, Date.now()));
+		return this.#inAnyCase(() => this.#change(takeBack()));
+	}
+
+	/** Null: it does not exist. */
+	remove(token: string | null) {
+		const remove = async () => (await this.#object.remove()) || null;
+		return this.#ifThere(() => this.#onRecord("delete", token, remove, (gone) => (gone ? null : undefined)));
+	}
+
+	/** Takes a lease back, or a place in line, by its id or by the digest that is shown of it. */
+	async force(idOrDigest: string, token: string | null) {
+		const id = isDigest(idOrDigest) ? await this.#ifThere(() => this.#object.idOf(idOrDigest)) : null;
+		const answer = await this.release(id ?? idOrDigest, "operator");
+		const slots = answer?.event.kind === "released" ? answer.event.slots : 0;
+		if (answer?.found)
+			audit({ action: "release", limit: this.#name, lease: idOrDigest, by: token, from: slots, to: 0 });
+		return answer;
+	}
+
+	// ------------------------------------------------------------------------------------------- looking
+
+	inspect() {
+		return this.#ifThere(() => withRightClock(() => this.#object.inspect(this.#ruling, Date.now())));
+	}
+
+	summary() {
+		return withRightClock(() => this.#object.summary(this.#ruling, Date.now()));
+	}
+
+	measure() {
+		return this.#object.measure();
+	}
+
+	/** Denials that were given in the limit's name. */
+	absorbed(denials: number) {
+		return this.#object.absorbed(denials);
+	}
+
+	leases(after: number, count: number) {
+		return this.#ifThere(() => this.#object.leases(after, count));
+	}
+
+	history() {
+		return this.#ifThere(() => this.#object.history());
+	}
+
+	watch(full: boolean): Promise<Watched | "full" | "share" | null> {
+		type Answer = Promise<Watched | "full" | "share" | null>;
+		return this.#ifThere(() => this.#object.watch(full, this.#env.caller?.share("streams")) as unknown as Answer);
+	}
+
+	/** For whoever will hold a lease of it: a limit that the directory has lost holds back all the same. */
+	describe() {
+		return this.#inAnyCase(() => this.#object.describe(this.#ruling));
+	}
+
+	/** The same for whoever only looks. */
+	describeIfThere() {
+		return this.#ifThere(() => this.#object.describe(this.#ruling));
+	}
+
+	others(id: string) {
+		return this.#object.others(id);
+	}
+
+	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
+		const look = async () => {
+			const peeked = (await this.#object.peek(id, slots, mode)) as Peeked | Missing;
+			return "missing" in peeked ? null : peeked;
+		};
+		return (await this.#inAnyCase(look)) ?? { missing: true };
+	}
+
+	// ------------------------------------------------------------------------------------------- helpers
+
+	/** A request with what this Worker knows of the directory, its time, and what its caller may take. */
+	#asked(ask: Ask): Ask {
+		const { waitMs, held } = ask.request;
+		const share = waitMs > 0 || held ? this.#env.caller?.share("waiters") : undefined;
+		const { since } = rulingsOf(this.#env);
+		return { ...ask, ruling: this.#ruling, since, sentAt: Date.now(), ...(share && { share }) };
+	}
+
+	/** The same of a change by hand. */
+	#by(token: string | null) {
+		return { token, ruling: this.#ruling, sentAt: Date.now() };
+	}
+
+	/** A change, and a line of the log that says who made it, and from what to what. `to` is undefined where nothing changed. */
+	async #onRecord<T>(
+		action: "configure" | "delete",
+		by: string | null,
+		work: () => Promise<T>,
+		to: (answer: T) => unknown,
+	): Promise<T> {
+		// What cannot be read has nothing to be changed from; the change itself says what is wrong.
+		const before = await this.#object.summary(this.#ruling).catch(() => null);
+		const answer = await this.#change(work());
+		const after = to(answer);
+		if (after !== undefined) audit({ action, limit: this.#name, by, from: before && settingsOf(before), to: after });
+		return answer;
+	}
+	/** A request by which the limit may come to be. */
+	#first(call: () => Promise<Outcome | Missing>): Promise<Outcome | Missing> {
+		return inAnyCase(
+			...([this.#env, this.#name, call] as const),
+			(answer) => !isMissing(answer) && !answer.made,
+			(answer) => !isMissing(answer),
+		);
+	}
+
+	#ifThere<T>(look: () => Promise<T | null>): Promise<T | null> {
+		return ifThere(this.#env, this.#name, look);
+	}
+
+	/** What is said of slots: a limit has its say, also one that has another name now, or that the directory has lost. */
+	#inAnyCase<T>(call: () => Promise<T | null>): Promise<T | null> {
+		return inAnyCase(this.#env, this.#name, call, (answer) => answer !== null);
+	}
+
+	/** What may free slots: from before it is sent until after it is answered, no denial is remembered across it. */
+	async #change<T>(answer: Promise<T>): Promise<T> {
+		const denials = denialsOf(this.#env);
+		denials.changed(this.#name);
+		try {
+			return await answer;
+		} finally {
+			denials.changed(this.#name);
+		}
+	}
+
+	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
+		// JSON has no word for a wait without an end.
+		if (ask.request.waitMs === Number.POSITIVE_INFINITY) {
+			return withRightClock(() => this.#object.acquire(this.#asked(ask)) as Promise<Outcome | Missing>);
+		}
+		const answer = await withRightClock(() => this.#object.acquireText(JSON.stringify(this.#asked(ask))));
+		return JSON.parse(answer) as Outcome | Missing;
+	}
+
+	/** After an answer of a limit that follows policies: the next one is to find a fresh copy of them. */
+	async #follow(answer: Promise<Outcome | Missing>): Promise<Outcome | Missing> {
+		const given = await answer;
+		rulingsOf(this.#env).refreshSoon(this.#env, !("missing" in given) && given.status.follows);
+		return given;
+	}
+}
+
+const isMissing = (answer: object): answer is Missing => "missing" in answer;

@@ -1,0 +1,288 @@
+/** What callers are answered, as the reference shows it. The compiler holds each to its type of `protocol.ts`. */
+
+import * as z from "zod";
+import type {} from "zod-openapi"; // What `meta` may say.
+import {
+	type Code,
+	type DeniedLimit,
+	type HistorySample,
+	type LastMinute,
+	type LeaseInfo,
+	type LeasesPage,
+	type LimitHistory,
+	type LimitInfo,
+	type LimitStatus,
+	type LimitSummary,
+	type LimitsPage,
+	type PoliciesPage,
+	type Policy,
+	type Problem,
+	type Lease as ProtocolLease,
+	type Receipt as ProtocolReceipt,
+	type Released,
+	type Renewed,
+	SCOPES,
+	type ServerHealth,
+	STATUS,
+	type StreamEvent,
+	type TokenInfo,
+	type Totals,
+	VERSION,
+	type WaiterInfo,
+	type WatchEvent,
+} from "../../../protocol.ts";
+
+/** A schema of exactly this type: a field that one has and the other has not does not compile. */
+type Says<T> = <S extends z.ZodType>(schema: S & (Same<z.output<S>, T> extends true ? unknown : never)) => S;
+type Same<A, B> = [A, Full<A>, Full<B>] extends [B, Full<B>, Full<A>] ? true : false;
+type Full<T> = T extends readonly (infer E)[] ? Full<E>[] : T extends object ? { [K in keyof T]-?: Full<T[K]> } : T;
+const says =
+	<T>(): Says<T> =>
+	(schema) =>
+		schema;
+
+const moment = (description: string) => z.iso.datetime().meta({ description, example: "2026-11-22T17:00:00.000Z" });
+const count = (description: string) => z.int().min(0).meta({ description });
+const seconds = (description: string) => z.number().min(0).meta({ description });
+
+const name = z.string().meta({ example: "database" });
+const id = z.string().meta({ example: "7c6a5b0e-6a3f-4c59-9a53-0d5c2b8f1e11" });
+const shownId = id.meta({
+	description: "To tokens below `admin` a digest of it: `sha256~` and 16 hexadecimal digits.",
+});
+const holder = z.string().nullable().meta({ description: "Who asked, in its own words." });
+
+const slotsPerName = z.record(z.string(), count("Slots.")).meta({
+	description: "Slots taken of each name. Names that were skipped are not in it.",
+	example: { database: 1 },
+});
+
+const statusShape = {
+	name,
+	limit: count("Capacity in slots."),
+	activeSlots: count("Slots in use, rounded up when they decay."),
+	remaining: count("Whole slots that are free."),
+	enforced: z
+		.boolean()
+		.meta({ description: "False when the limit is switched off or does not exist: nothing was counted." }),
+	slotDecayPerSecond: z
+		.number()
+		.min(0)
+		.exactOptional()
+		.meta({ description: "Present when slots come back by themselves." }),
+	nextSlotSeconds: seconds(
+		"Present with decay, when a slot is in use: until one more whole slot is free.",
+	).exactOptional(),
+	missing: z
+		.literal(true)
+		.exactOptional()
+		.meta({ description: "Present, and true, when the name does not exist and was skipped." }),
+	configured: z.literal(false).exactOptional().meta({
+		description: "Present, and false, when nobody has configured the name, neither itself nor by a policy.",
+	}),
+};
+const status = says<LimitStatus>()(z.object(statusShape)).meta({ id: "LimitStatus" });
+
+const receiptShape = {
+	id,
+	names: slotsPerName,
+	waitedSeconds: seconds("How long the request stood in line."),
+	limits: z.array(status),
+};
+export const receipt = says<ProtocolReceipt>()(z.object(receiptShape)).meta({
+	id: "Receipt",
+	description: "What an acquire in rate-limit mode is answered with.",
+});
+export const lease = says<ProtocolLease>()(
+	z.object({
+		...receiptShape,
+		expiresAt: moment("When the slots come back unless the lease is renewed."),
+		rate: slotsPerName
+			.exactOptional()
+			.meta({ description: "Slots taken by rate in the same request. They are not renewed or released." }),
+	}),
+).meta({ id: "Lease", description: "Slots that are held. It can be sent back as it is to renew and release." });
+export const granted = z.union([lease, receipt]);
+
+export const renewed = says<Renewed>()(z.object({ id, expiresAt: moment("The new end of the lease.") })).meta({
+	id: "Renewed",
+});
+export const released = says<Released>()(
+	z.object({ released: count("Slots given back; 0 when there was nothing left to give.") }),
+).meta({ id: "Released" });
+
+const leaseInfo = says<LeaseInfo>()(
+	z.object({
+		...{ id: shownId, slots: count("Slots it took."), holder },
+		since: moment("When it was granted."),
+		expiresAt: moment("When it ends unless it is renewed."),
+	}),
+).meta({ id: "LeaseInfo" });
+const waiterInfo = says<WaiterInfo>()(
+	z.object({
+		...{ id: shownId, slots: count("Slots it asks for."), holder },
+		since: moment("When it joined the line."),
+		position: count("Its place in line; 1 is next."),
+	}),
+).meta({ id: "WaiterInfo" });
+
+const totals = says<Totals>()(
+	z.object({
+		grantedAtOnce: count("Requests granted without a wait."),
+		grantedAfterWait: count("Requests granted after a wait."),
+		denied: count("Requests refused for want of free slots."),
+		timedOut: count("Of the denied, those who gave up in line at the end of their time."),
+		released: count("Leases given back by their holder or an operator."),
+		expired: count("Leases that ended by themselves."),
+	}),
+).meta({ id: "Totals", description: "What the limit has done since it was made." });
+
+const lastMinute = says<LastMinute>()(
+	z.object({ granted: count("Requests granted."), denied: count("Requests refused for want of free slots.") }),
+).meta({ id: "LastMinute", description: "What the limit did within the last minute, to 5 s." });
+
+const settingsShape = {
+	limit: count("Capacity in slots."),
+	slotDecayPerSecond: z.number().min(0).meta({ description: "Slots that come back by themselves each second." }),
+	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
+};
+const setter = z
+	.string()
+	.nullable()
+	.meta({ description: "The token that gave the settings, by its name; null: nobody did, or none was needed." });
+const summaryShape = {
+	name,
+	id: z.string().meta({ description: "Of the limit, made when it was created." }),
+	...settingsShape,
+	origin: z
+		.enum(["configured", "policy", "default"])
+		.meta({ description: "Where the settings come from: set by hand, by a matching policy, or by nobody." }),
+	policy: z.string().nullable().meta({ description: "The pattern of the policy that it follows or overrides." }),
+	createdAt: moment("When it was made."),
+	updatedAt: moment("Since when it has its settings."),
+	updatedBy: setter,
+	activeSlots: count("Slots in use, rounded up when they decay."),
+	remaining: count("Whole slots that are free."),
+	leaseCount: count("Leases that hold slots."),
+	waitingCount: count("Requests in line."),
+	lastMinute,
+	totals,
+};
+export const summary = says<LimitSummary>()(z.object(summaryShape)).meta({ id: "LimitSummary" });
+export const info = says<LimitInfo>()(
+	z.object({
+		...summaryShape,
+		leases: z.array(leaseInfo).meta({ description: "The first hundred." }),
+		waiting: z.array(waiterInfo).meta({ description: "The first hundred." }),
+	}),
+).meta({ id: "LimitInfo" });
+
+const next = z.string().nullable().meta({ description: "The `after` of the next page; null at the end." });
+export const limitsPage = says<LimitsPage>()(
+	z.object({
+		limits: z.array(summary),
+		next,
+		unavailable: z
+			.array(z.string())
+			.exactOptional()
+			.meta({ description: "Names of this page whose limits could not be asked." }),
+	}),
+).meta({ id: "LimitsPage" });
+const historySample = says<HistorySample>()(
+	z.object({
+		at: moment("When it began."),
+		limit: count("Capacity in slots."),
+		activeSlots: count("The most slots in use at one time, rounded up."),
+		waiting: count("The most requests in line at one time."),
+		...totals.omit({ timedOut: true }).shape,
+	}),
+).meta({ id: "HistorySample", description: "A few seconds of a limit's past." });
+export const history = says<LimitHistory>()(
+	z.object({
+		name,
+		sampleSeconds: seconds("The length of each sample."),
+		samples: z.array(historySample).meta({ description: "Oldest first, without gaps; the last is still being taken." }),
+	}),
+).meta({ id: "LimitHistory" });
+
+export const leasesPage = says<LeasesPage>()(z.object({ leases: z.array(leaseInfo), next })).meta({ id: "LeasesPage" });
+
+export const policy = says<Policy>()(
+	z.object({
+		pattern: z.string().meta({ example: "login:*" }),
+		...settingsShape,
+		idleSeconds: z.number().min(0).meta({ description: "How long an idle and empty key of it is kept." }),
+		updatedAt: moment("Of the policy."),
+		updatedBy: setter,
+	}),
+).meta({ id: "Policy" });
+export const policiesPage = says<PoliciesPage>()(z.object({ policies: z.array(policy) })).meta({ id: "PoliciesPage" });
+
+export const health = says<ServerHealth>()(
+	z
+		.object({
+			status: z.literal("ok"),
+			version: z.string().meta({ example: VERSION }),
+			time: moment("The server's clock."),
+		})
+		.meta({ id: "ServerHealth" }),
+);
+
+export const token = says<TokenInfo>()(
+	z
+		.object({
+			name: z.string().meta({ description: "Who it was made for.", example: "ci" }),
+			scope: z.enum(SCOPES),
+			prefix: z.string().meta({ description: "Names that it may speak of start with this; empty for all." }),
+		})
+		.meta({ id: "TokenInfo" }),
+);
+
+const codes = Object.keys(STATUS) as [Code, ...Code[]];
+const deniedLimit = says<DeniedLimit>()(
+	z.object({
+		...statusShape,
+		position: count("The place in line: the one it had, or the one it would have had.").nullable(),
+		retryAfterSeconds: seconds("Null where nothing stood in the way.").nullable(),
+	}),
+).meta({ id: "DeniedLimit" });
+export const problem = says<Problem>()(
+	z.object({
+		type: z.string().meta({ description: "`about:blank`, or a registered problem type." }),
+		title: z.string(),
+		status: z.int(),
+		code: z.enum(codes),
+		detail: z.string().meta({ description: "What happened, with the numbers, and what to try next." }),
+		errors: z
+			.array(z.object({ field: z.string(), message: z.string() }))
+			.exactOptional()
+			.meta({ description: "`invalid`: which field, and why." }),
+		retryAfterSeconds: seconds("A retry after so long is worth it.").exactOptional(),
+		"violated-policies": z
+			.array(z.string())
+			.exactOptional()
+			.meta({ description: "`denied` and the like: the names that stood in the way." }),
+		limits: z.array(deniedLimit).exactOptional(),
+	}),
+).meta({ id: "Problem", description: "An error (RFC 9457)." });
+
+export const streamEvent = says<StreamEvent>()(
+	z.discriminatedUnion("event", [
+		z.object({ event: z.literal("queued"), position: count("The place in line; told again when it changes.") }),
+		z.object({ event: z.literal("heartbeat") }),
+		z.object({ event: z.literal("granted"), lease: granted }),
+		z.object({ event: z.literal("denied"), problem }),
+	]),
+).meta({ id: "StreamEvent", description: "One line of the stream." });
+
+export const watchEvent = says<WatchEvent>()(
+	z.discriminatedUnion("event", [
+		limitsPage.extend({ event: z.literal("limits") }).meta({ description: "The first line, unless one is watched." }),
+		z.object({ event: z.literal("limit"), limit: z.union([summary, info]) }).meta({ description: "New, or changed." }),
+		z.object({ event: z.literal("samples"), name, samples: z.array(historySample) }),
+		z.object({ event: z.literal("deleted"), name }),
+		z.object({ event: z.literal("unavailable"), name }),
+		z.object({ event: z.literal("more") }).meta({ description: "New limits for which there is no room. Ask again." }),
+		z.object({ event: z.literal("heartbeat"), at: moment("The server's clock.") }),
+	]),
+).meta({ id: "WatchEvent", description: "One line of the stream. Pass over lines whose `event` you do not know." });

@@ -1,0 +1,198 @@
+/** From bytes to typed requests: every request is checked here, once, by the schemas of `schemas.ts`. */
+
+import type * as z from "zod";
+import { BOUNDS, type LimitPatch, type Mode, type PolicySettings, type Settings } from "../../protocol.ts";
+import {
+	acquireSchema,
+	leasesQuery,
+	limitsQuery,
+	NOT_AN_OBJECT,
+	patchSchema,
+	policySchema,
+	releaseSchema,
+	renewSchema,
+	settingsSchema,
+	streamSchema,
+	watchQuery,
+} from "./schemas.ts";
+
+export { nameFault, patternFault } from "./schemas.ts";
+
+/** A request that cannot be understood, and why. */
+export interface Fault {
+	code: "invalid" | "malformed" | "too_large" | "unsupported_media_type";
+	detail: string;
+	errors?: { field: string; message: string }[];
+}
+
+export type Parsed<T> = { ok: true; value: T } | { ok: false; fault: Fault };
+
+/** An acquire with its defaults filled in, its names de-duplicated and in the one fixed order. */
+export interface Acquire {
+	names: [name: string, slots: number][];
+	mode: Mode | "unleased";
+	/** Those of the names that are taken by rate in a request of mode `concurrency`. */
+	rated: string[];
+	id: string;
+	/** The id is the caller's own. */
+	idChosen: boolean;
+	/** The same request may have been sent, and granted, before. */
+	maybeRepeated: boolean;
+	leaseMs: number;
+	/** `Infinity`: for ever. */
+	waitMs: number;
+	createIfMissing: boolean;
+	strict: boolean;
+	holder: string | null;
+	hold: boolean;
+	stream: boolean;
+	/** The name whose part of the lease knows the others, for callers that send no names back. */
+	lead?: string;
+	/** Its caller is told to come back after those that were denied before, so each denial must come from the limit. */
+	polled?: true;
+	/** A digest of everything that makes this request another one than the next under the same id. */
+	print: string;
+}
+
+const LONGEST = Number.POSITIVE_INFINITY;
+
+/** Parses an acquire. `newId` is used when the caller chose none. */
+export function parseAcquire(body: unknown, stream: boolean, newId: string): Parsed<Acquire> {
+	const parsed = parse(stream ? streamSchema : acquireSchema, body);
+	if (!parsed.ok) return parsed;
+	const { names, occupy, mode, id, leaseSeconds, waitSeconds, createIfMissing, strict, holder, hold, firstAttempt } =
+		parsed.value;
+	const held = slotsPerName(names, occupy);
+	if (held.length === 0) return invalid("names", "at least one name");
+	const taken = slotsPerName(parsed.value.rate ?? [], 1);
+	const rated = taken.map(([name]) => name);
+	if (rated.length > 0 && mode === "rate_limit") {
+		return invalid("rate", 'in mode "rate_limit" all names are taken by rate: put these among `names`');
+	}
+	const twice = held.find(([name]) => rated.includes(name));
+	if (twice) return invalid("rate", `"${twice[0]}" is among \`names\` too: a limit is either held or taken by rate`);
+	const perName = slotsPerName([...held, ...taken], 1);
+	if (perName.length > BOUNDS.namesPerRequest) {
+		return invalid("names", `at most ${BOUNDS.namesPerRequest} names, not ${perName.length}`);
+	}
+	if (hold && mode === "rate_limit") return invalid("hold", "a rate limit holds nothing: leave `hold` out");
+	return {
+		ok: true,
+		value: {
+			...{ names: perName, mode, rated, createIfMissing, strict, hold, stream },
+			id: id ?? newId,
+			idChosen: id !== undefined,
+			maybeRepeated: id !== undefined && !firstAttempt,
+			leaseMs: Math.round(leaseSeconds * 1000),
+			waitMs: Math.round(Math.min(waitSeconds ?? LONGEST, stream ? LONGEST : BOUNDS.plainWaitSeconds) * 1000),
+			holder: holder ?? null,
+			print: digest(JSON.stringify([perName, mode, leaseSeconds, hold, holder, ...rated])),
+		},
+	};
+}
+
+/** How the slots of one name come back. */
+export const modeOf = ({ mode, rated }: Acquire, name: string): Acquire["mode"] =>
+	rated.includes(name) ? "rate_limit" : mode;
+
+/** FNV-1a, twice with different seeds. It tells a mistake from a repetition; nobody gains by a collision. */
+function digest(text: string): string {
+	let a = 0x811c9dc5;
+	let b = 0xcbf29ce4;
+	for (let index = 0; index < text.length; index += 1) {
+		a = Math.imul(a ^ text.charCodeAt(index), 0x01000193);
+		b = Math.imul(b ^ text.charCodeAt(index), 0x01000193) ^ (b >>> 13);
+	}
+	return (a >>> 0).toString(36) + (b >>> 0).toString(36);
+}
+
+/** The names of a lease that is renewed or released, in the fixed order. */
+export interface LeaseRef {
+	id: string;
+	names: string[];
+	leaseMs: number | null;
+}
+
+export function parseRenew(body: unknown): Parsed<LeaseRef> {
+	return leaseRef(parse(renewSchema, body));
+}
+
+export function parseRelease(body: unknown): Parsed<LeaseRef> {
+	return leaseRef(parse(releaseSchema, body));
+}
+
+function leaseRef(
+	parsed: Parsed<{ id: string; names: ParsedNames; leaseSeconds?: number | undefined }>,
+): Parsed<LeaseRef> {
+	if (!parsed.ok) return parsed;
+	const { id, names, leaseSeconds } = parsed.value;
+	const ordered = slotsPerName(names, 1).map(([name]) => name);
+	if (ordered.length > BOUNDS.namesPerRequest) {
+		return invalid("names", `at most ${BOUNDS.namesPerRequest} names, not ${ordered.length}`);
+	}
+	return {
+		ok: true,
+		value: { id, names: ordered, leaseMs: leaseSeconds === undefined ? null : Math.round(leaseSeconds * 1000) },
+	};
+}
+
+export const parseSettings = (body: unknown): Parsed<Settings> => parse(settingsSchema, body);
+
+export const parsePolicy = (body: unknown): Parsed<PolicySettings> => parse(policySchema, body);
+
+export function parsePatch(body: unknown): Parsed<LimitPatch> {
+	const parsed = parse(patchSchema, body);
+	if (!parsed.ok) return parsed;
+	const given = Object.entries(parsed.value).filter(([, value]) => value !== undefined);
+	return { ok: true, value: Object.fromEntries(given) as LimitPatch };
+}
+
+export const parseLimitsQuery = (query: Record<string, string>) => parse(limitsQuery, query);
+export const parseWatchQuery = (query: Record<string, string>) => parse(watchQuery, query);
+export const parseLeasesQuery = (query: Record<string, string>) => parse(leasesQuery, query);
+
+type ParsedNames = string | string[] | [string, number][];
+
+/** Slots per name, each name once, in the order in which every request takes them. */
+function slotsPerName(names: ParsedNames, occupy: number): [string, number][] {
+	const list = typeof names === "string" ? [names] : names;
+	const entries = list.map((each): [string, number] => (typeof each === "string" ? [each, occupy] : each));
+	return [...new Map(entries)].sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function parse<T>(schema: z.ZodType<T>, input: unknown): Parsed<T> {
+	const result = schema.safeParse(input, { reportInput: false });
+	if (result.success) return { ok: true, value: result.data };
+	const complaints = result.error.issues.flatMap(deepest).flatMap(unknownKeys);
+	const errors = complaints.slice(0, BOUNDS.faults).map(({ path, message }) => ({
+		field: path.map(String).join(".").slice(0, BOUNDS.faultLength) || "body",
+		message,
+	}));
+	return { ok: false, fault: { code: "invalid", detail: sentence(errors, complaints.length), errors } };
+}
+
+type Complaint = { path: PropertyKey[]; message: string; keys?: string[] };
+
+/** A field that nobody knows is blamed itself, and not the object it was found in. */
+const unknownKeys = ({ path, message, keys }: Complaint): Complaint[] =>
+	keys?.map((key) => ({ path: [...path, key], message: "there is no such field" })) ?? [{ path, message }];
+
+/** Of a union's branches, the one that the caller meant says why: it went deepest, or complained of more than a type. */
+function deepest(issue: z.core.$ZodIssue): Complaint[] {
+	if (issue.code !== "invalid_union") return [issue];
+	const meant = issue.errors.find((branch) =>
+		branch.some((inner) => inner.path.length > 0 || (inner.code !== "invalid_type" && inner.message !== NOT_AN_OBJECT)),
+	);
+	if (!meant) return [issue];
+	return meant.map((inner) => ({ path: [...issue.path, ...inner.path], message: inner.message }));
+}
+
+function invalid(field: string, message: string): { ok: false; fault: Fault } {
+	const errors = [{ field, message }];
+	return { ok: false, fault: { code: "invalid", detail: sentence(errors), errors } };
+}
+
+function sentence(errors: { field: string; message: string }[], all = errors.length): string {
+	const more = all > errors.length ? `; and ${all - errors.length} more` : "";
+	return `${errors.map(({ field, message }) => `${field}: ${message}`).join("; ")}${more}.`;
+}

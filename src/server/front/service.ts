@@ -1,0 +1,36 @@
+/** The Worker's fetch: the gate before all routes, and what every answer has. */
+
+import type { Problem } from "../../protocol.ts";
+import type { Env } from "../contract/env.ts";
+import { outOfDescriptors } from "./descriptors.ts";
+import { gate, pathOf } from "./gate.ts";
+import { answerProblem } from "./http.ts";
+import { logRefusal } from "./log.ts";
+import { fromProblem } from "./prefect/http.ts";
+
+export interface Service {
+	fetch(request: Request, env: Env, ctx: ExecutionContext): Response | Promise<Response>;
+}
+
+export function guarded(routes: Service): Service {
+	return {
+		async fetch(request, env, ctx) {
+			// Only the local server counts its descriptors.
+			const refusal = gate(request, env) ?? (env.DESCRIPTORS ? await outOfDescriptors(request, env) : null);
+			const answer = refusal ? refused(request, refusal) : await routes.fetch(request, env, ctx);
+			if (answer.status === 401 || answer.status === 403) logRefusal(request, answer.status, refusal?.code);
+			// An answer that a WebSocket begins is nobody's to keep.
+			return answer.webSocket ? answer : finished(answer);
+		},
+	};
+}
+
+const refused = (request: Request, refusal: Problem): Response =>
+	pathOf(request.url).startsWith("/api/") ? fromProblem(refusal).response : answerProblem(refusal);
+
+/** What a limit says is true for a moment and for its caller: nobody keeps it, and nobody takes it for something else. */
+function finished(answer: Response): Response {
+	if (!answer.headers.has("Cache-Control")) answer.headers.set("Cache-Control", "no-store");
+	answer.headers.set("X-Content-Type-Options", "nosniff");
+	return answer;
+}

@@ -1,0 +1,25 @@
+/** What becomes of a request: how each of its limits is asked, and how the answers are put together. */
+
+import type { Request } from "../../core/limit.ts";
+import type { Lease, Problem, Receipt } from "../../protocol.ts";
+import { type Asked, denial, type Status } from "../contract/answers.ts";
+import { type Acquire, modeOf } from "./requests.ts";
+
+export type Verdict =
+	/** `shared`: another call was granted the same lease; this one can leave by this name. */
+	| { ok: true; lease: Lease | Receipt; statuses: Status[]; shared?: string }
+	/** `asked`: how each name was answered, of a request that was denied. */
+	| { ok: false; problem: Problem; statuses: Status[]; asked?: Asked[] };
+
+export const deniedVerdict = (id: string, asked: Asked[]): Verdict & { ok: false } => ({
+	...{ ok: false, problem: denial(id, asked), statuses: asked.map(({ status }) => status), asked },
+});
+
+/** What one limit is asked of a request. */
+export function coreRequest(acquire: Acquire, name: string, slots: number): Request {
+	const { id, leaseMs, waitMs, holder, idChosen, print } = acquire;
+	const mode = modeOf(acquire, name);
+	const held = acquire.hold && mode === "concurrency";
+	const ifBusy = waitMs > 0 ? "wait" : "deny";
+	return { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember: idChosen };
+}

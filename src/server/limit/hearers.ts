@@ -1,0 +1,246 @@
+/**
+ * Those who wait to hear of a request: a held call, or a stream of lines (`hearer-stream.ts`). Who is told what, and in which
+ * order; who speaks for a request, and who is left of those that heard of one grant.
+ */
+
+import type { Event } from "../../core/commands.ts";
+import type { Limit } from "../../core/limit.ts";
+import { positions } from "../../core/line.ts";
+import type { Outcome, Status } from "../contract/answers.ts";
+import { answerTo } from "./views.ts";
+
+/** How often a held lease and the first in line get a line. A caller that has gone is noticed at the second one. */
+export const BEAT_MS = 500;
+/** Waiters that get a line at every beat, and are told at once when their place changes. */
+export const NEAR = 16;
+/** Beats between the lines of those further back: 15 s, so that thousands of waiters cost little. */
+export const FAR_BEATS = 30;
+/** A moved line tells its first waiters their places this much later, however many moves that were. */
+const PLACES_MS = 100;
+/** Requests that something is known of, from which on it is looked whether they are over. */
+const TIDY_FROM = 64;
+/** How many are told of their grants before other work gets its turn. */
+const TELL_AT_ONCE = 100;
+
+/** Someone who wants to hear what becomes of a request. */
+export interface Hearer {
+	readonly id: string;
+	hear(event: Event, status: Status): void;
+	/** Written to at once: it must not hear of anything before its commit. Calls are held back by the output gate. */
+	readonly ungated?: boolean;
+	/** Everybody who hears of the same grant and is not known to have gone, where that is more than one. */
+	shared?: Shared;
+	/** Names the call that waits, so that it alone can leave. */
+	readonly call?: string | undefined;
+	/** A beat of the clock, with the place in line; null while holding. */
+	beat?(position: number | null): void;
+	/** The place in line, as it may have changed. */
+	place?(position: number): void;
+}
+
+/** Those who hear of one grant: it is given back when the last of them has gone. */
+export type Shared = Set<Hearer>;
+
+interface Deps {
+	limit(): Limit | null;
+	/** The connection that a held lease lived by is gone. */
+	detach(id: string): void;
+	renew(id: string): void;
+	/** Nobody is left who would hear of this request: it leaves the line, or gives back what it was granted. */
+	unheard(id: string): void;
+}
+
+export class Waiters {
+	readonly deps: Deps;
+	readonly #byId = new Map<string, Set<Hearer>>();
+	readonly #holding = new Set<Hearer>();
+	/** Grants that more than one was told of. */
+	readonly #shared = new Map<string, Shared>();
+	/** The call that last asked for a request of several names, by its id: others of the same id speak for it no more. */
+	readonly #calls = new Map<string, string>();
+	#streams = 0;
+	#beats = 0;
+	#timer: ReturnType<typeof setInterval> | null = null;
+	#placesTimer: ReturnType<typeof setTimeout> | null = null;
+
+	constructor(deps: Deps) {
+		this.deps = deps;
+	}
+
+	/** Requests that somebody waits to hear of. */
+	get size(): number {
+		return this.#byId.size;
+	}
+
+	add(hearer: Hearer): void {
+		const hearers = this.#byId.get(hearer.id);
+		if (hearers) hearers.add(hearer);
+		else this.#byId.set(hearer.id, new Set([hearer]));
+		if (!hearer.beat) return;
+		this.#streams += 1;
+		this.#timer ??= setInterval(() => this.#beat(), BEAT_MS);
+	}
+
+	/** Asks, and answers with the first outcome that is no place in line. */
+	outcome(id: string, call: string | undefined, ask: (hearer: Hearer) => Promise<unknown>): Promise<Outcome> {
+		return new Promise((resolve, reject) => {
+			const hearer: Hearer = {
+				...{ id, call },
+				hear: (event, status) => {
+					if (event.kind === "queued") return;
+					this.remove(hearer);
+					resolve({ event, status, ...(hearer.shared && call && { shared: call }) });
+				},
+			};
+			this.add(hearer);
+			ask(hearer).catch((error) => {
+				this.remove(hearer);
+				reject(error);
+			});
+		});
+	}
+
+	/** Answers whether nobody is left who waits for the same request. */
+	remove(hearer: Hearer): boolean {
+		const hearers = this.#byId.get(hearer.id);
+		if (!hearers?.delete(hearer)) return false;
+		this.#holding.delete(hearer);
+		if (hearer.beat) this.#streams -= 1;
+		if (this.#streams === 0 && this.#timer) {
+			clearInterval(this.#timer);
+			this.#timer = null;
+		}
+		if (hearers.size > 0) return false;
+		this.#byId.delete(hearer.id);
+		return true;
+	}
+
+	/** Notes whose grant somebody else hears of too, before the first of them is told and gone. */
+	#markShared(events: Event[]): void {
+		for (const event of events) {
+			const hearers = event.kind === "granted" ? this.#byId.get(event.id) : undefined;
+			if (event.kind !== "granted" || !hearers || hearers.size < 2) continue;
+			const shared: Shared = new Set(hearers);
+			for (const hearer of hearers) hearer.shared = shared;
+			this.#shared.set(event.id, shared);
+			this.#tidy(this.#shared);
+		}
+	}
+
+	/** A call that asks for one of several names; it speaks for the request until another one does. */
+	asks(id: string, call: string): void {
+		this.#calls.set(id, call);
+		this.#tidy(this.#calls);
+	}
+
+	/** Whether this call still speaks for the request, and not one that came after it. */
+	speaks(id: string, call: string | undefined): boolean {
+		const last = this.#calls.get(id);
+		return last === undefined || last === call;
+	}
+
+	/** Forgets what is known of requests that are over, once they may be half of all. */
+	#tidy(known: Map<string, unknown>): void {
+		const entries = this.deps.limit()?.entries;
+		if (known.size <= TIDY_FROM || known.size <= 2 * (entries?.size ?? 0)) return;
+		for (const id of known.keys()) if (!entries?.has(id)) known.delete(id);
+	}
+
+	/** Everybody, who from now on hears from elsewhere. */
+	moveOut(): Hearer[] {
+		const all = [...this.#byId.values()].flatMap((hearers) => [...hearers]);
+		for (const hearer of all) this.remove(hearer);
+		return all;
+	}
+
+	/** From its grant on, a held lease lives by this hearer. */
+	keep(hearer: Hearer): void {
+		this.#holding.add(hearer);
+	}
+
+	/**
+	 * Tells the one who asked its answer, and everyone else what became of their requests: first those whom the output
+	 * gate holds back until the commit, and, called again after it, the `ungated`.
+	 */
+	tell(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): Promise<void> | undefined {
+		if (!ungated && this.#byId.size > 0) this.#markShared(events);
+		const answer = asker && (asker.ungated ?? false) === ungated ? answerTo(events, asker.id) : undefined;
+		if (asker && answer) asker.hear(answer, status);
+		if (ungated && this.#streams > 0) this.#placesTimer ??= setTimeout(() => this.#tellPlaces(), PLACES_MS);
+		// Most often nobody waits but the one who asked.
+		const alone = asker !== null && !asker.shared && this.#byId.has(asker.id) ? 1 : 0;
+		if (this.#byId.size <= alone) return undefined;
+		if (events.length > TELL_AT_ONCE) return this.#tellInSlices(events, status, asker, ungated);
+		for (const event of events) this.#tellOthers(event, status, asker, ungated);
+		return undefined;
+	}
+
+	/** Thousands may be granted at once: other work gets its turn in between. */
+	async #tellInSlices(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): Promise<void> {
+		for (const [index, event] of events.entries()) {
+			if (index % TELL_AT_ONCE === 0) await scheduler.wait(0);
+			this.#tellOthers(event, status, asker, ungated);
+		}
+	}
+
+	#tellOthers(event: Event, status: Status, asker: Hearer | null, ungated: boolean): void {
+		if (event.kind === "configured" || !isNews(event)) return;
+		for (const hearer of [...(this.#byId.get(event.id) ?? [])]) {
+			if (hearer !== asker && (hearer.ungated ?? false) === ungated) hearer.hear(event, status);
+		}
+	}
+
+	/** A call is no longer heard; answers whether nobody else hears of its request, or of its grant. */
+	leave(id: string, call: string): boolean {
+		const hearers = this.#byId.get(id);
+		for (const hearer of hearers ?? []) if (hearer.call === call) return this.remove(hearer);
+		for (const hearer of this.#shared.get(id) ?? []) if (hearer.call === call) return this.part(hearer);
+		return hearers === undefined && !this.#shared.get(id)?.size;
+	}
+
+	/** One of those who hear of a grant has gone; answers whether it was the last. */
+	part(hearer: Hearer): boolean {
+		hearer.shared?.delete(hearer);
+		return (hearer.shared?.size ?? 0) === 0;
+	}
+
+	#beat(): void {
+		this.#beats += 1;
+		for (const hearer of this.#holding) hearer.beat?.(null);
+		const limit = this.deps.limit();
+		if (!limit) return;
+		for (const [entry, position] of positions(limit)) {
+			// Those further back take turns, so that no beat is for thousands.
+			if (position > NEAR && entry.seq % FAR_BEATS !== this.#beats % FAR_BEATS) continue;
+			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.beat?.(position);
+		}
+	}
+
+	/** Tells the first in line their places, where they changed. */
+	#tellPlaces(): void {
+		this.#placesTimer = null;
+		const limit = this.deps.limit();
+		if (!limit) return;
+		for (const [entry, position] of positions(limit)) {
+			if (position > NEAR) return;
+			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.place?.(position);
+		}
+	}
+}
+
+/** Whether an event is for everyone who waits for its request, and not for the one who asked alone. */
+function isNews(event: Exclude<Event, { kind: "configured" }>): boolean {
+	switch (event.kind) {
+		case "granted":
+			return !event.repeat;
+		case "denied":
+			return event.code !== "id_in_use";
+		case "released":
+			return event.by !== "unheard" || event.slots > 0;
+		case "reserved":
+		case "left":
+			return true;
+		default:
+			return false;
+	}
+}

@@ -1,0 +1,168 @@
+/**
+ * How a limit that nobody configured keeps to the policies. Each request brings what its Worker knows of them; where
+ * that is nothing, or not fresh, the directory is asked. While somebody waits in line the limit looks by itself, for a
+ * changed policy may be what they wait for.
+ */
+
+import type { Limit } from "../../core/limit.ts";
+import type { At } from "../../core/time.ts";
+import type { Settings } from "../../protocol.ts";
+import type { Ask } from "../contract/answers.ts";
+import { DEFAULT_SETTINGS, RULING_MAX_MS, type Ruling, sameSettings, settingsOf } from "../contract/policies.ts";
+import type { Existence, Source } from "./lifecycle.ts";
+
+/** How soon the directory is asked again after it did not answer. */
+const AGAIN_MS = 1_000;
+
+/** What is done in the transaction of a request, before it is decided. */
+export type First = () => void;
+const NOTHING: First = () => undefined;
+
+/** Who configures a limit by hand, and what the policies say of its name, where the Worker knows. */
+export interface By {
+	token: string | null;
+	ruling: Ruling | undefined;
+	/** The Worker's time; see `contract/clock.ts`. */
+	sentAt?: At;
+}
+
+interface Deps {
+	existence: Existence;
+	limit(): Limit | null;
+	/** Rejects where the data of this limit is lost, and where the directory cannot be asked. */
+	checkNew(): Promise<void>;
+	/** Asks the directory. */
+	match(): Promise<Omit<Ruling, "ageMs">>;
+	/** Makes the limit, unless it is there by now. */
+	begin(settings: Settings, source: Source): void;
+	/** Gives the limit these settings, and in the same transaction their source. */
+	configure(settings: Settings, source: () => void): void;
+}
+
+export class Following {
+	readonly #deps: Deps;
+	/** The moment that what was last seen of the policies was true for. */
+	#lookedAt: At = Number.NEGATIVE_INFINITY;
+	/** The newest version seen. */
+	#version = -1;
+	#asking: Promise<void> | null = null;
+	#timer: ReturnType<typeof setTimeout> | null = null;
+
+	constructor(deps: Deps) {
+		this.#deps = deps;
+	}
+
+	/**
+	 * Sees that the limit exists, if it is to, and that its settings are as the policies say. Answers what is to be done
+	 * first, in the same transaction, to decide the request; null: the limit does not exist, or nobody has configured it
+	 * and the request is strict.
+	 */
+	ready(exists: boolean, ask: Ask, now: At): First | null | Promise<First | null> {
+		const { createIfMissing, strict = false, ruling, since } = ask;
+		if (exists) {
+			this.#deps.existence.heardOf(since);
+			const counts = () => (strict && this.#isByDefault(ruling) ? null : NOTHING);
+			return this.look(ruling, now)?.then(counts) ?? counts();
+		}
+		// Keys of a policy are many, and hold what the policy says: they are not worth a second hop.
+		if (createIfMissing && ruling?.policy) return () => this.#make(ruling, now);
+		return this.#readyAnew(ask, now);
+	}
+
+	async #readyAnew({ createIfMissing, strict = false, ruling }: Ask, now: At): Promise<First | null> {
+		const [asked] = await Promise.all([createIfMissing ? (ruling ?? this.#match()) : null, this.#deps.checkNew()]);
+		if (this.#deps.limit()) return strict && this.#isByDefault(ruling) ? null : NOTHING;
+		if (!asked || (strict && !asked.policy)) return null;
+		return () => this.#make(asked, now);
+	}
+
+	/** Whether nobody has configured the limit. What has just been seen of the policies may still be on its way there. */
+	#isByDefault(ruling: Ruling | undefined): boolean {
+		const { identity } = this.#deps.existence;
+		if (!identity || identity.origin === "configured") return false;
+		return ruling && ruling.version > identity.version ? ruling.policy === null : identity.origin === "default";
+	}
+
+	/** The source of settings that are given by hand. */
+	async byHand({ token, ruling }: By): Promise<Source> {
+		// That it overrides a policy is said for the operator's eyes: the settings do not depend on it.
+		const known = ruling ?? (await this.#match().catch(() => ({ policy: null, version: 0 })));
+		this.#deps.existence.heardOf(ruling?.since);
+		return { origin: "configured", policy: known.policy, version: known.version, by: token };
+	}
+
+	/** Sees that the limit has the settings that the policies say. Undefined: there is nothing to wait for. */
+	look(ruling: Ruling | undefined, now: At): Promise<void> | undefined {
+		const { identity } = this.#deps.existence;
+		if (!identity?.alive || identity.origin === "configured") return undefined;
+		if (ruling) return this.#keepTo(ruling, now);
+		if (now - this.#lookedAt <= RULING_MAX_MS) return undefined;
+		this.#asking ??= this.#ask().finally(() => {
+			this.#asking = null;
+		});
+		return this.#asking;
+	}
+
+	/** After every decision: while somebody waits, the policies are looked at in time. */
+	watch(): void {
+		const waits = (): boolean => (this.#deps.limit()?.queue.size ?? 0) > 0;
+		if (this.#timer || !waits() || this.#deps.existence.identity?.origin === "configured") return;
+		this.#timer = setTimeout(() => {
+			this.#timer = null;
+			if (!waits()) return;
+			void this.look(undefined, Date.now());
+			this.watch();
+		}, RULING_MAX_MS);
+	}
+
+	/** A limit that nobody configured comes to be. */
+	#make(ruling: Ruling, now: At): void {
+		this.#deps.begin(ruling.policy ?? DEFAULT_SETTINGS, sourceOf(ruling));
+		this.#version = Math.max(this.#version, ruling.version);
+		this.#lookedAt = now - ruling.ageMs;
+	}
+
+	async #match(): Promise<Ruling> {
+		const asked = { ...(await this.#deps.match()), ageMs: 0 };
+		this.#deps.existence.heardOf(asked.since);
+		return asked;
+	}
+
+	async #ask(): Promise<void> {
+		const now = Date.now();
+		try {
+			this.#keepTo(await this.#match(), now);
+		} catch (error) {
+			// The limit goes on as it is: it is known how it was set, and not that this has changed.
+			console.warn("The directory did not answer what the policies say, and is asked again soon:", error);
+			this.#lookedAt = now - RULING_MAX_MS + AGAIN_MS;
+		}
+	}
+
+	#keepTo(ruling: Ruling, now: At): undefined {
+		const { existence } = this.#deps;
+		const { identity } = existence;
+		const limit = this.#deps.limit();
+		if (!identity || !limit) return;
+		this.#lookedAt = Math.max(this.#lookedAt, now - ruling.ageMs);
+		// Another Worker may know of less.
+		if (ruling.version <= Math.max(this.#version, identity.version)) return;
+		const { policy } = ruling;
+		// The directory began anew and has lost its policies. Nobody has deleted the one that this limit follows.
+		if (policy === null && identity.origin === "policy" && identity.version < ruling.since) return;
+		this.#version = ruling.version;
+		const settings = settingsOf(policy ?? DEFAULT_SETTINGS);
+		const source = sourceOf(ruling);
+		const same =
+			identity.origin === source.origin &&
+			identity.policy === (policy?.pattern ?? null) &&
+			(policy === null || identity.idleMs === policy.idleSeconds * 1_000) &&
+			sameSettings(settings, limit.settings);
+		if (!same) this.#deps.configure(settings, () => existence.change(source, now));
+	}
+}
+
+/** Of a name that nobody configured. */
+const sourceOf = ({ policy, version }: Ruling): Source => ({
+	...{ origin: policy ? "policy" : "default", policy, version, by: null },
+});
