@@ -76,8 +76,12 @@ function limitItem(status: LimitStatus, retryAfterSeconds?: number): string {
 /** Largest integer of a structured field (RFC 9651, section 3.3.1). */
 const SF_INTEGER_MAX = 999_999_999_999_999;
 
+/** Names that stand in a structured field as they are, as nearly all do. */
+const PLAIN = /^[ !#-[\]-~]*$/;
+
 /** A structured-field string (RFC 9651, section 3.3.3). What is not ASCII is percent-encoded: names have no `%`. */
 function sfString(text: string): string {
+	if (PLAIN.test(text)) return `"${text}"`;
 	const ascii = text.replace(/\p{Cs}/gu, "\ufffd").replace(/[^\x20-\x7e]+/gu, (run) => encodeURIComponent(run));
 	return `"${ascii.replace(/[\\"]/g, "\\$&")}"`;
 }

@@ -8,6 +8,7 @@
 import { BOUNDS, type Problem } from "../../protocol.ts";
 import { problem } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
+import { pathOf } from "./gate.ts";
 
 /** What a name in use costs (its database, log and index), and what a connection does. */
 export const DESCRIPTORS = { name: 3, connection: 2 };
@@ -24,22 +25,30 @@ export function charge(descriptors: number): void {
 
 /** Calls that free something, or keep what is held; and the one that tells whether the server lives. */
 const givesBack = ({ url }: Request): boolean =>
-	/^\/health$|\/(renew|release|decrement|decrement-with-lease)$/.test(new URL(url).pathname);
+	/^\/health$|\/(renew|release|decrement|decrement-with-lease)$/.test(pathOf(url));
 
 /** Why a request is refused for want of descriptors, or null. */
 export async function outOfDescriptors(request: Request, env: Env): Promise<Problem | null> {
 	charge(DESCRIPTORS.connection);
-	if (givesBack(request) || !(await areFew(env))) return null;
+	if (!isDue(env) || givesBack(request) || !(await areFew(env))) return null;
 	const few = `This server may open ${env.HEADGATE_DESCRIPTORS} files (\`ulimit -n\`), and nearly all are in use.`;
 	return problem("overloaded", `${few} Nothing was taken; try again in a second.`, { retryAfterSeconds: 1 });
 }
 
+const usableOf = ({ HEADGATE_DESCRIPTORS: limit }: Env): number => Number(limit ?? Number.NaN) * BOUNDS.descriptorShare;
+
+/** Whether they were few when last counted, or are to be counted again: most often neither. */
+function isDue(env: Env): boolean {
+	const usable = usableOf(env);
+	return seen.open >= usable || seen.charged >= (usable - seen.open) / 2;
+}
+
 /** Whether so few are left that callers are to be refused. */
-async function areFew({ DESCRIPTORS: folder, HEADGATE_DESCRIPTORS: limit }: Env): Promise<boolean> {
-	if (folder === undefined || limit === undefined) return false;
-	const usable = Number(limit) * BOUNDS.descriptorShare;
-	const full = seen.open >= usable;
-	if (full ? Math.abs(Date.now() - seen.at) < LOOK_AGAIN_MS : seen.charged < (usable - seen.open) / 2) return full;
+async function areFew(env: Env): Promise<boolean> {
+	const { DESCRIPTORS: folder } = env;
+	const usable = usableOf(env);
+	if (folder === undefined || Number.isNaN(usable)) return false;
+	if (seen.open >= usable && Math.abs(Date.now() - seen.at) < LOOK_AGAIN_MS) return true;
 	// What others do until the answer is there counts as done after it.
 	seen.charged = 0;
 	seen.at = Date.now();

@@ -183,11 +183,13 @@ export const unsupported = (type: string | null): never =>
 		`Send JSON, with "Content-Type: application/json" (curl --json), and not ${type ? `"${type.slice(0, BOUNDS.nameLength)}"` : "without a type"}.`,
 	);
 
+const strictly = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
+
 /** The body as text, read no further than its bound. With a declared length nothing is read at all that is too long. */
 export async function boundedText(request: Request): Promise<string> {
 	const bytes = await boundedBytes(request);
 	try {
-		return new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
+		return strictly.decode(bytes);
 	} catch {
 		// Read leniently, different texts would become one name.
 		return refuse("malformed", "The body is not UTF-8.");
@@ -234,12 +236,20 @@ export const callerOf = (c: C): Caller => ({
 export const wantsStream = (c: C): boolean =>
 	(c.req.header("Accept") ?? "").toLowerCase().includes("application/x-ndjson");
 
+/** What every answer has that is not a page: it is true for a moment and for its caller. See `service.ts`. */
+const UNKEPT = { "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff" };
+
+/** An answer of JSON, made in one step: Hono's own copies the headers twice. */
+export const answerJson = (body: unknown, headers: Record<string, string>): Response =>
+	new Response(JSON.stringify(body), { headers: { "Content-Type": "application/json", ...UNKEPT, ...headers } });
+
 export function answerProblem(refusal: Problem, headers: Record<string, string> = {}): Response {
 	const retry = refusal.retryAfterSeconds;
 	return new Response(JSON.stringify(refusal), {
 		status: refusal.status,
 		headers: {
 			"Content-Type": "application/problem+json",
+			...UNKEPT,
 			...(retry !== undefined && { "Retry-After": String(Math.ceil(retry)) }),
 			...(refusal.code === "unauthorized" && { "WWW-Authenticate": 'Bearer realm="headgate"' }),
 			...headers,

@@ -11,6 +11,7 @@ import {
 	type App,
 	accept,
 	allow,
+	answerJson,
 	answerProblem,
 	authorize,
 	body,
@@ -103,7 +104,7 @@ route(app, { POST: "use" }, "/v1/acquire", {
 		if (!verdict.ok) return answerProblem(verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
 		const { lease } = verdict;
 		const headers = rateLimitHeaders(limits);
-		if (lease.waitedSeconds === 0) return c.json(lease, 200, headers);
+		if (lease.waitedSeconds === 0) return answerJson(lease, headers);
 		const type = { "Content-Type": "application/json", ...headers };
 		return answerHeard(JSON.stringify(lease), type, caller, () => undo(c.env, verdict));
 	},

@@ -30,6 +30,8 @@ const refused = (request: Request, refusal: Problem): Response =>
 
 /** What a limit says is true for a moment and for its caller: nobody keeps it, and nobody takes it for something else. */
 function finished(answer: Response): Response {
+	// An answer that was made with both is left as it is: each look at headers crosses into the runtime.
+	if (answer.headers.has("X-Content-Type-Options")) return answer;
 	if (!answer.headers.has("Cache-Control")) answer.headers.set("Cache-Control", "no-store");
 	answer.headers.set("X-Content-Type-Options", "nosniff");
 	return answer;
