@@ -70,7 +70,7 @@ export class MovableLimit extends SharedLimit {
 		existence.usedAt = usedAt;
 		store.create(existence.identity, limit, usedAt);
 		store.remember(ended.map((record) => ({ kind: "ended", id: record.id, record })));
-		store.write(limit, [...entries.map(({ id }) => ({ kind: "moved" as const, id }))], now);
+		store.write(limit, [...entries.map(({ id }) => ({ kind: "rewritten" as const, id }))], now);
 		this.limit = limit;
 		for (const { id } of entries) this.#moved.delete(id);
 		this.commits.run({ kind: "tick" });

@@ -333,7 +333,7 @@ function writesRow(event: Event): boolean {
 		case "queued":
 		case "parked":
 		case "renewed":
-		case "moved":
+		case "rewritten":
 		case "ended":
 		case "configured":
 			return true;

@@ -143,10 +143,10 @@ export function waiting(limit: Limit): WaiterInfo[] {
 export function answerTo(
 	events: Event[],
 	id: string,
-): Exclude<Event, { kind: "configured" | "ended" | "moved" }> | undefined {
+): Exclude<Event, { kind: "configured" | "ended" | "rewritten" }> | undefined {
 	for (let index = events.length - 1; index >= 0; index -= 1) {
 		const event = events[index] as Event;
-		if (event.kind === "configured" || event.kind === "ended" || event.kind === "moved") continue;
+		if (event.kind === "configured" || event.kind === "ended" || event.kind === "rewritten") continue;
 		if (event.id === id) return event;
 	}
 	return undefined;
