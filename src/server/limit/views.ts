@@ -17,10 +17,10 @@ import {
 	type LimitSummary,
 	type WaiterInfo,
 } from "../../protocol.ts";
-import { type Status, toIso } from "../contract/answers.ts";
-import type { Picture } from "../contract/watchers.ts";
-import { DENIAL_MAX_MS } from "../front/denials/denials.ts";
+import { toIso } from "../contract/answers.ts";
+import { DENIAL_MAX_MS, type Status } from "../contract/outcomes.ts";
 import type { Identity } from "./store.ts";
+import type { Picture } from "./watchers.ts";
 
 export function status(identity: Identity | null, limit: Limit | null): Status {
 	if (!identity || !limit) throw new Error("The limit was deleted.");
