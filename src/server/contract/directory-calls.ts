@@ -1,8 +1,21 @@
 /** What can be asked of the directory, by limits and by Workers, and what it answers. */
 
+import type { Totals } from "../../core/totals.ts";
 import type { Policy, PolicySettings } from "../../protocol.ts";
 import type { Share } from "./outcomes.ts";
-import type { PolicySum, Told } from "./policy-sums.ts";
+
+/** What one limit tells: what it counted since it told last, and how it stands. */
+export interface Told {
+	totals: Totals;
+	inUse: number;
+	waiting: number;
+}
+
+/** What is known of a policy. The figures of the moment are of its keys that told within the last whole minute. */
+export interface PolicySum extends Told {
+	pattern: string;
+	keys: number;
+}
 
 /** A stretch of the policies, and how many there may be in it. */
 export interface PolicyShare {

@@ -3,24 +3,12 @@
  * directory itself: which of them a limit tells follows from its name, and the sum is of all of them.
  */
 
-import { combine, type Totals } from "../../core/totals.ts";
+import { combine } from "../../core/totals.ts";
+import type { PolicySum } from "./directory-calls.ts";
 import type { Env } from "./env.ts";
 
 /** Objects that share the keys: each adds up some hundred tellings a second. */
 const SHARDS = 8;
-
-/** What one limit tells: what it counted since it told last, and how it stands. */
-export interface Told {
-	totals: Totals;
-	inUse: number;
-	waiting: number;
-}
-
-/** What is known of a policy. The figures of the moment are of its keys that told within the last whole minute. */
-export interface PolicySum extends Told {
-	pattern: string;
-	keys: number;
-}
 
 /** The figures of the moment. */
 export type Figures = Pick<PolicySum, "inUse" | "waiting" | "keys">;

@@ -5,12 +5,11 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { BOUNDS, type Policy, type PolicySettings } from "../../protocol.ts";
-import type { DirectoryCalls, PolicyShare } from "../contract/directory-calls.ts";
+import type { DirectoryCalls, PolicyShare, PolicySum, Told } from "../contract/directory-calls.ts";
 import type { Env } from "../contract/env.ts";
 import type { Share } from "../contract/outcomes.ts";
 import { PolicyTable } from "../contract/policies.ts";
-import type { PolicySum, Told } from "../contract/policy-sums.ts";
-import { migrate } from "../limit/store.ts";
+import { migrate } from "../contract/schema.ts";
 import { PolicyTotals } from "./policy-totals.ts";
 import { NamesWatchers } from "./watchers.ts";
 

@@ -6,7 +6,8 @@
 import type { At, Ms } from "../../core/time.ts";
 import { combine, completed, newTotals, type Totals } from "../../core/totals.ts";
 import { BOUNDS } from "../../protocol.ts";
-import { both, type Figures, NO_FIGURES, type PolicySum, type Told } from "../contract/policy-sums.ts";
+import type { PolicySum, Told } from "../contract/directory-calls.ts";
+import { both, type Figures, NO_FIGURES } from "../contract/policy-sums.ts";
 
 /** Keys that told within the last whole minute are those that are in use. */
 const WINDOW_MS: Ms = 60_000;

@@ -5,10 +5,11 @@ import type { Limit } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
 import { clockFault } from "../contract/clock.ts";
 import type { Ruling } from "../contract/policies.ts";
+import type { NewerDataError } from "../contract/schema.ts";
 import type { Committer } from "./committer.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { PolicyFollower } from "./policy-follower.ts";
-import type { Identity, LimitStore, NewerDataError } from "./store.ts";
+import type { Identity, LimitStore } from "./store.ts";
 
 /** A limit that exists, apart from its state. */
 export interface Present {

@@ -7,9 +7,10 @@
 import { activeSlots, type Limit } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import { combine, copyTotals, isNothing, newTotals, type Totals } from "../../core/totals.ts";
+import type { Told } from "../contract/directory-calls.ts";
 import type { Env } from "../contract/env.ts";
 import type { Measured } from "../contract/limit-calls.ts";
-import { type Told, totalsShard } from "../contract/policy-sums.ts";
+import { totalsShard } from "../contract/policy-sums.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Identity } from "./store.ts";
 
