@@ -4,7 +4,7 @@ import type { Totals } from "../../core/totals.ts";
 import type { Policy, PolicySettings } from "../../protocol.ts";
 import type { Share } from "./outcomes.ts";
 
-/** What one limit tells: what it counted since it told last, and how it stands. */
+/** What one limit tells: what it counted since it told last, and how it is. */
 export interface Told {
 	totals: Totals;
 	inUse: number;

@@ -52,7 +52,7 @@ export interface RequestCalls {
 		by: "caller" | "operator" | "unheard",
 		sentAt?: At,
 	): Promise<(Outcome & { found: boolean }) | null>;
-	/** The caller of a held call has gone: its request leaves the line, or its lease ends, unless it came back. */
+	/** The caller of a call that waits has gone: its request leaves the line, or its lease ends, unless it came back. */
 	leave(id: string, call: string): Promise<void>;
 	/**
 	 * The caller of a coordinator has gone: its place is passed by others, and what was set aside for it is theirs. Not
@@ -98,13 +98,13 @@ export interface ByHand {
 
 // ----------------------------------------------------------------------------------------------- looking
 
-/** What `watch` of a limit answers: how it stands, and the stream of what follows. */
+/** What `watch` of a limit answers: how it is, and the stream of what follows. */
 export interface Watched {
 	picture: WatchEvent & { event: "limit" };
 	lines: ReadableStream;
 }
 
-/** How a limit stands, for the one who asks each of them. */
+/** How a limit is, for the one who asks each of them. */
 export interface Measured {
 	name: string;
 	origin: Origin;
@@ -146,14 +146,14 @@ export interface LimitCalls extends RequestCalls {
 	summary(ruling?: Ruling, sentAt?: At): Promise<LimitSummary | null>;
 	/** For a caller that will come back by the limit's id: from now on the directory leads it here. */
 	describe(ruling?: Ruling): Promise<{ summary: LimitSummary; status: Status } | null>;
-	/** How the limit stands, and from then on a line for each change, until the reader goes or the limit does. */
+	/** How the limit is, and from then on a message for each change, until the watcher goes or the limit does. */
 	watch(full: boolean, share?: Share): Promise<Watched | "full" | "share" | null>;
 	leases(after: number, count: number): Promise<LeasesPage | null>;
 	/** What the limit did lately. */
 	history(): Promise<LimitHistory | null>;
-	/** How the limit stands and what it has done, for metrics. */
+	/** How the limit is and what it has done, for metrics. */
 	measure(): Promise<Measured | null>;
-	/** How the limit stands, and whether it would refuse this request now. Nothing is asked for. */
+	/** How the limit is, and whether it would refuse this request now. Nothing is asked for. */
 	peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing>;
 	/** The id that has this digest, of a lease or of a waiter. */
 	idOf(digest: string): Promise<string | null>;

@@ -1,19 +1,19 @@
 /**
- * Those who watch: an object tells them how things stand, as lines of a stream. Every line is the whole picture, so a
- * reader that is slow, or a change that comes right after another, costs a line that is left out and nothing else.
+ * Watchers: an object tells them how things are, as messages of a stream. Every message is the whole picture, so a
+ * watcher that is slow, or a change that comes right after another, costs a message that is left out and nothing else.
  */
 
 import { BOUNDS } from "../../protocol.ts";
 import type { Share } from "./outcomes.ts";
 
-/** An empty line goes to whoever watches this often; a watcher that has gone is noticed by it. */
+/** An empty message goes to every watcher this often; one that has gone is noticed by it. */
 const BEAT_MS = 5_000;
-/** Unread bytes after which a watcher gets no line until it has read them: a few lines of the longest kind. */
+/** Unread bytes after which a watcher gets no message until it has read them: a few of the longest kind. */
 const BACKLOG_BYTES = 262_144;
 
 const encoder = new TextEncoder();
 
-/** A stream of lines to one who watches. */
+/** A stream to one watcher. */
 export class Watcher {
 	readonly readable: ReadableStream;
 	/** What it was told last of each kind: nothing is said twice. */
@@ -30,29 +30,29 @@ export class Watcher {
 		});
 	}
 
-	/** Says a line unless it is the same as the last of its kind, or the reader is behind: the next will say it all. */
-	tell(kind: string, line: string): void {
-		if (this.#told.get(kind) !== line && this.say(line)) this.#told.set(kind, line);
+	/** Says a message unless it is the same as the last of its kind, or the watcher is behind: the next will say it all. */
+	tell(kind: string, message: string): void {
+		if (this.#told.get(kind) !== message && this.say(message)) this.#told.set(kind, message);
 	}
 
-	/** Says a line; false: the reader is behind. */
-	say(line: string): boolean {
+	/** False: the watcher is behind. */
+	say(message: string): boolean {
 		if (this.#isBehind()) return false;
-		this.#write(`${line}\n`);
+		this.#write(`${message}\n`);
 		return true;
 	}
 
 	/** The first picture went another way. */
-	knows(kind: string, line: string): void {
-		this.#told.set(kind, line);
+	knows(kind: string, message: string): void {
+		this.#told.set(kind, message);
 	}
 
 	beat(): void {
 		if (!this.#isBehind()) this.#write("\n");
 	}
 
-	end(line: string | null): void {
-		if (line !== null) this.#write(`${line}\n`);
+	end(message: string | null): void {
+		if (message !== null) this.#write(`${message}\n`);
 		this.#controller.close();
 	}
 
@@ -94,11 +94,11 @@ export class Watchers<T extends Watcher = Watcher> {
 		return watcher;
 	}
 
-	/** Says a last line to everyone, and ends their streams. */
-	end(line: string | null): void {
+	/** Says a last message to every watcher, and ends their streams. */
+	end(message: string | null): void {
 		for (const watcher of [...this.#all.keys()]) {
 			this.#remove(watcher);
-			watcher.end(line);
+			watcher.end(message);
 		}
 	}
 

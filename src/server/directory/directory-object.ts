@@ -115,7 +115,7 @@ export class DirectoryObject extends DurableObject<Env> implements DirectoryCall
 		if (!this.#batch) {
 			const changes: Change[] = [];
 			this.#batch = { changes, written: this.#lastWritten.then(() => this.#writeBatch(changes)) };
-			// Whoever told is told of the failure, and tells again; the next batch is another attempt.
+			// The limits of the batch hear of the failure, and tell again; the next batch is another attempt.
 			this.#lastWritten = this.#batch.written.catch(() => undefined);
 		}
 		this.#batch.changes.push(change);

@@ -1,11 +1,11 @@
-/** Those who want to hear of limits that are new. */
+/** Watchers of the list: they are told of limits that are new. */
 
 import type { Share } from "../contract/outcomes.ts";
 import { Watcher, Watchers } from "../contract/watchers.ts";
 
-/** Names gather this long before whoever watches the list is told. */
+/** Names gather this long before the watchers are told. */
 const NAMES_MS = 100;
-/** Names told in one line; a flood of new ones is not worth more, for nobody reads it. */
+/** Names told in one message; a flood of new ones is not worth more, for no reader keeps up with it. */
 const NAMES_AT_ONCE = 100;
 
 class NamesWatcher extends Watcher {
@@ -21,7 +21,7 @@ export class NamesWatchers {
 	readonly #watchers = new Watchers<NamesWatcher>(() => undefined);
 	#timer: ReturnType<typeof setTimeout> | null = null;
 
-	/** Lines that are JSON lists of names which start with `prefix`; or why not, as of `Watchers`. */
+	/** Messages that are JSON lists of names which start with `prefix`; or why not, as of `Watchers`. */
 	add(prefix: string, share: Share | undefined): ReadableStream | "full" | "share" {
 		const watcher = this.#watchers.add(share, (gone) => new NamesWatcher(prefix, gone));
 		return typeof watcher === "string" ? watcher : watcher.readable;

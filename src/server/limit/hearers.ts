@@ -1,5 +1,5 @@
 /**
- * The hearers of requests: held calls, and streams (`hearer-stream.ts`). Which of them is told what, and in which order;
+ * The hearers of requests: calls that wait, and streams (`hearer-stream.ts`). Which of them is told what, and in which order;
  * which one speaks for a request, and which are left of those that heard of one grant.
  */
 
@@ -25,7 +25,7 @@ const TELL_AT_ONCE = 100;
 export interface Hearer {
 	readonly id: string;
 	hear(event: Event, status: Status): void;
-	/** Written to at once: it must not hear of anything before its commit. Calls are held back by the output gate. */
+	/** Written to at once: it must not hear of anything before its commit. Calls wait at the output gate. */
 	readonly ungated?: boolean;
 	/** The hearers of the same grant that are not known to have gone, where there is more than one. */
 	shared?: Shared;

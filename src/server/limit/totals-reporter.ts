@@ -107,7 +107,7 @@ export function measure(limit: Limit, { name, origin }: Identity): Measured {
 	};
 }
 
-/** One line of Analytics Engine: what was counted since the last one. Names of the columns are in docs/metrics.md. */
+/** One point of Analytics Engine: what was counted since the last one. Names of the columns are in docs/metrics.md. */
 function dataPoint(identity: Identity, limit: Limit, { totals, inUse, waiting }: Told): AnalyticsEngineDataPoint {
 	const { name, origin, policy } = identity;
 	const sums = [totals.waits.sumMs / 1000, totals.holds.sumMs / 1000];

@@ -51,7 +51,7 @@ function nextSlotMs(limit: Limit, active: number): number | null {
 	return limit.level.reaches(whole) - limit.clock.lastAt;
 }
 
-/** How the limit stands, as its history notes it. */
+/** How the limit is, as its history notes it. */
 export const reading = ({ settings, queue }: Limit, activeSlots: number): Reading => ({
 	limit: settings.limit,
 	activeSlots,
@@ -97,7 +97,7 @@ function sample({ startsAt, activeSlots, waiting, last, lastAt: _, ...counts }: 
 	return { at: toIso(startsAt), limit: last.limit, activeSlots, waiting, ...counts };
 }
 
-/** How a limit stands, for those who watch. `limit` for those who want it in full. */
+/** How a limit is, for its watchers. `limit` for those that want it in full. */
 export function picture(summary: LimitSummary, limit: Limit | null, history: History, now: At): Picture {
 	const row = { event: "limit", limit: summary } as const;
 	const drains = summary.slotDecayPerSecond > 0 && summary.activeSlots > 0;

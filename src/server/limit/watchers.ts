@@ -1,16 +1,16 @@
-/** Those who watch one limit. They are told beside the decisions, never on the way to an answer. */
+/** The watchers of one limit. They are told beside the decisions, never on the way to an answer. */
 
 import type { WatchEvent } from "../../protocol.ts";
 import type { Watched } from "../contract/limit-calls.ts";
 import type { Share } from "../contract/outcomes.ts";
 import { Watcher, Watchers } from "../contract/watchers.ts";
 
-/** The shortest time between two lines of one limit. */
-const LINE_MS = 250;
+/** The shortest time between two pictures of one limit. */
+const PICTURE_MS = 250;
 /** A limit that drains is looked at this often, for nothing happens that would say so. */
 const DRAIN_MS = 500;
 
-/** How a limit stands: as a row of the list; and, when asked for, in full, with the newest samples of its history. */
+/** How a limit is: as a row of the list; and, when asked for, in full, with the newest samples of its history. */
 export interface Picture {
 	row: WatchEvent & { event: "limit" };
 	full?: WatchEvent & { event: "limit" };
@@ -28,7 +28,7 @@ class LimitWatcher extends Watcher {
 }
 
 interface Deps {
-	/** How the limit stands; null: it does not exist. */
+	/** How the limit is; null: it does not exist. */
 	look(full: boolean): Promise<Picture | null>;
 	/** Resolves when everything written so far is durable: nothing is shown that a crash could take back. */
 	sync(): Promise<void>;
@@ -57,10 +57,10 @@ export class LimitWatchers {
 		return { picture, lines: watcher.readable };
 	}
 
-	/** Something may have changed. Costs a comparison while nobody watches, and a timer when somebody does. */
+	/** Something may have changed. Costs a comparison while there is no watcher, and a timer while there is one. */
 	changed(): void {
 		if (this.#watchers.size === 0 || this.#timer) return;
-		this.#tellIn(Math.max(0, this.#toldAt + LINE_MS - Date.now()));
+		this.#tellIn(Math.max(0, this.#toldAt + PICTURE_MS - Date.now()));
 	}
 
 	/** The limit is no more. */
@@ -81,17 +81,17 @@ export class LimitWatchers {
 		this.#toldAt = Date.now();
 		const picture = await this.#deps.look([...this.#watchers].some(({ full }) => full));
 		if (!picture) return;
-		const lines = {
+		const texts = {
 			row: JSON.stringify(picture.row),
 			full: picture.full && JSON.stringify(picture.full),
 			samples: picture.samples && JSON.stringify(picture.samples),
 		};
 		await this.#deps.sync();
 		for (const watcher of this.#watchers) {
-			if (!watcher.full) watcher.tell("limit", lines.row);
-			else if (lines.full && lines.samples) {
-				watcher.tell("limit", lines.full);
-				watcher.tell("samples", lines.samples);
+			if (!watcher.full) watcher.tell("limit", texts.row);
+			else if (texts.full && texts.samples) {
+				watcher.tell("limit", texts.full);
+				watcher.tell("samples", texts.samples);
 			}
 		}
 		if (picture.drains && this.#watchers.size > 0) this.#tellIn(DRAIN_MS);
