@@ -246,7 +246,7 @@ const FAULTS: Fault[] = [
 		becomes: `if (entry.state === "waiting" && inTurn(entry)) stand(turn, entry, "away");`,
 	},
 	{
-		name: "a moved deadline keeps its place in the heap",
+		name: "a deadline that changes keeps its place in the heap",
 		is: `this.#up(member.heapIndex);\n		this.#down(member.heapIndex);`,
 		becomes: `this.#up(member.heapIndex);`,
 	},

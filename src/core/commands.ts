@@ -78,7 +78,7 @@ export type Event =
 	| { kind: "doubted"; id: string; peers: readonly string[] }
 	| { kind: "vouched"; id: string; committed: boolean }
 	/** An entry changed in a way that its row must follow. */
-	| { kind: "moved"; id: string }
+	| { kind: "rewritten"; id: string }
 	/** The id is to be remembered. */
 	| { kind: "ended"; id: string; record: Ended }
 	| { kind: "configured" };

@@ -7,7 +7,7 @@ export interface Due {
 	heapIndex: number;
 }
 
-/** A binary heap by `until` whose members can be moved and removed in place: one node each, however often renewed. */
+/** A binary heap by `until` whose members can be changed and removed in place: one node each, however often renewed. */
 export class Deadlines<T extends Due> {
 	readonly #heap: T[] = [];
 

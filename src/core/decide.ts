@@ -247,7 +247,7 @@ function settle(turn: Turn, id: string, committed: boolean): void {
 	entry.state = "leased";
 	entry.peers = [];
 	dueNext(turn, entry);
-	say(turn, { kind: "moved", id });
+	say(turn, { kind: "rewritten", id });
 }
 
 // ----------------------------------------------------------------------- what an operator changes
@@ -297,7 +297,7 @@ function changeKind(turn: Turn): void {
 	for (const entry of entries.values()) {
 		if (!isLease(entry)) continue;
 		if (decays(turn.limit)) level.lay(entry.id, entry.slots);
-		say(turn, { kind: "moved", id: entry.id });
+		say(turn, { kind: "rewritten", id: entry.id });
 	}
 }
 

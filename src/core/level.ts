@@ -115,7 +115,7 @@ export class Level {
 	}
 
 	/**
-	 * Rebuilds the stack from rows. Rows are written when a band is laid or moved, not as it drains;
+	 * Rebuilds the stack from rows. Rows are written when a band is laid or changed, not as it drains;
 	 * draining always eats from the bottom, so the difference between the rows and `total` is what the oldest lost.
 	 */
 	restore(bands: Band[], top: bigint, total: bigint): void {

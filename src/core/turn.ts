@@ -21,7 +21,7 @@ export function say(turn: Turn, event: Event): void {
 
 /** The row of an entry must follow; null: of none. */
 export function sayMoved(turn: Turn, id: string | null): void {
-	if (id !== null) say(turn, { kind: "moved", id });
+	if (id !== null) say(turn, { kind: "rewritten", id });
 }
 
 export function remember(turn: Turn, record: Ended): void {

@@ -4,6 +4,6 @@ import { service } from "./front/routes.ts";
 
 export { DirectoryObject } from "./directory/directory-object.ts";
 export { HeadgateService } from "./front/rpc/entrypoint.ts";
-export { MovableLimit as LimitObject } from "./limit/relocation.ts";
+export { LimitObject } from "./limit/limit-object.ts";
 
 export default service;

@@ -17,7 +17,7 @@ export {
 	type LeaseReference,
 	type WaitOptions,
 } from "../server/front/rpc/entrypoint.ts";
-export { MovableLimit as LimitObject } from "../server/limit/relocation.ts";
+export { LimitObject } from "../server/limit/limit-object.ts";
 export type { Env as HeadgateEnv };
 
 /** The HTTP interface. Its type is written out, so that no declaration of a package that is bundled is needed. */

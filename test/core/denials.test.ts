@@ -9,8 +9,9 @@ import { decide } from "../../src/core/decide.ts";
 import { steadyMs } from "../../src/core/forecast.ts";
 import { fits } from "../../src/core/granting.ts";
 import { createLimit, type Limit, type Request } from "../../src/core/limit.ts";
-import type { Asked, Status } from "../../src/server/contract/answers.ts";
-import { CHANGES_MAX, DENIAL_MAX_MS, DENIALS_MAX, Denials, type Wish } from "../../src/server/front/denials/denials.ts";
+import type { Asked } from "../../src/server/contract/answers.ts";
+import { DENIAL_MAX_MS, type Status } from "../../src/server/contract/outcomes.ts";
+import { CHANGES_MAX, DENIALS_MAX, Denials, type Wish } from "../../src/server/front/denials/denials.ts";
 import { Random } from "./random.ts";
 
 const START = 1_000_000;

@@ -156,7 +156,7 @@ test("promise 8: whatever is laid, drained, taken and restarted, the level is th
 			let level = new Level(1, 0);
 			const plain = new PlainLevel();
 			plain.rate = unitsPerMs(1);
-			// Rows of bands, written when a band is laid or moved and not as it drains.
+			// Rows of bands, written when a band is laid or changed and not as it drains.
 			const rows = new Map<string, Band>();
 			const write = (id: string | null): void => {
 				const band = id === null ? null : level.band(id);

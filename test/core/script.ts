@@ -147,7 +147,7 @@ function tell(event: Event): string | [] {
 			return `vouched ${event.id} ${event.committed ? "yes" : "no"}`;
 		case "configured":
 			return "configured";
-		case "moved":
+		case "rewritten":
 		case "ended":
 			return [];
 	}

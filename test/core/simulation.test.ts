@@ -46,7 +46,7 @@ const OUTCOMES = `
 	released by caller | released by caller, nothing | released by operator | released by operator, nothing
 	released by unheard | released by unheard, nothing | released by expiry | released by expiry, nothing
 	released by abort | released by abort, nothing | released by lapse | released by lapse, nothing
-	doubted | vouched true | vouched false | moved | configured
+	doubted | vouched true | vouched false | rewritten | configured
 	ended lease | ended receipt | ended cancelled
 `.split(/[|\n]/);
 

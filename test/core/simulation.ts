@@ -162,7 +162,7 @@ export class Simulation {
 		if (overdue) return;
 		this.#hold(9, events.length === 0 && this.#everything() === before, "a clock that jumped back changed something");
 		const stillToWake = this.#wakeAt === null ? null : this.#wakeAt - this.#wall;
-		this.#hold(9, toWake === stillToWake, "a clock that jumped back moved what is due");
+		this.#hold(9, toWake === stillToWake, "a clock that jumped back changed what is due");
 		this.#reach("clock jumped back");
 	}
 
@@ -331,7 +331,7 @@ export class Simulation {
 		const usedBefore = usedOf(this.#limit);
 		const { events, wakeAt, written } = this.#subject.decide(command, this.#wall);
 		this.#wakeAt = wakeAt;
-		const told = events.filter((event) => event.kind !== "moved");
+		const told = events.filter((event) => event.kind !== "rewritten");
 		const order = told.map((event) => (event.kind === "configured" ? "" : event.id));
 		const lined = this.#model.line.map(({ id }) => id);
 		const expected = this.#model.decide(command, this.#wall, order);

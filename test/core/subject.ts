@@ -86,5 +86,5 @@ export class Subject {
 /** Whether an event says that the row of its request must be written. */
 function changesRow(event: Event): boolean {
 	if (event.kind === "granted") return !event.repeat;
-	return ["reserved", "queued", "parked", "renewed", "moved", "ended", "configured"].includes(event.kind);
+	return ["reserved", "queued", "parked", "renewed", "rewritten", "ended", "configured"].includes(event.kind);
 }

@@ -27,10 +27,10 @@ import {
 } from "./support.ts";
 
 interface Count {
-	/** As they are billed: rows of statements, those of the directory too, and one for each alarm that is moved. */
+	/** As they are billed: rows of statements, those of the directory too, and one for each alarm that is set. */
 	rows: number;
-	/** Alarms that were set, moved or deleted. */
-	moved: number;
+	/** Alarms that were set, set anew or deleted. */
+	alarms: number;
 	rang: number;
 	/** Of those that rang, the ones after which everything was stored as before. */
 	inVain: number;
@@ -50,7 +50,7 @@ const FOR_EVER = 50;
 
 /** Counts what is written while one limit lives; its alarms ring when they are told to. */
 class Counted {
-	readonly count: Count = { rows: 0, moved: 0, rang: 0, inVain: 0 };
+	readonly count: Count = { rows: 0, alarms: 0, rang: 0, inVain: 0 };
 	readonly name: string;
 	#alarmAt: number | null = null;
 	#counting = true;
@@ -64,7 +64,7 @@ class Counted {
 		const { count } = this;
 		const move = (at: number | null) => {
 			this.#alarmAt = at;
-			count.moved += 1;
+			count.alarms += 1;
 			count.rows += 1;
 		};
 		await runInDurableObject(limitObject(this.name), (_, { storage }) => {
@@ -154,19 +154,19 @@ const lives: Life[] = [
 		life: "a key, asked once by rate",
 		policy: RATE,
 		live: (name) => acquire({ names: name, mode: "rate_limit" }),
-		count: { rows: 12, moved: 1, rang: 1, inVain: 0 },
+		count: { rows: 12, alarms: 1, rang: 1, inVain: 0 },
 	},
 	{
 		life: "a key, used once by the library",
 		policy: SLOTS,
 		live: useOnce,
-		count: { rows: 21, moved: 2, rang: 1, inVain: 0 },
+		count: { rows: 21, alarms: 2, rang: 1, inVain: 0 },
 	},
 	{
 		life: "a key that is idle as long as its ids are remembered",
 		policy: { ...SLOTS, idleSeconds: 300 },
 		live: useOnce,
-		count: { rows: 21, moved: 2, rang: 1, inVain: 0 },
+		count: { rows: 21, alarms: 2, rang: 1, inVain: 0 },
 	},
 	{
 		// The last use brings its alarm forward too soon after another did for it to be put off again.
@@ -178,13 +178,13 @@ const lives: Life[] = [
 				await counted.pass(5_000);
 			}
 		},
-		count: { rows: 185, moved: 10, rang: 3, inVain: 1 },
+		count: { rows: 185, alarms: 10, rang: 3, inVain: 1 },
 	},
 	{
 		life: "a key whose lease is left to its end, beyond the idle time",
 		policy: SLOTS,
 		live: (name) => granted({ names: name, id: newId(), leaseSeconds: 3_600 }),
-		count: { rows: 29, moved: 3, rang: 3, inVain: 0 },
+		count: { rows: 29, alarms: 3, rang: 3, inVain: 0 },
 	},
 	{
 		life: "a key that holds slots of nobody, beyond the idle time",
@@ -194,7 +194,7 @@ const lives: Life[] = [
 			await limitObject(name).takeBack(0, null);
 			await call("PATCH", `/v1/limits/${name}`, { activeSlots: 2 });
 		},
-		count: { rows: 27, moved: 4, rang: 2, inVain: 0 },
+		count: { rows: 27, alarms: 4, rang: 2, inVain: 0 },
 	},
 	{
 		life: "a name of nobody's, used once",
@@ -202,7 +202,7 @@ const lives: Life[] = [
 			await useOnce(name);
 			await reported(name);
 		},
-		count: { rows: 26, moved: 4, rang: 2, inVain: 0 },
+		count: { rows: 26, alarms: 4, rang: 2, inVain: 0 },
 	},
 	{
 		life: "a name of nobody's, looked at for an hour",
@@ -215,16 +215,16 @@ const lives: Life[] = [
 				await inspect(name);
 			}
 		},
-		count: { rows: 26, moved: 4, rang: 2, inVain: 0 },
+		count: { rows: 26, alarms: 4, rang: 2, inVain: 0 },
 	},
-	{ life: "a limit, configured", live: make, count: { rows: 12, moved: 2, rang: 0, inVain: 0 } },
+	{ life: "a limit, configured", live: make, count: { rows: 12, alarms: 2, rang: 0, inVain: 0 } },
 	{
 		life: "a limit, configured and used once",
 		live: async (name) => {
 			await make(name);
 			await useOnce(name);
 		},
-		count: { rows: 24, moved: 4, rang: 1, inVain: 0 },
+		count: { rows: 24, alarms: 4, rang: 1, inVain: 0 },
 	},
 	{
 		life: "a limit whose lease is renewed for three minutes",
@@ -237,7 +237,7 @@ const lives: Life[] = [
 			}
 			await release(lease);
 		},
-		count: { rows: 57, moved: 8, rang: 1, inVain: 0 },
+		count: { rows: 57, alarms: 8, rang: 1, inVain: 0 },
 	},
 	{
 		life: "a limit that is waited for",
@@ -250,7 +250,7 @@ const lives: Life[] = [
 			await waiter.ended;
 			await release(next);
 		},
-		count: { rows: 34, moved: 6, rang: 1, inVain: 0 },
+		count: { rows: 34, alarms: 6, rang: 1, inVain: 0 },
 	},
 	{
 		life: "a limit, deleted",
@@ -260,7 +260,7 @@ const lives: Life[] = [
 			await remove(name);
 			await reported(name, false);
 		},
-		count: { rows: 28, moved: 6, rang: 1, inVain: 0 },
+		count: { rows: 28, alarms: 6, rang: 1, inVain: 0 },
 	},
 ];
 

@@ -5,11 +5,12 @@ import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { newTotals, observe } from "../../src/core/totals.ts";
 import { BOUNDS } from "../../src/protocol.ts";
-import { PolicyTotals, policySums } from "../../src/server/directory/policy-totals.ts";
+import { policySums } from "../../src/server/contract/policy-sums.ts";
+import { PolicyTotals } from "../../src/server/directory/policy-totals.ts";
 import { text } from "../../src/server/front/metrics/exposition.ts";
 import { service } from "../../src/server/front/routes.ts";
 import type { Identity } from "../../src/server/limit/store.ts";
-import { Ledger, TELL_MS } from "../../src/server/limit/totals-reporter.ts";
+import { TELL_MS, TotalsReporter } from "../../src/server/limit/totals-reporter.ts";
 import {
 	acquire,
 	bindings,
@@ -176,10 +177,10 @@ describe("policies", () => {
 });
 
 describe("what is told, and when", () => {
-	/** A ledger over a limit that is not there, whose clock is the test's. */
-	function ledgerOf(origin: Identity["origin"], env: object) {
+	/** A reporter over a limit that is not there, whose clock is the test's. */
+	function reporterOf(origin: Identity["origin"], env: object) {
 		const identity = { name: "n", id: "i", origin, policy: "n*", createdAt: 0, alive: true } as Identity;
-		const existence = {
+		const lifecycle = {
 			identity,
 			told: (told: NonNullable<Identity["told"]>) => Object.assign(identity, { told }),
 		};
@@ -189,11 +190,11 @@ describe("what is told, and when", () => {
 			sums: { leased: 0, reserved: 0 },
 		};
 		const work: Promise<unknown>[] = [];
-		const ledger = new Ledger({
-			...{ env: env as never, existence: existence as never, limit: () => limit as never },
+		const reporter = new TotalsReporter({
+			...{ env: env as never, lifecycle: lifecycle as never, limit: () => limit as never },
 			background: (promise) => void work.push(promise),
 		});
-		return { ledger, identity, totals, settled: () => Promise.all(work) };
+		return { reporter, identity, totals, settled: () => Promise.all(work) };
 	}
 
 	/** A directory that remembers what it was told. */
@@ -210,14 +211,14 @@ describe("what is told, and when", () => {
 
 	test("a key in use tells once a minute what it counted since, and not in its first minute", async () => {
 		const { heard, env } = told();
-		const { ledger, totals, settled } = ledgerOf("policy", env);
+		const { reporter, totals, settled } = reporterOf("policy", env);
 		for (let at = 1_000; at <= 3 * TELL_MS; at += 1_000) {
 			totals.denied += 1;
-			ledger.after(at);
+			reporter.after(at);
 			await settled();
 		}
 		expect(heard).toEqual([60, 60, 60]);
-		expect(ledger.dueAt()).toBe(Number.POSITIVE_INFINITY);
+		expect(reporter.dueAt()).toBe(Number.POSITIVE_INFINITY);
 	});
 
 	test("what could not be told is told later, once", async () => {
@@ -228,25 +229,25 @@ describe("what is told, and when", () => {
 				getByName: () => (isDown ? { addTotals: () => Promise.reject(new Error("down")) } : env.DIRECTORY.getByName()),
 			},
 		};
-		const { ledger, totals } = ledgerOf("policy", failing);
+		const { reporter, totals } = reporterOf("policy", failing);
 		totals.denied = 4;
-		expect(await ledger.tell(TELL_MS)).toBe(false);
+		expect(await reporter.tell(TELL_MS)).toBe(false);
 		isDown = false;
-		expect(await ledger.tell(TELL_MS + 1)).toBe(true);
-		expect(await ledger.tell(TELL_MS + 2)).toBe(true);
+		expect(await reporter.tell(TELL_MS + 1)).toBe(true);
+		expect(await reporter.tell(TELL_MS + 2)).toBe(true);
 		expect(heard).toEqual([4]);
 	});
 
 	test("Analytics Engine gets a point a minute from a limit that did something, and is waited for by an alarm", async () => {
 		const { points, env, analytics } = told();
-		const { ledger, totals, settled } = ledgerOf("configured", { ...env, ...analytics });
+		const { reporter, totals, settled } = reporterOf("configured", { ...env, ...analytics });
 		totals.grantedAtOnce = 1;
 		observe(totals.waits, 0);
-		ledger.after(1_000);
-		expect({ due: ledger.dueAt(), points: points.length }).toEqual({ due: TELL_MS, points: 0 });
-		ledger.after(TELL_MS);
+		reporter.after(1_000);
+		expect({ due: reporter.dueAt(), points: points.length }).toEqual({ due: TELL_MS, points: 0 });
+		reporter.after(TELL_MS);
 		await settled();
-		await ledger.tell(TELL_MS + 1);
+		await reporter.tell(TELL_MS + 1);
 		expect(points).toEqual([
 			{ indexes: ["n"], blobs: ["n", "configured", "n*"], doubles: [5, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0] },
 		]);
@@ -254,20 +255,20 @@ describe("what is told, and when", () => {
 
 	test("an object that wakes is waited for only if there is something that it has not told", () => {
 		const { env, analytics } = told();
-		const quiet = ledgerOf("configured", { ...env, ...analytics });
-		expect(quiet.ledger.dueAt()).toBe(Number.POSITIVE_INFINITY);
-		const counted = ledgerOf("configured", { ...env, ...analytics });
+		const quiet = reporterOf("configured", { ...env, ...analytics });
+		expect(quiet.reporter.dueAt()).toBe(Number.POSITIVE_INFINITY);
+		const counted = reporterOf("configured", { ...env, ...analytics });
 		counted.totals.denied = 1;
-		expect(counted.ledger.dueAt()).toBe(TELL_MS);
+		expect(counted.reporter.dueAt()).toBe(TELL_MS);
 	});
 
 	test("without Analytics Engine a configured limit tells nobody", async () => {
 		const { points, heard, env } = told();
-		const { ledger, totals, settled } = ledgerOf("configured", env);
+		const { reporter, totals, settled } = reporterOf("configured", env);
 		totals.denied = 1;
-		ledger.after(10 * TELL_MS);
+		reporter.after(10 * TELL_MS);
 		await settled();
-		expect([points.length, heard.length, ledger.dueAt()]).toEqual([0, 0, Number.POSITIVE_INFINITY]);
+		expect([points.length, heard.length, reporter.dueAt()]).toEqual([0, 0, Number.POSITIVE_INFINITY]);
 	});
 });
 

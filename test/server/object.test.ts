@@ -3,7 +3,8 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { LimitsPage } from "../../src/protocol.ts";
-import { migrate, SCHEMA_VERSION } from "../../src/server/limit/store.ts";
+import { migrate } from "../../src/server/contract/schema.ts";
+import { SCHEMA_VERSION } from "../../src/server/limit/store.ts";
 import {
 	acquire,
 	bindings,

@@ -16,7 +16,7 @@ import type {
 } from "../../src/protocol.ts";
 import type { Env } from "../../src/server/contract/env.ts";
 import type { DirectoryObject } from "../../src/server/directory/directory-object.ts";
-import type { MovableLimit as LimitObject } from "../../src/server/limit/relocation.ts";
+import type { LimitObject } from "../../src/server/limit/limit-object.ts";
 
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 export const MOMENT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;

@@ -1,11 +1,11 @@
-import type { DirectoryObject } from "../directory/directory-object.ts";
 import type { Admission } from "../front/admission/admission.ts";
-import type { MovableLimit } from "../limit/relocation.ts";
+import type { DirectoryCalls } from "./directory-calls.ts";
+import type { LimitCalls } from "./limit-calls.ts";
 
 /** What the Worker is bound to. The objects come from `wrangler.toml`, the texts from variables and secrets. */
 export interface Env {
-	LIMITS: DurableObjectNamespace<MovableLimit>;
-	DIRECTORY: DurableObjectNamespace<DirectoryObject>;
+	LIMITS: DurableObjectNamespace<LimitCalls & Rpc.DurableObjectBranded>;
+	DIRECTORY: DurableObjectNamespace<DirectoryCalls & Rpc.DurableObjectBranded>;
 	/** The files of the dashboard. Without it there is no page at `/`. */
 	ASSETS?: Fetcher;
 	/** Secret: who may do what; a JSON list, see `front/auth.ts`. Without it every call but `/health` is refused. */

@@ -5,12 +5,13 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { BOUNDS, type Policy, type PolicySettings } from "../../protocol.ts";
-import type { Share } from "../contract/answers.ts";
+import type { DirectoryCalls, PolicyShare, PolicySum, Told } from "../contract/directory-calls.ts";
 import type { Env } from "../contract/env.ts";
+import type { Share } from "../contract/outcomes.ts";
 import { PolicyTable } from "../contract/policies.ts";
-import { NamesWatchers } from "../contract/watchers.ts";
-import { migrate } from "../limit/store.ts";
-import { type PolicySum, PolicyTotals, type Told } from "./policy-totals.ts";
+import { migrate } from "../contract/schema.ts";
+import { PolicyTotals } from "./policy-totals.ts";
+import { NamesWatchers } from "./watchers.ts";
 
 /** Each entry brings the schema from the version of its index to the next. Never change one that was released. */
 const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
@@ -48,7 +49,7 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 /** What a policy says that was stored before these fields came. */
 const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy"> = { idleSeconds: 300, updatedBy: null };
 
-const ALL_POLICIES = { prefix: "", most: BOUNDS.policies };
+const ALL_POLICIES: PolicyShare = { prefix: "", most: BOUNDS.policies };
 
 /** A name that came to be, with its limit's id, or that is no more. */
 interface Change {
@@ -57,7 +58,7 @@ interface Change {
 	own?: boolean;
 }
 
-export class DirectoryObject extends DurableObject<Env> {
+export class DirectoryObject extends DurableObject<Env> implements DirectoryCalls {
 	readonly #sql: SqlStorage;
 	/** By pattern. There are few of them. */
 	readonly #policies = new Map<string, Policy>();
@@ -91,13 +92,11 @@ export class DirectoryObject extends DurableObject<Env> {
 		this.#table = new PolicyTable(version, this.#policies.values());
 	}
 
-	/** `own`: it has settings of its own, and is no key of a policy. Answers when this directory began. */
 	async register({ name, id, own }: { name: string; id: string; own: boolean }): Promise<number> {
 		await this.#write({ name, id, own });
 		return this.#since;
 	}
 
-	/** Lines that list names that are new and start with `prefix`; or why there are none, as `Watchers.add` says it. */
 	watch(prefix: string, share: Share | undefined): ReadableStream | "full" | "share" {
 		return this.#watchers.add(prefix, share);
 	}
@@ -107,7 +106,6 @@ export class DirectoryObject extends DurableObject<Env> {
 		return this.#since;
 	}
 
-	/** The id of a limit, or null. */
 	idOf(name: string): string | null {
 		return this.#sql.exec<{ id: string }>("SELECT id FROM known WHERE name = ?", name).toArray()[0]?.id ?? null;
 	}
@@ -117,7 +115,7 @@ export class DirectoryObject extends DurableObject<Env> {
 		if (!this.#batch) {
 			const changes: Change[] = [];
 			this.#batch = { changes, written: this.#lastWritten.then(() => this.#writeBatch(changes)) };
-			// Whoever told is told of the failure, and tells again; the next batch is another attempt.
+			// The limits of the batch hear of the failure, and tell again; the next batch is another attempt.
 			this.#lastWritten = this.#batch.written.catch(() => undefined);
 		}
 		this.#batch.changes.push(change);
@@ -136,18 +134,15 @@ export class DirectoryObject extends DurableObject<Env> {
 		for (const { name, id } of changes) if (id !== null) this.#watchers.appeared(name);
 	}
 
-	/** `listed`: there is a limit of this name. `maybe`: it may be a key of a policy that is not listed yet. */
 	knows(name: string): "listed" | "maybe" | null {
 		if (this.#sql.exec("SELECT 1 FROM known WHERE name = ?", name).toArray().length > 0) return "listed";
 		return this.#table.match(name) ? "maybe" : null;
 	}
 
-	/** The name of a limit's id, or null. */
 	nameOf(id: string): string | null {
 		return this.#sql.exec<{ name: string }>("SELECT name FROM known WHERE id = ?", id).toArray()[0]?.name ?? null;
 	}
 
-	/** The names of the limits whose ids start so; where many digits are given, seldom more than one. */
 	namesByIdPrefix(start: string): string[] {
 		const rows = this.#sql.exec<{ name: string }>(
 			"SELECT name FROM known WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 8",
@@ -156,7 +151,6 @@ export class DirectoryObject extends DurableObject<Env> {
 		return rows.toArray().map(({ name }) => name);
 	}
 
-	/** A page of names by its place: `count` of them after the first `offset`. */
 	namesAt(prefix: string, offset: number, count: number): string[] {
 		const rows = this.#sql.exec<{ name: string }>(
 			"SELECT name FROM known WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?2 OFFSET ?3",
@@ -165,7 +159,6 @@ export class DirectoryObject extends DurableObject<Env> {
 		return rows.toArray().map(({ name }) => name);
 	}
 
-	/** Names that start with `prefix`, after `after`, in the order of their code points. */
 	names(prefix: string, after: string, count: number): { names: string[]; next: string | null } {
 		const rows = this.#sql
 			.exec<{ name: string }>(
@@ -179,7 +172,6 @@ export class DirectoryObject extends DurableObject<Env> {
 		return { names, next: rows.length > count ? (names.at(-1) ?? null) : null };
 	}
 
-	/** Names of limits that are no keys of a policy, as many as `count`, and how many there are. */
 	ownNames(prefix: string, count: number): { names: string[]; total: number } {
 		const where = "FROM known WHERE own = 1 AND name >= ?1 AND substr(name, 1, length(?1)) = ?1";
 		const rows = this.#sql.exec<{ name: string }>(`SELECT name ${where} ORDER BY name LIMIT ?2`, prefix, count);
@@ -188,34 +180,29 @@ export class DirectoryObject extends DurableObject<Env> {
 		return { names, total };
 	}
 
-	/** A key of this policy tells what it counted. Kept by other objects of this class than the directory itself. */
 	addTotals(pattern: string, told: Told): void {
 		this.#totals.add(pattern, told, Date.now());
 	}
 
-	/** What keys told this object, by policy. */
 	totals(): PolicySum[] {
 		return this.#totals.all(Date.now());
 	}
 
-	/** What the policies say of a name. */
 	match(name: string): { version: number; since: number; policy: Policy | null } {
 		return { version: this.#table.version, since: this.#since, policy: this.#table.match(name) };
 	}
 
-	/** All policies, and which version of them that is; null: whoever asks has this version. */
 	policiesAfter(version: number | null): { version: number; since: number; policies: Policy[] } | null {
 		const { version: newest } = this.#table;
 		return version === newest ? null : { version: newest, since: this.#since, policies: this.policies() };
 	}
 
-	/** Sets a policy, and answers whether it is a new one; or of which prefix there are as many as there may be. */
 	setPolicy(
 		pattern: string,
 		settings: PolicySettings,
 		by: string | null,
-		share: { prefix: string; most: number } = ALL_POLICIES,
-	): { created: boolean; policy: Policy; version: number } | { full: typeof share } {
+		share: PolicyShare = ALL_POLICIES,
+	): { created: boolean; policy: Policy; version: number } | { full: PolicyShare } {
 		const created = !this.#policies.has(pattern);
 		for (const full of created ? [ALL_POLICIES, share] : []) {
 			if (this.#countOf(full.prefix) >= full.most) return { full };
@@ -236,7 +223,6 @@ export class DirectoryObject extends DurableObject<Env> {
 		return this.#policies.get(pattern) ?? null;
 	}
 
-	/** Deletes a policy, and answers the version without it. Null: there was none. */
 	deletePolicy(pattern: string): number | null {
 		if (!this.#policies.delete(pattern)) return null;
 		this.#sql.exec("DELETE FROM policies WHERE pattern = ?", pattern);

@@ -1,24 +1,14 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../../protocol.ts";
-import {
-	type Ask,
-	failure,
-	lease,
-	leaseOf,
-	type Missing,
-	missingStatus,
-	type Outcome,
-	outOfReach,
-	unknownLimits,
-} from "../contract/answers.ts";
+import { failure, lease, leaseOf, missingStatus, outOfReach, unknownLimits, withdrawn } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
+import { BEAT_MS } from "../contract/limit-calls.ts";
+import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
-import { withdrawn } from "../limit/hearer-stream.ts";
-import { BEAT_MS } from "../limit/hearers.ts";
 import { Coordinator } from "./coordinator.ts";
 import { remembering } from "./denials/remembering.ts";
-import { type LimitCalls, limitOf } from "./limit-stub.ts";
+import { type LimitStub, limitOf } from "./limit-stub.ts";
 import type { Acquire } from "./requests.ts";
 import { coreRequest, deniedVerdict, type Verdict } from "./verdict.ts";
 
@@ -34,7 +24,7 @@ export interface Caller {
 }
 
 /** Asks the object of the only name in another way than by a plain call. */
-export type AskOne = (limit: LimitCalls, ask: Ask) => Promise<Outcome | Missing>;
+export type AskOne = (limit: LimitStub, ask: Ask) => Promise<Outcome | Missing>;
 
 /** Asks, waits if it is to, and answers once. A denial that stands is given again without asking. */
 export function acquire(env: Env, request: Acquire, caller: Caller, askOne?: AskOne): Promise<Verdict> {

@@ -16,16 +16,13 @@ import {
 	failure,
 	type Granted,
 	lease,
-	type Missing,
 	missingStatus,
-	type Outcome,
 	outOfReach,
-	type Peeked,
-	type Status,
 	unknownLimits,
+	withdrawn,
 } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
-import { withdrawn } from "../limit/hearer-stream.ts";
+import type { Missing, Outcome, Peeked, Status } from "../contract/outcomes.ts";
 import { TooMany } from "./admission/admission.ts";
 import { limitOf } from "./limit-stub.ts";
 import { type Line, lines } from "./ndjson.ts";

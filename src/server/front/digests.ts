@@ -5,25 +5,14 @@
  */
 
 import type { LeasesPage, LimitInfo } from "../../protocol.ts";
+import { digestOf } from "../contract/digests.ts";
 import { Recent } from "./admission/recent.ts";
 import type { Grant } from "./auth.ts";
 
-/** With a character that no id has, so that neither is taken for the other. */
-const DIGEST = /^sha256~[0-9a-f]{16}$/;
-/** Hexadecimal digits of it that are shown: enough to tell the requests of any limit apart. */
-const DIGITS = 16;
 /** Digests that are remembered, because watched limits show the same ids again and again. */
 const REMEMBERED = 10_000;
 
 const known = new Recent<string>(REMEMBERED);
-const encoder = new TextEncoder();
-
-export const isDigest = (text: string): boolean => DIGEST.test(text);
-
-export async function digestOf(id: string): Promise<string> {
-	const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", encoder.encode(id)), 0, DIGITS / 2);
-	return `sha256~${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
 
 async function shown(id: string): Promise<string> {
 	const before = known.get(id);

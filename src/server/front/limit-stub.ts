@@ -6,28 +6,27 @@
 
 import type { Mode } from "../../core/limit.ts";
 import type { LimitPatch, LimitSummary, Settings } from "../../protocol.ts";
-import type { Ask, Missing, Outcome, Peeked } from "../contract/answers.ts";
 import { withRightClock } from "../contract/clock.ts";
+import { isDigest } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
-import type { Watched } from "../contract/watchers.ts";
-import type { ByHand } from "../limit/limit-views.ts";
+import type { ByHand, Watched } from "../contract/limit-calls.ts";
+import type { Ask, Missing, Outcome, Peeked } from "../contract/outcomes.ts";
 import { ifThere, inAnyCase } from "./admission/names.ts";
 import { denialsOf } from "./denials/memory.ts";
 import { charge, DESCRIPTORS } from "./descriptors.ts";
-import { isDigest } from "./digests.ts";
 import { audit } from "./log.ts";
 import { rulingsOf } from "./policy-copy.ts";
 
-export function limitOf(env: Env, name: string): LimitCalls {
+export function limitOf(env: Env, name: string): LimitStub {
 	charge(DESCRIPTORS.name);
-	return new LimitCalls(env, name);
+	return new LimitStub(env, name);
 }
 
 const settingsOf = ({ limit, slotDecayPerSecond, active, origin, activeSlots }: LimitSummary) => ({
 	...{ limit, slotDecayPerSecond, active, origin, activeSlots },
 });
 
-export class LimitCalls {
+export class LimitStub {
 	readonly #env: Env;
 	readonly #name: string;
 

@@ -1,6 +1,6 @@
 /** Reads the lines of a stream that a limit's object made. */
 
-import type { Outcome } from "../contract/answers.ts";
+import type { Outcome } from "../contract/outcomes.ts";
 
 export type Line = Outcome | { place: number } | { event: "heartbeat" };
 

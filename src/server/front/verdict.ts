@@ -2,7 +2,8 @@
 
 import type { Request } from "../../core/limit.ts";
 import type { Lease, Problem, Receipt } from "../../protocol.ts";
-import { type Asked, denial, type Status } from "../contract/answers.ts";
+import { type Asked, denial } from "../contract/answers.ts";
+import type { Status } from "../contract/outcomes.ts";
 import { type Acquire, modeOf } from "./requests.ts";
 
 export type Verdict =

@@ -3,7 +3,8 @@
 import type { Event } from "../../core/commands.ts";
 import type { Env } from "../contract/env.ts";
 
-type Doubt = Extract<Event, { kind: "doubted" }>;
+/** A lease that its peers are to be asked about. */
+export type Doubt = Extract<Event, { kind: "doubted" }>;
 
 /** Asks the peers of these leases, and tells `settle` what became of each. */
 export async function settleDoubts(

@@ -1,36 +1,40 @@
 /**
- * A stream of lines: what a waiter or the holder of a held lease is told. It tells its caller that the server lives, and
- * tells the server, by breaking, that its caller has gone.
+ * A hearer that is a stream: what a waiter, or the holder of a held lease, is told. It tells its caller that the server
+ * lives, and tells the server, by breaking, that its caller has gone.
  */
 
 import type { Event } from "../../core/commands.ts";
 import type { Entry, Request } from "../../core/limit.ts";
 import type { StreamEvent } from "../../protocol.ts";
-import { denial, leaseOf, problem, type Status } from "../contract/answers.ts";
+import { denial, leaseOf, withdrawn } from "../contract/answers.ts";
+import { BEAT_MS, type StreamFor } from "../contract/limit-calls.ts";
+import type { Status } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
-import { BEAT_MS, type Hearer, type Shared, type Waiters } from "./hearers.ts";
+import type { Hearer, Hearers, Shared } from "./hearers.ts";
 
-/** A reader that takes no more lines is told its grant after this, whether or not it is found out that it is there. */
+/** A reader that takes nothing more is told its grant after this, whether or not it is found out that it is there. */
 const UNREAD_MS = 100;
+/** Unread writes after which a stream gets no more heartbeats. */
+const BACKLOG = 128;
 const encoder = new TextEncoder();
 const NOTHING = encoder.encode("\n");
 
-/** What a line must know of its request. */
-type Held = Pick<Request, "id" | "slots" | "held" | "leaseMs">;
+/** What a stream must know of its request. */
+type Heard = Pick<Request, "id" | "slots" | "held" | "leaseMs">;
 
-export class Line implements Hearer {
+export class HearerStream implements Hearer {
 	readonly ungated = true;
 	shared?: Shared;
 	readonly id: string;
 	readonly call: string | undefined;
 	readonly readable: ReadableStream;
-	readonly #waiters: Waiters;
-	readonly #as: "wire" | "outcomes";
+	readonly #hearers: Hearers;
+	readonly #as: StreamFor;
 	readonly #slots: number;
 	readonly #held: boolean;
 	readonly #renewBeats: number;
 	#controller!: ReadableStreamDefaultController<Uint8Array>;
-	/** `probing`: there is a grant, and it is found out whether anybody is there to be told. */
+	/** `probing`: there is a grant, and it is found out whether its caller is there to be told. */
 	#state: "waiting" | "holding" | "probing" | "ended" = "waiting";
 	#position: number | null = null;
 	#beats = 0;
@@ -38,10 +42,10 @@ export class Line implements Hearer {
 	/** The reader asks for more, so what it was given before has been written to the connection. */
 	#taken: () => void = () => undefined;
 
-	constructor(waiters: Waiters, request: Held, as: "wire" | "outcomes", call?: string) {
+	constructor(hearers: Hearers, request: Heard, as: StreamFor, call?: string) {
 		this.id = request.id;
 		this.call = call;
-		this.#waiters = waiters;
+		this.#hearers = hearers;
 		this.#as = as;
 		this.#slots = request.slots;
 		this.#held = request.held;
@@ -57,14 +61,14 @@ export class Line implements Hearer {
 			},
 			{ highWaterMark: 0 },
 		);
-		waiters.add(this);
+		hearers.add(this);
 	}
 
-	/** A line that only keeps a held lease alive, for a coordinator that was granted it. */
-	static holding(waiters: Waiters, entry: Entry): Line {
-		const line = new Line(waiters, entry, "outcomes");
-		line.#hold(null);
-		return line;
+	/** A stream that only keeps a held lease alive, for a coordinator that was granted it. */
+	static holding(hearers: Hearers, entry: Entry): HearerStream {
+		const stream = new HearerStream(hearers, entry, "outcomes");
+		stream.#hold(null);
+		return stream;
 	}
 
 	hear(event: Event, status: Status): void {
@@ -80,9 +84,9 @@ export class Line implements Hearer {
 			this.#write({ event, status });
 			this.#end();
 		} else if (event.kind === "granted") {
-			const line: StreamEvent = { event: "granted", lease: leaseOf(event, status) };
-			if (this.#held) this.#hold(line);
-			else void this.#tell(line);
+			const said: StreamEvent = { event: "granted", lease: leaseOf(event, status) };
+			if (this.#held) this.#hold(said);
+			else void this.#tell(said);
 		} else if (event.kind === "denied") {
 			this.#write({ event: "denied", problem: denial(this.id, [{ slots: this.#slots, status, denied: event }]) });
 			this.#end();
@@ -96,20 +100,20 @@ export class Line implements Hearer {
 	place(position: number): void {
 		if (this.#state !== "waiting" || this.#position === null || position === this.#position) return;
 		this.#position = position;
-		const line: StreamEvent = { event: "queued", position };
-		this.#write(this.#as === "wire" ? line : { place: position });
+		const said: StreamEvent = { event: "queued", position };
+		this.#write(this.#as === "wire" ? said : { place: position });
 	}
 
 	beat(position: number | null): void {
 		this.#beats += 1;
 		if (position !== null) this.place(position);
-		// A reader that does not read gets no more lines to keep in memory.
-		if ((this.#controller.desiredSize ?? 0) > -BACKLOG_LINES) this.#write({ event: "heartbeat" });
-		if (this.#state === "holding" && this.#beats % this.#renewBeats === 0) this.#waiters.deps.renew(this.id);
+		// What a reader does not read is kept in memory.
+		if ((this.#controller.desiredSize ?? 0) > -BACKLOG) this.#write({ event: "heartbeat" });
+		if (this.#state === "holding" && this.#beats % this.#renewBeats === 0) this.#hearers.deps.renew(this.id);
 	}
 
-	/** Its request goes on elsewhere, and so do its lines. */
-	async follow(open: (as: "wire" | "outcomes") => Promise<ReadableStream | null>): Promise<void> {
+	/** Its request goes on elsewhere, and what it is told comes from there. */
+	async follow(open: (as: StreamFor) => Promise<ReadableStream | null>): Promise<void> {
 		if (this.#state === "probing" || this.#state === "ended") return;
 		try {
 			const reader = ((await open(this.#as)) as ReadableStream<Uint8Array> | null)?.getReader();
@@ -126,36 +130,36 @@ export class Line implements Hearer {
 	/** The object could not answer. */
 	fail(error: unknown): void {
 		if (this.#state === "ended") return;
-		this.#waiters.remove(this);
+		this.#hearers.remove(this);
 		this.#state = "ended";
 		this.#controller.error(error);
 	}
 
-	#hold(line: StreamEvent | null): void {
-		if (line) this.#write(line);
+	#hold(said: StreamEvent | null): void {
+		if (said) this.#write(said);
 		this.#state = "holding";
-		this.#waiters.keep(this);
+		this.#hearers.keep(this);
 	}
 
 	/**
 	 * Tells a caller of its grant, and ends. One that has waited may have gone, which is told only to those who write:
-	 * so empty lines are written first. Where that fails the grant is taken back; whoever read of it holds the lease.
+	 * so what says nothing is written first. Where that fails the grant is taken back; a caller that read of it holds the lease.
 	 */
-	async #tell(line: StreamEvent): Promise<void> {
-		this.#waiters.remove(this);
+	async #tell(said: StreamEvent): Promise<void> {
+		this.#hearers.remove(this);
 		this.#state = "probing";
-		// Whoever did not wait was here a moment ago.
+		// A caller that did not wait was here a moment ago.
 		if (this.#position !== null)
 			await probe(
 				() => this.#probe(),
 				() => this.#state === "probing",
 			);
 		if (this.#state !== "probing") return;
-		this.#write(line);
+		this.#write(said);
 		this.#end();
 	}
 
-	/** Writes an empty line; done when it was taken. */
+	/** Writes what says nothing; done when it was taken. */
 	#probe(): Promise<void> {
 		return new Promise((resolve) => {
 			const unread = setTimeout(resolve, UNREAD_MS);
@@ -170,7 +174,7 @@ export class Line implements Hearer {
 	#end(): void {
 		if (this.#state === "ended") return;
 		this.#state = "ended";
-		this.#waiters.remove(this);
+		this.#hearers.remove(this);
 		this.#controller.close();
 	}
 
@@ -180,20 +184,13 @@ export class Line implements Hearer {
 		this.#state = "ended";
 		this.#taken();
 		if (this.#elsewhere) return void this.#elsewhere.cancel();
-		const last = state === "probing" || state === "ended" ? this.#waiters.part(this) : this.#waiters.remove(this);
+		const last = state === "probing" || state === "ended" ? this.#hearers.part(this) : this.#hearers.remove(this);
 		if (!last) return;
-		if (state === "holding") this.#waiters.deps.detach(this.id);
-		else if (this.#waiters.speaks(this.id, this.call)) this.#waiters.deps.unheard(this.id);
+		if (state === "holding") this.#hearers.deps.detach(this.id);
+		else if (this.#hearers.speaks(this.id, this.call)) this.#hearers.deps.unheard(this.id);
 	}
 
-	#write(line: object): void {
-		this.#controller.enqueue(encoder.encode(`${JSON.stringify(line)}\n`));
+	#write(said: object): void {
+		this.#controller.enqueue(encoder.encode(`${JSON.stringify(said)}\n`));
 	}
 }
-
-/** Unread lines after which a stream gets no more heartbeats. */
-const BACKLOG_LINES = 128;
-
-/** The problem of a waiter whose place was given back by a release of the same id. */
-export const withdrawn = (id: string) =>
-	problem("id_in_use", `The request "${id}" was withdrawn by a release while it waited.`);

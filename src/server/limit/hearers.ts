@@ -1,34 +1,33 @@
 /**
- * Those who wait to hear of a request: a held call, or a stream of lines (`hearer-stream.ts`). Who is told what, and in which
- * order; who speaks for a request, and who is left of those that heard of one grant.
+ * The hearers of requests: calls that wait, and streams (`hearer-stream.ts`). Which of them is told what, and in which order;
+ * which one speaks for a request, and which are left of those that heard of one grant.
  */
 
 import type { Event } from "../../core/commands.ts";
 import type { Limit } from "../../core/limit.ts";
 import { positions } from "../../core/line.ts";
-import type { Outcome, Status } from "../contract/answers.ts";
+import { BEAT_MS } from "../contract/limit-calls.ts";
+import type { Outcome, Status } from "../contract/outcomes.ts";
 import { answerTo } from "./views.ts";
 
-/** How often a held lease and the first in line get a line. A caller that has gone is noticed at the second one. */
-export const BEAT_MS = 500;
-/** Waiters that get a line at every beat, and are told at once when their place changes. */
+/** Waiters that are written to at every beat, and are told at once when their place changes. */
 export const NEAR = 16;
-/** Beats between the lines of those further back: 15 s, so that thousands of waiters cost little. */
+/** Waiters further back are written to every so many beats: 15 s, so that thousands of them cost little. */
 export const FAR_BEATS = 30;
-/** A moved line tells its first waiters their places this much later, however many moves that were. */
+/** When the line went on, its first waiters are told their places this much later, however often it did meanwhile. */
 const PLACES_MS = 100;
 /** Requests that something is known of, from which on it is looked whether they are over. */
 const TIDY_FROM = 64;
-/** How many are told of their grants before other work gets its turn. */
+/** Hearers that are told of their grants before other work gets its turn. */
 const TELL_AT_ONCE = 100;
 
-/** Someone who wants to hear what becomes of a request. */
+/** Hears what becomes of a request: one call, or one stream. */
 export interface Hearer {
 	readonly id: string;
 	hear(event: Event, status: Status): void;
-	/** Written to at once: it must not hear of anything before its commit. Calls are held back by the output gate. */
+	/** Written to at once: it must not hear of anything before its commit. Calls wait at the output gate. */
 	readonly ungated?: boolean;
-	/** Everybody who hears of the same grant and is not known to have gone, where that is more than one. */
+	/** The hearers of the same grant that are not known to have gone, where there is more than one. */
 	shared?: Shared;
 	/** Names the call that waits, so that it alone can leave. */
 	readonly call?: string | undefined;
@@ -38,7 +37,7 @@ export interface Hearer {
 	place?(position: number): void;
 }
 
-/** Those who hear of one grant: it is given back when the last of them has gone. */
+/** The hearers of one grant: it is given back when the last of them has gone. */
 export type Shared = Set<Hearer>;
 
 interface Deps {
@@ -46,15 +45,15 @@ interface Deps {
 	/** The connection that a held lease lived by is gone. */
 	detach(id: string): void;
 	renew(id: string): void;
-	/** Nobody is left who would hear of this request: it leaves the line, or gives back what it was granted. */
+	/** No hearer of this request is left: it leaves the line, or gives back what it was granted. */
 	unheard(id: string): void;
 }
 
-export class Waiters {
+export class Hearers {
 	readonly deps: Deps;
 	readonly #byId = new Map<string, Set<Hearer>>();
 	readonly #holding = new Set<Hearer>();
-	/** Grants that more than one was told of. */
+	/** Grants that more than one hearer was told of. */
 	readonly #shared = new Map<string, Shared>();
 	/** The call that last asked for a request of several names, by its id: others of the same id speak for it no more. */
 	readonly #calls = new Map<string, string>();
@@ -67,7 +66,7 @@ export class Waiters {
 		this.deps = deps;
 	}
 
-	/** Requests that somebody waits to hear of. */
+	/** Requests that have a hearer. */
 	get size(): number {
 		return this.#byId.size;
 	}
@@ -100,7 +99,7 @@ export class Waiters {
 		});
 	}
 
-	/** Answers whether nobody is left who waits for the same request. */
+	/** Answers whether this was the last hearer of its request. */
 	remove(hearer: Hearer): boolean {
 		const hearers = this.#byId.get(hearer.id);
 		if (!hearers?.delete(hearer)) return false;
@@ -115,7 +114,7 @@ export class Waiters {
 		return true;
 	}
 
-	/** Notes whose grant somebody else hears of too, before the first of them is told and gone. */
+	/** Notes which grants have several hearers, before the first of them is told and gone. */
 	#markShared(events: Event[]): void {
 		for (const event of events) {
 			const hearers = event.kind === "granted" ? this.#byId.get(event.id) : undefined;
@@ -146,7 +145,7 @@ export class Waiters {
 		for (const id of known.keys()) if (!entries?.has(id)) known.delete(id);
 	}
 
-	/** Everybody, who from now on hears from elsewhere. */
+	/** All hearers, which from now on hear from elsewhere. */
 	moveOut(): Hearer[] {
 		const all = [...this.#byId.values()].flatMap((hearers) => [...hearers]);
 		for (const hearer of all) this.remove(hearer);
@@ -159,15 +158,15 @@ export class Waiters {
 	}
 
 	/**
-	 * Tells the one who asked its answer, and everyone else what became of their requests: first those whom the output
-	 * gate holds back until the commit, and, called again after it, the `ungated`.
+	 * Tells the asker its answer, and every other hearer what became of its request: first those that the output gate
+	 * holds back until the commit, and, called again after it, the `ungated`.
 	 */
 	tell(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): Promise<void> | undefined {
 		if (!ungated && this.#byId.size > 0) this.#markShared(events);
 		const answer = asker && (asker.ungated ?? false) === ungated ? answerTo(events, asker.id) : undefined;
 		if (asker && answer) asker.hear(answer, status);
 		if (ungated && this.#streams > 0) this.#placesTimer ??= setTimeout(() => this.#tellPlaces(), PLACES_MS);
-		// Most often nobody waits but the one who asked.
+		// Most often the asker is the only hearer.
 		const alone = asker !== null && !asker.shared && this.#byId.has(asker.id) ? 1 : 0;
 		if (this.#byId.size <= alone) return undefined;
 		if (events.length > TELL_AT_ONCE) return this.#tellInSlices(events, status, asker, ungated);
@@ -190,7 +189,7 @@ export class Waiters {
 		}
 	}
 
-	/** A call is no longer heard; answers whether nobody else hears of its request, or of its grant. */
+	/** A caller has gone; answers whether no other hearer of its request, or of its grant, is left. */
 	leave(id: string, call: string): boolean {
 		const hearers = this.#byId.get(id);
 		for (const hearer of hearers ?? []) if (hearer.call === call) return this.remove(hearer);
@@ -198,7 +197,7 @@ export class Waiters {
 		return hearers === undefined && !this.#shared.get(id)?.size;
 	}
 
-	/** One of those who hear of a grant has gone; answers whether it was the last. */
+	/** One of the hearers of a grant has gone; answers whether it was the last. */
 	part(hearer: Hearer): boolean {
 		hearer.shared?.delete(hearer);
 		return (hearer.shared?.size ?? 0) === 0;
@@ -210,7 +209,7 @@ export class Waiters {
 		const limit = this.deps.limit();
 		if (!limit) return;
 		for (const [entry, position] of positions(limit)) {
-			// Those further back take turns, so that no beat is for thousands.
+			// Waiters further back take turns, so that no beat is for thousands.
 			if (position > NEAR && entry.seq % FAR_BEATS !== this.#beats % FAR_BEATS) continue;
 			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.beat?.(position);
 		}
@@ -228,7 +227,7 @@ export class Waiters {
 	}
 }
 
-/** Whether an event is for everyone who waits for its request, and not for the one who asked alone. */
+/** Whether an event is for all hearers of its request, and not for the asker alone. */
 function isNews(event: Exclude<Event, { kind: "configured" }>): boolean {
 	switch (event.kind) {
 		case "granted":

@@ -6,15 +6,15 @@
 import type { Event } from "../../core/commands.ts";
 import type { Limit } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
-import type { Existence } from "./lifecycle.ts";
+import type { Lifecycle } from "./lifecycle.ts";
 import type { IdsUntil, LimitStore } from "./store.ts";
-import type { Ledger } from "./totals-reporter.ts";
+import type { TotalsReporter } from "./totals-reporter.ts";
 import type { Wakeups } from "./wakeups.ts";
 
 interface Deps {
 	store: LimitStore;
-	existence: Existence;
-	ledger: Ledger;
+	existence: Lifecycle;
+	ledger: TotalsReporter;
 	wakeups: Wakeups;
 	limit(): Limit | null;
 	/** When time alone changes something of the limit. */

@@ -41,7 +41,7 @@ interface Deps {
 	reported(): void;
 }
 
-export class Existence {
+export class Lifecycle {
 	/** Null: nobody has ever heard of this limit. */
 	identity: Identity | null = null;
 	/** When something of it last changed. */

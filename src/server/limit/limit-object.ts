@@ -1,387 +1,340 @@
 /**
- * The object of one limit: the only reader of the clock, the only writer of its rows. What it decides is in the core,
- * how it commits in `committer.ts`, whether it exists in `lifecycle.ts`, who waits in `hearers.ts`.
+ * The object of one limit: the only reader of the clock, the only writer of its rows. It puts its parts together, and
+ * says which of them answers what is asked. What it decides is in the core, and how that is written in `committer.ts`.
+ *
+ * Each call by the id of a request is made through `#relocation.of(id)`, and there is no other way to the requests: one
+ * that went to another name with its limit is led on.
  */
 
-import type { Command, Event } from "../../core/commands.ts";
-import { decide } from "../../core/decide.ts";
-import { createLimit, type Limit, type Request } from "../../core/limit.ts";
-import type { At } from "../../core/time.ts";
-import type { LimitPatch, LimitSummary, Settings } from "../../protocol.ts";
-import type { Ask, Missing, Outcome, Status } from "../contract/answers.ts";
-import { clockFault } from "../contract/clock.ts";
+import { DurableObject } from "cloudflare:workers";
+import { wouldDeny } from "../../core/granting.ts";
+import type { Mode } from "../../core/limit.ts";
+import type { At, Ms } from "../../core/time.ts";
+import type { LeasesPage, LimitHistory, LimitInfo, LimitPatch, LimitSummary, Settings } from "../../protocol.ts";
+import { digestOf } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
-import { type Ruling, settingsOf } from "../contract/policies.ts";
-import { LimitWatchers } from "../contract/watchers.ts";
-import { Commits, isAsked, type Job, type Tell } from "./committer.ts";
+import type { By, ByHand, LimitCalls, Measured, StreamFor, Tied, Watched } from "../contract/limit-calls.ts";
+import type { Ask, Missing, Outcome, Peeked, Share, Status } from "../contract/outcomes.ts";
+import type { Ruling } from "../contract/policies.ts";
+import type { NewerDataError } from "../contract/schema.ts";
+import { Committer } from "./committer.ts";
 import { settleDoubts } from "./doubts.ts";
-import { Line } from "./hearer-stream.ts";
-import { Waiters } from "./hearers.ts";
+import { Hearers } from "./hearers.ts";
 import { Housework } from "./housework.ts";
-import { Existence, type Source } from "./lifecycle.ts";
-import { LimitLeases } from "./limit-leases.ts";
-import type { ByHand, Present } from "./limit-views.ts";
-import { type By, Following } from "./policy-follower.ts";
-import { LimitStore, type NewerDataError } from "./store.ts";
-import { Ledger } from "./totals-reporter.ts";
+import { Lifecycle } from "./lifecycle.ts";
+import { PolicyFollower } from "./policy-follower.ts";
+import { Presence } from "./presence.ts";
+import { type Cargo, type MovingCalls, Relocation } from "./relocation.ts";
+import { Requests } from "./requests.ts";
+import { Shares } from "./shares.ts";
+import { LimitStore } from "./store.ts";
+import { Tethers } from "./tether.ts";
+import { measure, TotalsReporter } from "./totals-reporter.ts";
 import * as views from "./views.ts";
 import { Wakeups } from "./wakeups.ts";
+import { LimitWatchers } from "./watchers.ts";
 
 /** How often an object whose data is newer than its code wakes to see whether the code has followed. */
 const NEWER_AGAIN_MS = 3_600_000;
+/** Ids that are digested at once: a page of them takes a millisecond or two. */
+const DIGESTS_AT_ONCE = 500;
 
-export class LimitObject extends LimitLeases {
-	// Fields and not methods, for what inherits from this: they are out of reach of calls from outside.
-	protected readonly store: LimitStore;
-	protected readonly existence: Existence;
-	readonly #following: Following;
-	readonly #ledger: Ledger;
+export class LimitObject extends DurableObject<Env> implements LimitCalls, MovingCalls {
+	readonly #store: LimitStore;
+	readonly #lifecycle: Lifecycle;
+	readonly #follower: PolicyFollower;
+	readonly #committer: Committer;
+	readonly #wakeups: Wakeups;
 	readonly #housework: Housework;
-	protected readonly commits: Commits;
-	protected readonly waiters: Waiters;
-	protected readonly wakeups: Wakeups;
-	protected readonly watchers: LimitWatchers;
+	readonly #watchers: LimitWatchers;
+	readonly #presence: Presence;
+	readonly #relocation: Relocation;
+	readonly #tethers: Tethers;
 	/** Set when the stored data is newer than this code: then nothing is touched and nothing answered. */
 	readonly #newer: NewerDataError | null;
-	protected limit: Limit | null = null;
-	#wakeAt: At | null = null;
 
 	constructor(ctx: DurableObjectState, env: Env) {
-		super(ctx, env, {
-			look: (read, ruling, sentAt) => this.#look(read, ruling, sentAt),
-			limit: () => this.limit,
-			exists: () => this.#exists(),
-			cameToBe: () => this.#cameToBe(),
-			get waiters() {
-				return waiters;
-			},
-			rightClock: (sentAt) => this.#rightClock(sentAt),
-			submit: (command) => this.commits.submit(command),
-			answer: (command, id) => this.#answer(command, id),
-			recall: (id, whose) => this.store.recallOf(id, whose),
-		});
+		super(ctx, env);
 		const { storage } = ctx;
-		this.store = new LimitStore(storage.sql);
-		this.existence = new Existence({
-			storage,
-			store: this.store,
-			directory: () => env.DIRECTORY.getByName("directory"),
+		const directory = () => env.DIRECTORY.getByName("directory");
+		const name = () => this.#name();
+		const limit = () => this.#committer.limit;
+		const abort = (reason: string) => ctx.abort(reason);
+		const background = (work: Promise<unknown>) => ctx.waitUntil(work);
+		const store = new LimitStore(storage.sql);
+		const lifecycle = new Lifecycle({
+			...{ storage, store, directory },
 			reported: () => this.#housework.set(Date.now(), true),
 		});
-		this.commits = new Commits({
-			decide: (jobs) => storage.transactionSync(() => this.#decide(jobs, Date.now())),
-			sync: () => storage.sync(),
-			abort: (reason) => ctx.abort(reason),
+		const follower = new PolicyFollower({
+			...{ lifecycle, limit },
+			checkNew: () => lifecycle.checkNew(name()),
+			match: () => directory().match(name()),
+			begin: (settings, source) => this.#committer.begin(settings, source),
+			configure: (settings, source) => this.#committer.run({ kind: "configure", settings }, source),
 		});
-		this.#following = new Following({
-			existence: this.existence,
-			limit: () => this.limit,
-			checkNew: () => this.existence.checkNew(this.#name()),
-			match: () => env.DIRECTORY.getByName("directory").match(this.#name()),
-			begin: (settings, source) => this.#begin(settings, source),
-			configure: (settings, source) => this.commits.run({ kind: "configure", settings }, source),
+		const totals = new TotalsReporter({ env, lifecycle, limit, background });
+		const hearers = new Hearers({
+			limit,
+			detach: (id) => this.#committer.run({ kind: "detach", id }),
+			renew: (id) => this.#committer.run({ kind: "renew", id, leaseMs: null }),
+			unheard: (id) => this.#committer.run({ kind: "release", id, by: "unheard" }),
 		});
-		this.#ledger = new Ledger({
-			...{ env, existence: this.existence, limit: () => this.limit },
-			background: (work) => ctx.waitUntil(work),
+		const wakeups = new Wakeups({ storage, tick: () => this.#committer.run({ kind: "tick" }) });
+		const housework = new Housework({
+			...{ store, existence: lifecycle, ledger: totals, wakeups, limit },
+			wakeAt: () => this.#committer.wakeAt,
+			awaited: () => hearers.size > 0,
+			tick: () => this.#committer.submit({ kind: "tick" }),
+			end: (endedAt) => this.#committer.end(endedAt),
 		});
-		const waiters = new Waiters({
-			limit: () => this.limit,
-			detach: (id) => this.commits.run({ kind: "detach", id }),
-			renew: (id) => this.commits.run({ kind: "renew", id, leaseMs: null }),
-			unheard: (id) => this.commits.run({ kind: "release", id, by: "unheard" }),
-		});
-		this.waiters = waiters;
-		this.wakeups = new Wakeups({ storage, tick: () => this.commits.run({ kind: "tick" }) });
-		this.#housework = new Housework({
-			...{ store: this.store, existence: this.existence, ledger: this.#ledger, wakeups: this.wakeups },
-			...{ limit: () => this.limit, wakeAt: () => this.#wakeAt, awaited: () => this.waiters.size > 0 },
-			tick: () => this.commits.submit({ kind: "tick" }),
-			end: (endedAt) => this.#end(endedAt),
-		});
-		this.watchers = new LimitWatchers({
+		const watchers = new LimitWatchers({
 			look: (full) =>
-				this.#look((limit) => views.picture(this.#summary(), full ? limit : null, this.store.history, Date.now())),
+				this.#presence.look((limit, { identity, history, now }) =>
+					views.picture(views.summary(identity, limit, history, now), full ? limit : null, history, now),
+				),
 			sync: () => storage.sync(),
 		});
-		this.#newer = this.store.open();
-		if (!this.#newer) this.#wakeUp();
+		const settle = (id: string, committed: boolean) => this.#committer.run({ kind: "settle", id, committed });
+		const committer = new Committer({
+			...{ storage, store, lifecycle, hearers, watchers, follower, totals, housework, name, abort },
+			doubted: (doubts) => background(settleDoubts(env.LIMITS, doubts, settle)),
+		});
+		const newer = store.open();
+		const presence = new Presence({ storage, store, lifecycle, committer, follower, newer, name, abort });
+		const shares = new Shares(lifecycle);
+		const here = new Requests({ store, committer, presence, follower, hearers, shares });
+		this.#relocation = new Relocation({ ctx, limits: env.LIMITS, store, lifecycle, committer, hearers, here });
+		this.#tethers = new Tethers(this);
+		[this.#store, this.#lifecycle, this.#follower, this.#committer] = [store, lifecycle, follower, committer];
+		[this.#wakeups, this.#housework, this.#watchers, this.#presence] = [wakeups, housework, watchers, presence];
+		this.#newer = newer;
+		if (!newer) this.#wakeUp();
+		this.#relocation.wake();
 	}
 
 	/** Rebuilds the limit. Connections are gone, and with them the leases that lived by one. */
 	#wakeUp(): void {
-		const stored = this.store.load(Date.now());
+		const stored = this.#store.load(Date.now());
 		if (!stored) return;
-		const recalled = this.wakeups.recall();
+		const recalled = this.#wakeups.recall();
 		void this.ctx.blockConcurrencyWhile(() => recalled);
-		this.existence.identity = stored.identity;
-		this.existence.usedAt = stored.usedAt;
+		this.#lifecycle.identity = stored.identity;
+		this.#lifecycle.usedAt = stored.usedAt;
 		this.#housework.begin();
 		if (stored.identity.alive) {
-			this.limit = stored.limit;
+			this.#committer.limit = stored.limit;
 			for (const { id, held, state } of stored.limit.entries.values()) {
-				if (held && state !== "waiting") this.commits.run({ kind: "detach", id });
+				if (held && state !== "waiting") this.#committer.run({ kind: "detach", id });
 			}
-			this.commits.run({ kind: "tick" });
+			this.#committer.run({ kind: "tick" });
 		}
-		void this.existence.report();
+		void this.#lifecycle.report();
+	}
+
+	override async alarm(): Promise<void> {
+		this.#relocation.tidy(Date.now());
+		// The newer code will want to be woken when it is back.
+		if (this.#newer) this.#wakeups.alarm(Date.now() + NEWER_AGAIN_MS);
+		else await this.#housework.ring(Date.now());
 	}
 
 	// ------------------------------------------------------------------------------------------ requests
 
-	/** Takes slots, or waits for them until the request gives up. */
 	acquire(ask: Ask): Promise<Outcome | Missing> {
-		return this.#ask({ kind: "acquire", request: ask.request }, ask);
+		return this.#relocation.of(ask.request.id).acquire(ask);
 	}
 
-	/** `acquire` as JSON, both ways: over RPC a text costs a tenth less of the whole call than the objects in it. */
 	async acquireText(ask: string): Promise<string> {
 		return JSON.stringify(await this.acquire(JSON.parse(ask) as Ask));
 	}
 
-	/** Sets slots aside for a request of several names; parks it, or denies it, where there are none. */
 	reserve(ask: Ask): Promise<Outcome | Missing> {
-		if (ask.call) this.waiters.asks(ask.request.id, ask.call);
-		return this.#ask({ kind: "reserve", request: ask.request }, ask);
+		return this.#relocation.of(ask.request.id).reserve(ask);
 	}
 
-	/**
-	 * A request as a stream of lines, while it waits and, with `held`, for as long as its lease lives. Its end takes
-	 * the request out of the line. `as` says for whom: `wire` for callers, `outcomes` for the coordinator.
-	 */
-	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
-		await this.#rightClock(ask.sentAt);
-		const first = await this.#following.ready(this.#exists(), ask, Date.now());
-		if (!first) return { missing: true };
-		if (ask.call) this.waiters.asks(ask.request.id, ask.call);
-		const line = new Line(this.waiters, ask.request, as, ask.call);
-		this.commits.submit({ kind, request: ask.request }, line, first).catch((error) => line.fail(error));
-		return line.readable;
+	open(ask: Ask, kind: "acquire" | "reserve", as: StreamFor): Promise<ReadableStream | Missing> {
+		return this.#relocation.of(ask.request.id).open(ask, kind, as);
 	}
 
-	/** A stream that keeps a held lease alive: the lease ends with it. */
-	async hold(id: string): Promise<ReadableStream | null> {
-		const entry = this.limit?.entries.get(id);
-		if (!entry?.held) return null;
-		return Line.holding(this.waiters, entry).readable;
+	tether(asked: Ask | string): Promise<Tied> {
+		return this.#tethers.tie(asked);
+	}
+
+	hold(id: string): Promise<ReadableStream | null> {
+		return this.#relocation.of(id).hold(id);
+	}
+
+	commit(id: string, peers: string[]): Promise<Outcome | Missing> {
+		return this.#relocation.of(id).commit(id, peers);
+	}
+
+	cancel(id: string, keepPlace: boolean): Promise<Outcome | Missing> {
+		return this.#relocation.of(id).cancel(id, keepPlace);
+	}
+
+	touch(id: string, sentAt?: At): Promise<boolean> {
+		return this.#relocation.of(id).touch(id, sentAt);
+	}
+
+	renew(id: string, leaseMs: Ms | null, sentAt?: At): Promise<Outcome | null> {
+		this.#relocation.leadOn(id);
+		return this.#relocation.of(id).renew(id, leaseMs, sentAt);
+	}
+
+	release(
+		id: string,
+		by: "caller" | "operator" | "unheard",
+		sentAt?: At,
+	): Promise<(Outcome & { found: boolean }) | null> {
+		return this.#relocation.of(id).release(id, by, sentAt);
+	}
+
+	leave(id: string, call: string): Promise<void> {
+		return this.#relocation.of(id).leave(id, call);
+	}
+
+	stepBack(id: string, call: string): Promise<void> {
+		return this.#relocation.of(id).stepBack(id, call);
+	}
+
+	others(id: string): Promise<string[] | null> {
+		return this.#relocation.of(id).others(id);
+	}
+
+	async vouch(ids: string[]): Promise<boolean[]> {
+		const answers = await Promise.all(ids.map((id) => this.#relocation.of(id).vouch([id])));
+		return answers.map(([committed]) => committed ?? false);
+	}
+
+	async absorbed(denials: number): Promise<void> {
+		if (this.#presence.exists()) await this.#committer.submit({ kind: "absorbed", denials });
 	}
 
 	// ------------------------------------------------------------------------------------------ settings
 
-	/** Creates the limit, or replaces its settings, by hand. */
 	async configure(settings: Settings, by: By): Promise<{ created: boolean; summary: LimitSummary }> {
-		await this.#rightClock(by.sentAt);
-		if (!this.#exists()) await this.#cameToBe();
-		const source = await this.#following.byHand(by);
+		await this.#presence.isHere(by.sentAt);
+		const source = await this.#follower.byHand(by);
 		let created = false;
-		await this.commits.submit({ kind: "configure", settings }, null, () => {
-			created = this.limit === null;
-			if (created) this.#begin(settings, source);
-			else this.existence.change(source, Date.now());
+		await this.#committer.submit({ kind: "configure", settings }, null, () => {
+			created = this.#committer.limit === null;
+			if (created) this.#committer.begin(settings, source);
+			else this.#lifecycle.change(source, Date.now());
 		});
 		return { created, summary: this.#summary() };
 	}
 
-	/** Creates the limit. Null: there is one of this name. */
 	async create(settings: Settings, byHand: ByHand, by: By): Promise<LimitSummary | null> {
-		if (this.#exists() || (await this.#cameToBe())) return null;
-		const source = await this.#following.byHand(by);
+		if (this.#presence.exists() || (await this.#presence.cameToBe())) return null;
+		const source = await this.#follower.byHand(by);
 		let created = false;
-		await this.commits.submit({ kind: "inspect" }, null, () => {
-			created = this.limit === null;
-			if (created) this.#begin(settings, source);
+		await this.#committer.submit({ kind: "inspect" }, null, () => {
+			created = this.#committer.limit === null;
+			if (created) this.#committer.begin(settings, source);
 		});
-		if (created) await this.commits.submit({ kind: "configure", ...byHand });
+		if (created) await this.#committer.submit({ kind: "configure", ...byHand });
 		return created ? this.#summary() : null;
 	}
 
-	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
 	async patch({ activeSlots, deniedSlots, ...settings }: LimitPatch & ByHand, by: By): Promise<LimitSummary | null> {
-		await this.#rightClock(by.sentAt);
-		if (!this.#exists() && !(await this.#cameToBe())) return null;
-		const source = Object.keys(settings).length > 0 ? await this.#following.byHand(by) : null;
+		if (!(await this.#presence.isHere(by.sentAt))) return null;
+		const source = Object.keys(settings).length > 0 ? await this.#follower.byHand(by) : null;
 		const byHand = {
 			...(activeSlots !== undefined && { activeSlots }),
 			...(deniedSlots !== undefined && { deniedSlots }),
 		};
 		const command = { kind: "configure" as const, settings, ...byHand };
-		await this.commits.submit(command, null, () => {
-			if (source) this.existence.change(source, Date.now());
+		await this.#committer.submit(command, null, () => {
+			if (source) this.#lifecycle.change(source, Date.now());
 		});
 		return this.#summary();
 	}
 
-	/** Ends every lease and every wait, and deletes the limit with its storage. */
+	async takeBack(slots: number, heldMs: Ms | null, sentAt?: At): Promise<Status | null> {
+		if (!(await this.#presence.isHere(sentAt))) return null;
+		return (await this.#committer.submit({ kind: "takeBack", slots, heldMs })).status;
+	}
+
 	async remove(): Promise<boolean> {
-		if (!this.#exists()) return this.existence.forget(this.#name());
-		await this.commits.submit({ kind: "close" });
-		void this.existence.report();
+		if (!this.#presence.exists()) return this.#lifecycle.forget(this.#name());
+		await this.#committer.submit({ kind: "close" });
+		void this.#lifecycle.report();
 		return true;
 	}
 
-	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */
-	async takeBack(slots: number, heldMs: number | null, sentAt?: At): Promise<Status | null> {
-		await this.#rightClock(sentAt);
-		if (!this.#exists() && !(await this.#cameToBe())) return null;
-		return (await this.commits.submit({ kind: "takeBack", slots, heldMs })).status;
+	async rename(name: string): Promise<"moved" | "taken" | null> {
+		return (await this.summary()) && this.#relocation.move(name);
+	}
+
+	moveIn(cargo: Cargo): Promise<boolean> {
+		return this.#relocation.moveIn(cargo);
 	}
 
 	// ------------------------------------------------------------------------------------------- looking
 
-	/** Throws the object away if its clock stands still, once nobody is owed an answer to what was decided. */
-	#rightClock(sentAt: At | undefined): Promise<void> | undefined {
-		if (!this.limit) return undefined;
-		const fault = clockFault(this.ctx.storage.kv, sentAt, Date.now());
-		return fault === null ? undefined : this.#reset(fault);
+	inspect(ruling?: Ruling, sentAt?: At): Promise<LimitInfo | null> {
+		return this.#presence.look((limit) => views.info(this.#summary(), limit), ruling, sentAt);
 	}
 
-	async #reset(reason: string): Promise<never> {
-		console.warn(reason);
-		await this.commits.idle();
-		await this.ctx.storage.sync();
-		this.ctx.abort(reason);
-		throw new Error(reason);
+	summary(ruling?: Ruling, sentAt?: At): Promise<LimitSummary | null> {
+		return this.#presence.look(() => this.#summary(), ruling, sentAt);
 	}
 
-	/** Reads something off the limit as it is now. Null: it does not exist. */
-	async #look<T>(
-		read: (limit: Limit, present: Present) => T,
-		ruling?: Ruling,
-		sentAt?: At,
-	): Promise<Awaited<T> | null> {
-		await this.#rightClock(sentAt);
-		if (!this.#exists() && !(await this.#cameToBe())) return null;
-		await this.#following.look(ruling, Date.now());
-		await this.commits.submit({ kind: "inspect" });
-		const { identity } = this.existence;
-		const [existence, watchers, { history }] = [this.existence, this.watchers, this.store];
-		return (
-			this.limit && identity && (await read(this.limit, { identity, existence, watchers, history, now: Date.now() }))
+	describe(ruling?: Ruling): Promise<{ summary: LimitSummary; status: Status } | null> {
+		return this.#presence.look(async (limit, { identity }) => {
+			const described = { summary: this.#summary(), status: views.status(identity, limit) };
+			this.#lifecycle.list();
+			await this.#lifecycle.report();
+			return described;
+		}, ruling);
+	}
+
+	watch(full: boolean, share?: Share): Promise<Watched | "full" | "share" | null> {
+		return this.#presence.look(() => this.#watchers.add(full, share));
+	}
+
+	leases(after: number, count: number): Promise<LeasesPage | null> {
+		return this.#presence.look((limit) => views.leasesPage(limit, after, count));
+	}
+
+	history(): Promise<LimitHistory | null> {
+		return this.#presence.look((limit, { identity, history, now }) =>
+			views.history(identity.name, history, limit, now),
 		);
 	}
 
-	// --------------------------------------------------------------------------------- deciding, writing
-
-	async #ask(command: Extract<Command, { request: Request }>, ask: Ask): Promise<Outcome | Missing> {
-		const { call } = ask;
-		const righting = this.#rightClock(ask.sentAt);
-		if (righting) await righting;
-		const ready = this.#following.ready(this.#exists(), ask, Date.now());
-		const first = ready instanceof Promise ? await ready : ready;
-		if (!first) return { missing: true };
-		const { id } = command.request;
-		return this.waiters.outcome(id, call, (hearer) => this.commits.submit(command, hearer, first));
+	measure(): Promise<Measured | null> {
+		return this.#presence.look((limit, { identity }) => measure(limit, identity));
 	}
 
-	async #answer(command: Command, id: string): Promise<Outcome> {
-		const { events, status } = await this.commits.submit(command);
-		const event = views.answerTo(events, id);
-		if (!event) throw new Error(`No answer to ${command.kind} of ${id}.`);
-		return { event, status };
+	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
+		const peeked = await this.#presence.look((limit, { identity }) => ({
+			status: views.status(identity, limit),
+			denied: wouldDeny(limit, id, slots, mode),
+		}));
+		return peeked ?? { missing: true };
 	}
 
-	/** Decides all of these, in their order, and writes once. Runs inside a transaction. */
-	#decide(jobs: Job[], now: At): { tell: Tell[]; written: boolean } {
-		const tell: Tell[] = [];
-		const all: Event[] = [];
-		let news = false;
-		for (const { first, command, hearer, answered, failed } of jobs) {
-			first?.();
-			if (!this.limit) {
-				failed(new Error("The limit was deleted."));
-				continue;
-			}
-			const { events, wakeAt } = decide(this.limit, command, now);
-			this.#wakeAt = wakeAt;
-			this.store.remember(events);
-			all.push(...events);
-			const status = this.#status();
-			if (events.length > 0 || command.kind === "absorbed") {
-				news = true;
-				this.store.history.note(now, views.reading(this.limit, status.activeSlots), this.limit.totals);
-			}
-			tell.push((ungated) => {
-				if (!ungated) answered({ events, status });
-				return this.waiters.tell(events, status, hearer, ungated);
-			});
-			if (command.kind === "close") this.#end(now);
+	async idOf(digest: string): Promise<string | null> {
+		const ids = [...(this.#committer.limit?.entries.keys() ?? [])];
+		for (let from = 0; from < ids.length; from += DIGESTS_AT_ONCE) {
+			const some = ids.slice(from, from + DIGESTS_AT_ONCE);
+			const found = (await Promise.all(some.map(digestOf))).indexOf(digest);
+			if (found >= 0) return some[found] as string;
 		}
-		const written = !this.limit || this.store.write(this.limit, all, now);
-		if (written) this.existence.usedAt = now;
-		else if (news) this.store.writeSoon(() => this.limit && { limit: this.limit, usedAt: this.existence.usedAt });
-		if (news) this.watchers.changed();
-		this.#follow(all);
-		this.existence.after(now, jobs.some(isAsked));
-		if (news) this.#ledger.after(now);
-		this.#following.watch();
-		this.#housework.set(now);
-		return { tell, written };
+		return null;
 	}
 
-	/** What follows from events beside answers and rows. */
-	#follow(events: Event[]): void {
-		this.#housework.ended(events);
-		const doubts = events.filter((event) => event.kind === "doubted");
-		if (doubts.length === 0) return;
-		const settle = (id: string, committed: boolean) => this.commits.run({ kind: "settle", id, committed });
-		this.ctx.waitUntil(settleDoubts(this.env.LIMITS, doubts, settle));
-	}
+	// ------------------------------------------------------------------------------------------- helpers
 
-	// --------------------------------------------------------------------------------------- waking again
-
-	override async alarm(): Promise<void> {
-		// The newer code will want to be woken when it is back.
-		if (this.#newer) this.wakeups.alarm(Date.now() + NEWER_AGAIN_MS);
-		else await this.#housework.ring(Date.now());
-	}
-
-	// ------------------------------------------------------------------------------- beginning and ending
-
-	#exists(): boolean {
-		if (this.#newer) throw this.#newer;
-		return this.limit !== null;
-	}
-
-	/** Whether a limit that was not here is by now; thrown, where it has been and its data is lost. */
-	async #cameToBe(): Promise<boolean> {
-		await this.existence.checkNewIfPossible(this.#name());
-		return this.limit !== null;
-	}
-
-	#begin(settings: Settings, source: Source): void {
-		if (this.limit) return;
-		const now = Date.now();
-		this.limit = createLimit(settingsOf(settings), now, this.store.recall);
-		this.existence.begin(this.#name(), source, this.limit, now);
-	}
-
-	/** The limit is no more; its storage follows. */
-	#end(endedAt: At): void {
-		this.#ledger.end(endedAt);
-		this.ceased(endedAt);
-	}
-
-	/** It is no more, or no more here. */
-	protected ceased(endedAt: At): void {
-		this.limit = null;
-		this.#wakeAt = null;
-		this.existence.end(endedAt);
-		this.watchers.ended(this.#name());
+	#summary(): LimitSummary {
+		return views.summary(this.#lifecycle.identity, this.#committer.limit, this.#store.history, Date.now());
 	}
 
 	#name(): string {
-		const name = this.ctx.id.name ?? this.existence.identity?.name;
+		const name = this.ctx.id.name ?? this.#lifecycle.identity?.name;
 		if (name === undefined) throw new Error("A limit's object is found by its name: use getByName or idFromName.");
 		return name;
-	}
-
-	// --------------------------------------------------------------------------------------------- views
-
-	#status(): Status {
-		return views.status(this.existence.identity, this.limit);
-	}
-
-	#summary(): LimitSummary {
-		return views.summary(this.existence.identity, this.limit, this.store.history, Date.now());
 	}
 }

@@ -7,9 +7,10 @@
 import type { Limit } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
 import type { Settings } from "../../protocol.ts";
-import type { Ask } from "../contract/answers.ts";
+import type { By } from "../contract/limit-calls.ts";
+import type { Ask } from "../contract/outcomes.ts";
 import { DEFAULT_SETTINGS, RULING_MAX_MS, type Ruling, sameSettings, settingsOf } from "../contract/policies.ts";
-import type { Existence, Source } from "./lifecycle.ts";
+import type { Lifecycle, Source } from "./lifecycle.ts";
 
 /** How soon the directory is asked again after it did not answer. */
 const AGAIN_MS = 1_000;
@@ -18,16 +19,8 @@ const AGAIN_MS = 1_000;
 export type First = () => void;
 const NOTHING: First = () => undefined;
 
-/** Who configures a limit by hand, and what the policies say of its name, where the Worker knows. */
-export interface By {
-	token: string | null;
-	ruling: Ruling | undefined;
-	/** The Worker's time; see `contract/clock.ts`. */
-	sentAt?: At;
-}
-
 interface Deps {
-	existence: Existence;
+	lifecycle: Lifecycle;
 	limit(): Limit | null;
 	/** Rejects where the data of this limit is lost, and where the directory cannot be asked. */
 	checkNew(): Promise<void>;
@@ -39,7 +32,7 @@ interface Deps {
 	configure(settings: Settings, source: () => void): void;
 }
 
-export class Following {
+export class PolicyFollower {
 	readonly #deps: Deps;
 	/** The moment that what was last seen of the policies was true for. */
 	#lookedAt: At = Number.NEGATIVE_INFINITY;
@@ -60,7 +53,7 @@ export class Following {
 	ready(exists: boolean, ask: Ask, now: At): First | null | Promise<First | null> {
 		const { createIfMissing, strict = false, ruling, since } = ask;
 		if (exists) {
-			this.#deps.existence.heardOf(since);
+			this.#deps.lifecycle.heardOf(since);
 			const counts = () => (strict && this.#isByDefault(ruling) ? null : NOTHING);
 			return this.look(ruling, now)?.then(counts) ?? counts();
 		}
@@ -78,7 +71,7 @@ export class Following {
 
 	/** Whether nobody has configured the limit. What has just been seen of the policies may still be on its way there. */
 	#isByDefault(ruling: Ruling | undefined): boolean {
-		const { identity } = this.#deps.existence;
+		const { identity } = this.#deps.lifecycle;
 		if (!identity || identity.origin === "configured") return false;
 		return ruling && ruling.version > identity.version ? ruling.policy === null : identity.origin === "default";
 	}
@@ -87,13 +80,13 @@ export class Following {
 	async byHand({ token, ruling }: By): Promise<Source> {
 		// That it overrides a policy is said for the operator's eyes: the settings do not depend on it.
 		const known = ruling ?? (await this.#match().catch(() => ({ policy: null, version: 0 })));
-		this.#deps.existence.heardOf(ruling?.since);
+		this.#deps.lifecycle.heardOf(ruling?.since);
 		return { origin: "configured", policy: known.policy, version: known.version, by: token };
 	}
 
 	/** Sees that the limit has the settings that the policies say. Undefined: there is nothing to wait for. */
 	look(ruling: Ruling | undefined, now: At): Promise<void> | undefined {
-		const { identity } = this.#deps.existence;
+		const { identity } = this.#deps.lifecycle;
 		if (!identity?.alive || identity.origin === "configured") return undefined;
 		if (ruling) return this.#keepTo(ruling, now);
 		if (now - this.#lookedAt <= RULING_MAX_MS) return undefined;
@@ -106,7 +99,7 @@ export class Following {
 	/** After every decision: while somebody waits, the policies are looked at in time. */
 	watch(): void {
 		const waits = (): boolean => (this.#deps.limit()?.queue.size ?? 0) > 0;
-		if (this.#timer || !waits() || this.#deps.existence.identity?.origin === "configured") return;
+		if (this.#timer || !waits() || this.#deps.lifecycle.identity?.origin === "configured") return;
 		this.#timer = setTimeout(() => {
 			this.#timer = null;
 			if (!waits()) return;
@@ -124,7 +117,7 @@ export class Following {
 
 	async #match(): Promise<Ruling> {
 		const asked = { ...(await this.#deps.match()), ageMs: 0 };
-		this.#deps.existence.heardOf(asked.since);
+		this.#deps.lifecycle.heardOf(asked.since);
 		return asked;
 	}
 
@@ -140,8 +133,8 @@ export class Following {
 	}
 
 	#keepTo(ruling: Ruling, now: At): undefined {
-		const { existence } = this.#deps;
-		const { identity } = existence;
+		const { lifecycle } = this.#deps;
+		const { identity } = lifecycle;
 		const limit = this.#deps.limit();
 		if (!identity || !limit) return;
 		this.#lookedAt = Math.max(this.#lookedAt, now - ruling.ageMs);
@@ -158,7 +151,7 @@ export class Following {
 			identity.policy === (policy?.pattern ?? null) &&
 			(policy === null || identity.idleMs === policy.idleSeconds * 1_000) &&
 			sameSettings(settings, limit.settings);
-		if (!same) this.#deps.configure(settings, () => existence.change(source, now));
+		if (!same) this.#deps.configure(settings, () => lifecycle.change(source, now));
 	}
 }
 

@@ -10,6 +10,7 @@ import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from 
 import type { At, Ms } from "../../core/time.ts";
 import type { Totals } from "../../core/totals.ts";
 import type { Origin } from "../../protocol.ts";
+import { migrate, NewerDataError } from "../contract/schema.ts";
 
 /** What a limit is, apart from its state. */
 export interface Identity {
@@ -77,17 +78,6 @@ type Table = keyof typeof TABLES;
 
 export const SCHEMA_VERSION = MIGRATIONS.length;
 
-/** The stored data was written by a newer version of the code. It is left alone. */
-export class NewerDataError extends Error {
-	override readonly name = "NewerDataError";
-	constructor(found: number) {
-		super(
-			`The data of this object has version ${found}; this code knows versions up to ${SCHEMA_VERSION}. ` +
-				"It was left alone. Deploy the newer code again.",
-		);
-	}
-}
-
 /** Nothing is stored of a limit that the directory knows. */
 export class DamagedDataError extends Error {
 	override readonly name = "DamagedDataError";
@@ -97,18 +87,6 @@ export class DamagedDataError extends Error {
 				"It is refused, for nobody knows who holds its slots. Restore the file from a copy and start again, or delete the limit.",
 		);
 	}
-}
-
-/** Brings a database to the newest schema. One that holds nothing yet is left without a table, unless `create`. */
-export function migrate(sql: SqlStorage, migrations: ((sql: SqlStorage) => void)[], create: boolean): boolean {
-	const exists = sql.exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema'").toArray().length > 0;
-	if (!exists && !create) return false;
-	if (!exists) sql.exec("CREATE TABLE schema (version INTEGER NOT NULL); INSERT INTO schema VALUES (0);");
-	const version = sql.exec<{ version: number }>("SELECT version FROM schema").one().version;
-	if (version > migrations.length) throw new NewerDataError(version);
-	for (const step of migrations.slice(version)) step(sql);
-	if (version < migrations.length) sql.exec("UPDATE schema SET version = ?", migrations.length);
-	return true;
 }
 
 /** Counters of denials alone are written this much later, so that a denial costs no write. */
@@ -333,7 +311,7 @@ function writesRow(event: Event): boolean {
 		case "queued":
 		case "parked":
 		case "renewed":
-		case "moved":
+		case "rewritten":
 		case "ended":
 		case "configured":
 			return true;

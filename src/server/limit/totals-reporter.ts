@@ -7,34 +7,25 @@
 import { activeSlots, type Limit } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import { combine, copyTotals, isNothing, newTotals, type Totals } from "../../core/totals.ts";
+import type { Told } from "../contract/directory-calls.ts";
 import type { Env } from "../contract/env.ts";
-import { type Told, totalsShard } from "../directory/policy-totals.ts";
-import type { Existence } from "./lifecycle.ts";
+import type { Measured } from "../contract/limit-calls.ts";
+import { totalsShard } from "../contract/policy-sums.ts";
+import type { Lifecycle } from "./lifecycle.ts";
 import type { Identity } from "./store.ts";
 
 /** A limit tells no more often than this. */
 export const TELL_MS: Ms = 60_000;
 
-/** How a limit stands, for the one who asks each of them. */
-export interface Measured {
-	name: string;
-	origin: Identity["origin"];
-	capacity: number;
-	inUse: number;
-	waiting: number;
-	active: boolean;
-	totals: Totals;
-}
-
 interface Deps {
 	env: Env;
-	existence: Existence;
+	lifecycle: Lifecycle;
 	limit(): Limit | null;
 	/** Work that no answer waits for. */
 	background(work: Promise<unknown>): void;
 }
 
-export class Ledger {
+export class TotalsReporter {
 	readonly #deps: Deps;
 	#telling = false;
 	/** Something was counted that nobody was told of. Undefined: the object woke, and has not looked yet. */
@@ -46,7 +37,7 @@ export class Ledger {
 
 	/** After every decision by which something happened. */
 	after(now: At): void {
-		const { identity } = this.#deps.existence;
+		const { identity } = this.#deps.lifecycle;
 		if (!identity?.alive || !this.#tells(identity)) return;
 		this.#untold = true;
 		if (now >= this.#nextAt(identity)) this.#deps.background(this.tell(now));
@@ -54,7 +45,7 @@ export class Ledger {
 
 	/** When it should be told though nobody asks. A key of a policy tells at its end, which has an alarm of its own. */
 	dueAt(): At {
-		const { identity } = this.#deps.existence;
+		const { identity } = this.#deps.lifecycle;
 		if (!identity?.alive || identity.origin === "policy" || !this.#tells(identity)) return Number.POSITIVE_INFINITY;
 		const limit = this.#deps.limit();
 		this.#untold ??= limit !== null && !isNothing(sinceTold(limit, identity));
@@ -63,8 +54,8 @@ export class Ledger {
 
 	/** Tells what was not told yet. Answers whether nothing is left to tell. */
 	async tell(now: At): Promise<boolean> {
-		const { env, existence } = this.#deps;
-		const { identity } = existence;
+		const { env, lifecycle } = this.#deps;
+		const { identity } = lifecycle;
 		const limit = this.#deps.limit();
 		if (!identity || !limit || !this.#tells(identity)) return true;
 		if (this.#telling) return false;
@@ -80,7 +71,7 @@ export class Ledger {
 				await totalsShard(env, identity.name).addTotals(identity.policy, told);
 			}
 			env.ANALYTICS?.writeDataPoint(dataPoint(identity, limit, told));
-			if (existence.identity?.id === identity.id && existence.identity.alive) existence.told({ at: now, totals });
+			if (lifecycle.identity?.id === identity.id && lifecycle.identity.alive) lifecycle.told({ at: now, totals });
 			return true;
 		} catch (error) {
 			console.warn("What was counted could not be told, and is told again later:", error);
@@ -98,7 +89,7 @@ export class Ledger {
 
 	/** The limit is deleted, now or as soon as this returns: what was not told yet is told in the background. */
 	end(now: At): void {
-		if (this.#deps.existence.identity?.alive) this.#deps.background(this.tell(now));
+		if (this.#deps.lifecycle.identity?.alive) this.#deps.background(this.tell(now));
 	}
 
 	#tells = ({ origin }: Identity): boolean => origin === "policy" || this.#deps.env.ANALYTICS !== undefined;
@@ -116,7 +107,7 @@ export function measure(limit: Limit, { name, origin }: Identity): Measured {
 	};
 }
 
-/** One line of Analytics Engine: what was counted since the last one. Names of the columns are in docs/metrics.md. */
+/** One point of Analytics Engine: what was counted since the last one. Names of the columns are in docs/metrics.md. */
 function dataPoint(identity: Identity, limit: Limit, { totals, inUse, waiting }: Told): AnalyticsEngineDataPoint {
 	const { name, origin, policy } = identity;
 	const sums = [totals.waits.sumMs / 1000, totals.holds.sumMs / 1000];

@@ -17,10 +17,10 @@ import {
 	type LimitSummary,
 	type WaiterInfo,
 } from "../../protocol.ts";
-import { type Status, toIso } from "../contract/answers.ts";
-import type { Picture } from "../contract/watchers.ts";
-import { DENIAL_MAX_MS } from "../front/denials/denials.ts";
+import { toIso } from "../contract/answers.ts";
+import { DENIAL_MAX_MS, type Status } from "../contract/outcomes.ts";
 import type { Identity } from "./store.ts";
+import type { Picture } from "./watchers.ts";
 
 export function status(identity: Identity | null, limit: Limit | null): Status {
 	if (!identity || !limit) throw new Error("The limit was deleted.");
@@ -51,7 +51,7 @@ function nextSlotMs(limit: Limit, active: number): number | null {
 	return limit.level.reaches(whole) - limit.clock.lastAt;
 }
 
-/** How the limit stands, as its history notes it. */
+/** How the limit is, as its history notes it. */
 export const reading = ({ settings, queue }: Limit, activeSlots: number): Reading => ({
 	limit: settings.limit,
 	activeSlots,
@@ -97,7 +97,7 @@ function sample({ startsAt, activeSlots, waiting, last, lastAt: _, ...counts }: 
 	return { at: toIso(startsAt), limit: last.limit, activeSlots, waiting, ...counts };
 }
 
-/** How a limit stands, for those who watch. `limit` for those who want it in full. */
+/** How a limit is, for its watchers. `limit` for those that want it in full. */
 export function picture(summary: LimitSummary, limit: Limit | null, history: History, now: At): Picture {
 	const row = { event: "limit", limit: summary } as const;
 	const drains = summary.slotDecayPerSecond > 0 && summary.activeSlots > 0;
@@ -143,10 +143,10 @@ export function waiting(limit: Limit): WaiterInfo[] {
 export function answerTo(
 	events: Event[],
 	id: string,
-): Exclude<Event, { kind: "configured" | "ended" | "moved" }> | undefined {
+): Exclude<Event, { kind: "configured" | "ended" | "rewritten" }> | undefined {
 	for (let index = events.length - 1; index >= 0; index -= 1) {
 		const event = events[index] as Event;
-		if (event.kind === "configured" || event.kind === "ended" || event.kind === "moved") continue;
+		if (event.kind === "configured" || event.kind === "ended" || event.kind === "rewritten") continue;
 		if (event.id === id) return event;
 	}
 	return undefined;

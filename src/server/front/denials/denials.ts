@@ -9,10 +9,9 @@
  */
 
 import type { At, Ms } from "../../../core/time.ts";
-import type { Asked, Status } from "../../contract/answers.ts";
+import type { Asked } from "../../contract/answers.ts";
+import { DENIAL_MAX_MS, type Status } from "../../contract/outcomes.ts";
 
-/** How long a denial is remembered at most, counted from before it was asked for. */
-export const DENIAL_MAX_MS: Ms = 1_000;
 /** Names that remembered denials speak of, in all: four megabytes. */
 export const DENIALS_MAX = 4_096;
 /** Changes of limits that are remembered; an older one counts as a change of every limit. */

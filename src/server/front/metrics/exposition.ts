@@ -2,9 +2,10 @@
 
 import { BUCKETS_MS, type Histogram } from "../../../core/totals.ts";
 import { BOUNDS, VERSION } from "../../../protocol.ts";
+import type { PolicySum } from "../../contract/directory-calls.ts";
 import type { Env } from "../../contract/env.ts";
-import { type PolicySum, policySums } from "../../directory/policy-totals.ts";
-import type { Measured } from "../../limit/totals-reporter.ts";
+import type { Measured } from "../../contract/limit-calls.ts";
+import { policySums } from "../../contract/policy-sums.ts";
 import { limitOf } from "../limit-stub.ts";
 
 export const OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -4,7 +4,7 @@
  */
 
 import { BOUNDS, type LimitSummary, type Problem, type Scope } from "../../../protocol.ts";
-import type { Status } from "../../contract/answers.ts";
+import type { Status } from "../../contract/outcomes.ts";
 import { answerHeard } from "../heard.ts";
 import { callerOf } from "../http.ts";
 import { limitOf } from "../limit-stub.ts";

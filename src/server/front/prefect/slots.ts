@@ -2,8 +2,8 @@
 
 import { HELD_MAX_MS } from "../../../core/polling.ts";
 import type { Problem } from "../../../protocol.ts";
-import type { Status } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
+import type { Status } from "../../contract/outcomes.ts";
 import { acquire, type Caller } from "../acquire.ts";
 import { limitOf } from "../limit-stub.ts";
 import type { Acquire } from "../requests.ts";

@@ -6,12 +6,13 @@
 import { RpcTarget } from "cloudflare:workers";
 import type { Lease, LimitStatus, Problem, Receipt, Released, Renewed, Slots } from "../../../protocol.ts";
 import { type RefusalName, withRefusal } from "../../../refusals.ts";
-import { type Ask, type Missing, type Outcome, problem, toIso } from "../../contract/answers.ts";
+import { problem, toIso } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
-import type { Tether } from "../../limit/tether.ts";
+import type { TetherCalls } from "../../contract/limit-calls.ts";
+import type { Ask, Missing, Outcome } from "../../contract/outcomes.ts";
 import { acquire } from "../acquire.ts";
 import { problemOf } from "../http.ts";
-import { type LimitCalls, limitOf } from "../limit-stub.ts";
+import { type LimitStub, limitOf } from "../limit-stub.ts";
 import type { Acquire } from "../requests.ts";
 
 /** What became of a request. */
@@ -21,7 +22,7 @@ export type Decided = { lease: Lease | Receipt; problem: null } | { lease: null;
 const RENEW_AT = 1 / 3;
 
 /** A tether, as its object's caller sees it. */
-type Tied = Pick<Tether, "renew" | "release"> & Disposable;
+type Tied = Pick<TetherCalls, "renew" | "release"> & Disposable;
 
 export class Asking extends RpcTarget {
 	readonly #env: Env;
@@ -97,7 +98,7 @@ export class Asking extends RpcTarget {
 	}
 
 	/** Asks the only limit under a tether, in one round trip. */
-	async #tie(limit: LimitCalls, ask: Ask): Promise<Outcome | Missing> {
+	async #tie(limit: LimitStub, ask: Ask): Promise<Outcome | Missing> {
 		const called = { ...ask, call: crypto.randomUUID() };
 		// Sent one after the other, and answered in that order: the tether is there before anybody waits.
 		const tying = limit.tether(called);
@@ -162,7 +163,7 @@ export class Asking extends RpcTarget {
 	}
 }
 
-async function tieTo(limit: LimitCalls, id: string): Promise<Tied> {
+async function tieTo(limit: LimitStub, id: string): Promise<Tied> {
 	const { tether } = (await limit.tether(id)) as unknown as { tether: Tied };
 	return tether;
 }

@@ -6,7 +6,7 @@
 import { BOUNDS, type LimitSummary, type LimitsPage, type Problem, type WatchEvent } from "../../../protocol.ts";
 import { problem, toIso, unknownLimits } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
-import type { Watched } from "../../contract/watchers.ts";
+import type { Watched } from "../../contract/limit-calls.ts";
 import type { Caller } from "../acquire.ts";
 import type { Grant } from "../auth.ts";
 import { seesIds, veiled } from "../digests.ts";

@@ -1,0 +1,74 @@
+/** What can be asked of the directory, by limits and by Workers, and what it answers. */
+
+import type { Totals } from "../../core/totals.ts";
+import type { Policy, PolicySettings } from "../../protocol.ts";
+import type { Share } from "./outcomes.ts";
+
+/** What one limit tells: what it counted since it told last, and how it is. */
+export interface Told {
+	totals: Totals;
+	inUse: number;
+	waiting: number;
+}
+
+/** What is known of a policy. The figures of the moment are of its keys that told within the last whole minute. */
+export interface PolicySum extends Told {
+	pattern: string;
+	keys: number;
+}
+
+/** A stretch of the policies, and how many there may be in it. */
+export interface PolicyShare {
+	prefix: string;
+	most: number;
+}
+
+export interface DirectoryCalls {
+	// --------------------------------------------------------------------------------- told by limits
+
+	/** `own`: it has settings of its own, and is no key of a policy. Answers when this directory began. */
+	register(limit: { name: string; id: string; own: boolean }): Promise<number>;
+	/** The limit of this name is no more. Answers when this directory began. */
+	unregister(name: string): Promise<number>;
+	/** A key of this policy tells what it counted. Kept by other objects of this class than the directory itself. */
+	addTotals(pattern: string, told: Told): void;
+	/** What keys told this object, by policy. */
+	totals(): PolicySum[];
+
+	// ------------------------------------------------------------------------------- which limits exist
+
+	/** The id of a limit, or null. */
+	idOf(name: string): string | null;
+	/** The name of a limit's id, or null. */
+	nameOf(id: string): string | null;
+	/** `listed`: there is a limit of this name. `maybe`: it may be a key of a policy that is not listed yet. */
+	knows(name: string): "listed" | "maybe" | null;
+	/** The names of the limits whose ids start so; where many digits are given, seldom more than one. */
+	namesByIdPrefix(start: string): string[];
+	/** A page of names by its place: `count` of them after the first `offset`. */
+	namesAt(prefix: string, offset: number, count: number): string[];
+	/** Names that start with `prefix`, after `after`, in the order of their code points. */
+	names(prefix: string, after: string, count: number): { names: string[]; next: string | null };
+	/** Names of limits that are no keys of a policy, as many as `count`, and how many there are. */
+	ownNames(prefix: string, count: number): { names: string[]; total: number };
+	/** A stream that lists names that are new and start with `prefix`; or why there is none. */
+	watch(prefix: string, share: Share | undefined): ReadableStream | "full" | "share";
+
+	// ----------------------------------------------------------------------------------------- policies
+
+	/** What the policies say of a name. */
+	match(name: string): { version: number; since: number; policy: Policy | null };
+	/** All policies, and which version of them that is; null: the asker has this version. */
+	policiesAfter(version: number | null): { version: number; since: number; policies: Policy[] } | null;
+	policies(): Policy[];
+	policy(pattern: string): Policy | null;
+	/** Sets a policy, and answers whether it is a new one; or of which prefix there are as many as there may be. */
+	setPolicy(
+		pattern: string,
+		settings: PolicySettings,
+		by: string | null,
+		share?: PolicyShare,
+	): { created: boolean; policy: Policy; version: number } | { full: PolicyShare };
+	/** Deletes a policy, and answers the version without it. Null: there was none. */
+	deletePolicy(pattern: string): number | null;
+}

@@ -1,0 +1,153 @@
+/** What is done with a request that is here, by its id. A request that went to another name is out of its reach. */
+
+import type { Command } from "../../core/commands.ts";
+import type { Request } from "../../core/limit.ts";
+import type { At, Ms } from "../../core/time.ts";
+import type { RequestCalls, StreamFor } from "../contract/limit-calls.ts";
+import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
+import type { Committer } from "./committer.ts";
+import { HearerStream } from "./hearer-stream.ts";
+import type { Hearers } from "./hearers.ts";
+import type { PolicyFollower } from "./policy-follower.ts";
+import type { Presence } from "./presence.ts";
+import type { Shares } from "./shares.ts";
+import type { LimitStore } from "./store.ts";
+import * as views from "./views.ts";
+
+interface Deps {
+	store: LimitStore;
+	committer: Committer;
+	presence: Presence;
+	follower: PolicyFollower;
+	hearers: Hearers;
+	shares: Shares;
+}
+
+export class Requests implements RequestCalls {
+	readonly #deps: Deps;
+
+	constructor(deps: Deps) {
+		this.#deps = deps;
+	}
+
+	acquire(ask: Ask): Promise<Outcome | Missing> {
+		return this.#ask({ kind: "acquire", request: ask.request }, ask);
+	}
+
+	reserve(ask: Ask): Promise<Outcome | Missing> {
+		return this.#ask({ kind: "reserve", request: ask.request }, ask);
+	}
+
+	async open(ask: Ask, kind: "acquire" | "reserve", as: StreamFor): Promise<ReadableStream | Missing> {
+		const { committer, presence, follower, hearers, shares } = this.#deps;
+		const { request, call } = ask;
+		const refusal = shares.refusal(ask, committer.limit);
+		if (refusal) {
+			const stream = new HearerStream(hearers, request, as, call);
+			stream.hear(refusal.event, refusal.status);
+			return stream.readable;
+		}
+		await presence.rightClock(ask.sentAt);
+		const first = await follower.ready(presence.exists(), ask, Date.now());
+		if (!first) return { missing: true };
+		if (call) hearers.asks(request.id, call);
+		const stream = new HearerStream(hearers, request, as, call);
+		committer.submit({ kind, request }, stream, first).catch((error) => stream.fail(error));
+		return stream.readable;
+	}
+
+	async hold(id: string): Promise<ReadableStream | null> {
+		const { committer, hearers } = this.#deps;
+		const entry = committer.limit?.entries.get(id);
+		return entry?.held ? HearerStream.holding(hearers, entry).readable : null;
+	}
+
+	async commit(id: string, peers: string[]): Promise<Outcome | Missing> {
+		if (!this.#deps.committer.limit) return { missing: true };
+		return this.#answer({ kind: "commit", id, peers }, id);
+	}
+
+	async cancel(id: string, keepPlace: boolean): Promise<Outcome | Missing> {
+		if (!this.#deps.committer.limit) return { missing: true };
+		return this.#answer({ kind: "cancel", id, keepPlace }, id);
+	}
+
+	async touch(id: string, sentAt?: At): Promise<boolean> {
+		const { committer, presence } = this.#deps;
+		await presence.rightClock(sentAt);
+		if (!committer.limit) return false;
+		const { events } = await committer.submit({ kind: "touch", id });
+		return !events.some((event) => event.kind === "gone" && event.id === id);
+	}
+
+	async renew(id: string, leaseMs: Ms | null, sentAt?: At): Promise<Outcome | null> {
+		if (!(await this.#deps.presence.isHere(sentAt))) return null;
+		return this.#answer({ kind: "renew", id, leaseMs }, id);
+	}
+
+	async release(
+		id: string,
+		by: "caller" | "operator" | "unheard",
+		sentAt?: At,
+	): Promise<(Outcome & { found: boolean }) | null> {
+		const { committer, presence } = this.#deps;
+		if (!(await presence.isHere(sentAt))) return null;
+		const found = committer.limit?.entries.has(id) ?? false;
+		return { ...(await this.#answer({ kind: "release", id, by }, id)), found };
+	}
+
+	async leave(id: string, call: string): Promise<void> {
+		const { committer, hearers } = this.#deps;
+		if (hearers.leave(id, call) && committer.limit) await committer.submit({ kind: "release", id, by: "unheard" });
+	}
+
+	async stepBack(id: string, call: string): Promise<void> {
+		if (this.#deps.hearers.speaks(id, call)) await this.leave(id, call);
+	}
+
+	others(id: string): Promise<string[] | null> {
+		return this.#deps.presence.look((limit) => {
+			const entry = limit.entries.get(id);
+			return entry ? [...(entry.others ?? [])] : null;
+		});
+	}
+
+	async vouch(ids: string[]): Promise<boolean[]> {
+		const { store, presence } = this.#deps;
+		const exists = await presence.isHere();
+		return Promise.all(
+			ids.map(async (id) => {
+				// A limit that was deleted still knows whom it had granted, also when its name is used again.
+				const past = store.recallOf(id, exists ? "before" : "last");
+				if (past && past.kind !== "cancelled") return true;
+				if (!exists) return false;
+				const { event } = await this.#answer({ kind: "vouch", id }, id);
+				return event.kind === "vouched" && event.committed;
+			}),
+		);
+	}
+
+	async #ask(command: Extract<Command, { request: Request }>, ask: Ask): Promise<Outcome | Missing> {
+		const { committer, presence, follower, hearers, shares } = this.#deps;
+		const { call } = ask;
+		const { id } = command.request;
+		const refusal = shares.refusal(ask, committer.limit);
+		if (refusal) return refusal;
+		const existed = committer.limit !== null;
+		if (call && command.kind === "reserve") hearers.asks(id, call);
+		const righting = presence.rightClock(ask.sentAt);
+		if (righting) await righting;
+		const ready = follower.ready(presence.exists(), ask, Date.now());
+		const first = ready instanceof Promise ? await ready : ready;
+		if (!first) return { missing: true };
+		const answer = await hearers.outcome(id, call, (hearer) => committer.submit(command, hearer, first));
+		return existed ? answer : { ...answer, made: true };
+	}
+
+	async #answer(command: Command, id: string): Promise<Outcome> {
+		const { events, status } = await this.#deps.committer.submit(command);
+		const event = views.answerTo(events, id);
+		if (!event) throw new Error(`No answer to ${command.kind} of ${id}.`);
+		return { event, status };
+	}
+}

@@ -1,0 +1,88 @@
+/**
+ * A request that went to another name with its limit is led on there, whatever is asked of it: by the id of a request an
+ * object answers nothing before it has looked where the request is.
+ */
+
+import { runInDurableObject } from "cloudflare:test";
+import { expect, test } from "vitest";
+import type { LimitCalls, RequestCalls } from "../../src/server/contract/limit-calls.ts";
+import type { Ask } from "../../src/server/contract/outcomes.ts";
+import type { MovingCalls } from "../../src/server/limit/relocation.ts";
+import { callsOf, limitObject, newLimit, newNames } from "./support.ts";
+
+type Limit = ReturnType<typeof limitObject>;
+
+const ask = (id: string): Ask => ({
+	request: {
+		...{ id, slots: 1, mode: "concurrency", leaseMs: 60_000, waitMs: 0, ifBusy: "deny" },
+		...{ holder: null, held: true, print: "", remember: true },
+	},
+	createIfMissing: false,
+});
+
+/** What is asked by the id of a request. The compiler says when one is missing. */
+const BY_ID: Record<keyof RequestCalls, (limit: Limit, id: string) => Promise<unknown>> = {
+	acquire: (limit, id) => limit.acquire(ask(id)),
+	reserve: (limit, id) => limit.reserve(ask(id)),
+	open: async (limit, id) => {
+		const opened = (await limit.open(ask(id), "acquire", "outcomes")) as ReadableStream;
+		await opened.cancel();
+	},
+	hold: async (limit, id) => (await limit.hold(id))?.cancel(),
+	commit: (limit, id) => limit.commit(id, []),
+	cancel: (limit, id) => limit.cancel(id, false),
+	touch: (limit, id) => limit.touch(id),
+	renew: (limit, id) => limit.renew(id, null),
+	release: (limit, id) => limit.release(id, "caller"),
+	leave: (limit, id) => limit.leave(id, "another call"),
+	stepBack: (limit, id) => limit.stepBack(id, "another call"),
+	others: (limit, id) => limit.others(id),
+	vouch: (limit, id) => limit.vouch([id]),
+};
+
+/** What comes to one of those, and which. */
+const BY_ANOTHER: Record<string, [as: keyof RequestCalls, (limit: Limit, id: string) => Promise<unknown>]> = {
+	acquireText: ["acquire", (limit, id) => limit.acquireText(JSON.stringify(ask(id)))],
+	"a request that is tied": ["acquire", (limit, id) => limit.tether(ask(id))],
+	"a tether that renews": ["renew", async (limit, id) => (await limit.tether(id)).tether?.renew()],
+	"a tether that releases": ["release", async (limit, id) => (await limit.tether(id)).tether?.release()],
+};
+
+/** What is asked of the limit as a whole, by its name. */
+const OF_THE_LIMIT: Record<
+	Exclude<keyof LimitCalls | keyof MovingCalls, keyof RequestCalls | "acquireText" | "tether">,
+	true
+> = {
+	...{ absorbed: true, configure: true, create: true, patch: true, takeBack: true, remove: true, rename: true },
+	...{ moveIn: true, inspect: true, summary: true, describe: true, watch: true, leases: true, history: true },
+	...{ measure: true, peek: true, idOf: true },
+};
+
+const rows = [
+	...Object.entries(BY_ID).map(([how, run]) => ({ how, as: how as keyof RequestCalls, run })),
+	...Object.entries(BY_ANOTHER).map(([how, [as, run]]) => ({ how, as, run })),
+];
+
+test.each(rows)("of a request that went to another name, $how is asked there", async ({ as, run }) => {
+	const name = await newLimit();
+	const [other] = newNames(1) as [string];
+	const id = `${name}-request`;
+	await limitObject(name).acquire(ask(id));
+	expect(await limitObject(name).rename(other)).toBe("moved");
+	expect(await callsOf(limitObject(other), [as], () => run(limitObject(name), id))).toBe(1);
+});
+
+test("these are all that can be asked of the object of a limit", async () => {
+	const methods = await runInDurableObject(limitObject(await newLimit()), (object) => {
+		const found: string[] = [];
+		for (
+			let from = Object.getPrototypeOf(object);
+			"acquire" in from && Object.hasOwn(from, "constructor");
+			from = Object.getPrototypeOf(from)
+		)
+			found.push(...Object.getOwnPropertyNames(from));
+		return [...new Set(found)];
+	});
+	const named = [...Object.keys(BY_ID), ...Object.keys(OF_THE_LIMIT), "acquireText", "tether", "alarm", "constructor"];
+	expect(methods.sort()).toEqual(named.sort());
+});
