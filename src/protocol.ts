@@ -6,10 +6,6 @@
  * held to these types by the compiler.
  */
 
-import type { LastMinute } from "./watching.ts";
-
-export type * from "./watching.ts";
-
 /** The version of this Headgate, as in `package.json`. */
 export const VERSION = "0.1.0";
 
@@ -315,6 +311,12 @@ export interface Totals {
 /** Where a limit's settings come from: set by hand, by a matching policy, or by nobody. */
 export type Origin = "configured" | "policy" | "default";
 
+/** What a limit did within the last minute, to 5 s. */
+export interface LastMinute {
+	granted: number;
+	denied: number;
+}
+
 /** One row of `GET /v1/limits`. */
 export interface LimitSummary extends Settings {
 	name: string;
@@ -378,61 +380,151 @@ export type StreamEvent =
 
 // --------------------------------------------------------------------------------------------- problems
 
-/** Every error code, and the status that carries it. */
-export const STATUS = {
-	/** A field is wrong: `errors` says which and why. */
-	invalid: 422,
-	/** The body is not JSON at all; or it, or the URL, is no UTF-8; or it was cut off. */
-	malformed: 400,
-	/** More slots than the limit has: it can never fit. */
-	exceeds_limit: 422,
-	/** Rate-limit mode on a limit whose slots do not come back by themselves. */
-	no_decay: 422,
-	/** No free slots in time. */
-	denied: 429,
-	/** A name that does not exist; with `strict`, one that nobody has configured. */
-	unknown_limit: 404,
-	/** A policy that does not exist. */
-	unknown_policy: 404,
-	/** The id belongs to another request, or to one that has ended. */
-	id_in_use: 409,
-	/** The lease has ended: it expired, was released or was taken back. */
-	lease_gone: 410,
-	/** The token watches with as many streams as it may, or as many watch a limit as may. */
-	too_many_streams: 429,
-	/** The token has as many requests in the line of a limit as it may. */
-	too_many_waiters: 429,
-	/** The token used as many new names within a minute as it may. Names that exist are served. */
-	too_many_names: 429,
-	/** There are as many policies as there may be, in all or within the token's prefix. */
-	too_many_policies: 429,
-	/** The line is as long as it may get. */
-	queue_full: 503,
-	/** A part of the service did not answer. Nothing was taken. */
-	overloaded: 503,
-	/** The disk is full, read-only or failing: `detail` says which. Nothing was changed. */
-	storage_failed: 503,
-	/** The stored data was written by a newer version of Headgate. It was left alone. */
-	newer_data: 503,
-	/** What is stored of a limit is lost or broken. It is refused until it was restored, or the limit deleted. */
-	damaged_data: 503,
-	unauthorized: 401,
-	forbidden: 403,
-	/** An open server is asked under a host name that is not its own. */
-	forbidden_host: 403,
-	/** A page of another origin asks, and its origin is not listed. */
-	forbidden_origin: 403,
-	not_found: 404,
-	method_not_allowed: 405,
-	too_large: 413,
-	uri_too_long: 414,
-	/** The body is not sent as JSON, or does not say what it is. */
-	unsupported_media_type: 415,
-	/** A bug of ours. */
-	internal: 500,
+/** Every error code: the status that carries it, its title, and when a caller sees it. The reference and docs/http.md say the same. */
+export const PROBLEMS = {
+	invalid: {
+		status: 422,
+		title: "The request is not valid",
+		when: "A field is wrong: `errors` says which, and why.",
+	},
+	malformed: {
+		status: 400,
+		title: "The request cannot be read",
+		when: "The body is not JSON, it or the URL is no UTF-8, or it was cut off.",
+	},
+	exceeds_limit: {
+		status: 422,
+		title: "More slots than the limit has",
+		when: "More slots than the limit has: it can never fit.",
+	},
+	no_decay: {
+		status: 422,
+		title: "The limit does not decay",
+		when: "Rate-limit mode on a limit whose slots do not come back by themselves.",
+	},
+	denied: {
+		status: 429,
+		title: "No free slots",
+		when: "No free slots in time. Nothing was taken.",
+	},
+	unknown_limit: {
+		status: 404,
+		title: "No such limit",
+		when: "There is no limit of this name; with `strict`, none that was configured, itself or by a policy.",
+	},
+	unknown_policy: {
+		status: 404,
+		title: "No such policy",
+		when: "There is no policy of this pattern.",
+	},
+	id_in_use: {
+		status: 409,
+		title: "The id is in use",
+		when: "The id belongs to a request with other parameters, or to one that has ended.",
+	},
+	lease_gone: {
+		status: 410,
+		title: "The lease has ended",
+		when: "The lease has ended: it expired, was released or was taken back.",
+	},
+	too_many_streams: {
+		status: 429,
+		title: "Too many streams",
+		when: "The token watches with as many streams as it may, or as many watch a limit as may.",
+	},
+	too_many_waiters: {
+		status: 429,
+		title: "Too many waiters",
+		when: "The token has as many requests in the line of a limit as it may.",
+	},
+	too_many_names: {
+		status: 429,
+		title: "Too many new names",
+		when: "The token used as many new names within a minute as it may. Names that exist are served.",
+	},
+	too_many_policies: {
+		status: 429,
+		title: "Too many policies",
+		when: "There are as many policies as there may be, in all or within the token's prefix.",
+	},
+	queue_full: {
+		status: 503,
+		title: "The line is full",
+		when: "The line is as long as it may get.",
+	},
+	overloaded: {
+		status: 503,
+		title: "The service is overloaded",
+		when: "A part of the service did not answer. Nothing was taken.",
+	},
+	storage_failed: {
+		status: 503,
+		title: "The storage failed",
+		when: "The disk is full, read-only or failing: `detail` says which. Nothing was changed.",
+	},
+	newer_data: {
+		status: 503,
+		title: "The data is of a newer version",
+		when: "The stored data was written by a newer version of Headgate. It was left alone.",
+	},
+	damaged_data: {
+		status: 503,
+		title: "The data is lost or broken",
+		when: "What is stored of a limit is lost or broken. It is refused until the data was restored, or the limit deleted.",
+	},
+	unauthorized: {
+		status: 401,
+		title: "A token is needed",
+		when: "A token is missing, or is not known here.",
+	},
+	forbidden: {
+		status: 403,
+		title: "The token does not allow this",
+		when: "The token lacks the scope, or its prefix does not cover a name: `detail` says which.",
+	},
+	forbidden_host: {
+		status: 403,
+		title: "Not a host name of this server",
+		when: "An open server is asked under a host name that is not its own.",
+	},
+	forbidden_origin: {
+		status: 403,
+		title: "Not for pages of this origin",
+		when: "A page of another origin asks, and its origin is not listed.",
+	},
+	not_found: {
+		status: 404,
+		title: "No such route",
+		when: "There is no such route.",
+	},
+	method_not_allowed: {
+		status: 405,
+		title: "The method is not allowed",
+		when: "The route does not take this method: `Allow` says which it takes.",
+	},
+	too_large: {
+		status: 413,
+		title: "The body is too large",
+		when: "The body is too large.",
+	},
+	uri_too_long: {
+		status: 414,
+		title: "The URL is too long",
+		when: "The URL is too long.",
+	},
+	unsupported_media_type: {
+		status: 415,
+		title: "The content type is not supported",
+		when: "The body is not sent as JSON, or does not say what it is.",
+	},
+	internal: {
+		status: 500,
+		title: "Internal error",
+		when: "A bug of ours. The server's log says more.",
+	},
 } as const;
 
-export type Code = keyof typeof STATUS;
+export type Code = keyof typeof PROBLEMS;
 
 /** A limit as a denial shows it. */
 export interface DeniedLimit extends LimitStatus {
@@ -486,3 +578,49 @@ export interface Policy extends PolicySettings {
 export interface PoliciesPage {
 	policies: Policy[];
 }
+
+// --------------------------------------------------------------------------------------------- watching
+
+/** A few seconds of a limit's past. */
+export interface HistorySample {
+	/** When it began. */
+	at: string;
+	limit: number;
+	/** The most at one time, rounded up. */
+	activeSlots: number;
+	/** The most at one time. */
+	waiting: number;
+	grantedAtOnce: number;
+	grantedAfterWait: number;
+	denied: number;
+	released: number;
+	expired: number;
+}
+
+/** `GET /v1/limits/{name}/history`: the last 15 minutes, or all of a limit that is younger. */
+export interface LimitHistory {
+	name: string;
+	/** The length of each sample. */
+	sampleSeconds: number;
+	/** Oldest first, without gaps; the last is still being taken. */
+	samples: HistorySample[];
+}
+
+/**
+ * A line of the answer to `GET /v1/watch`. Lines whose `event` is not known are to be passed over: others may follow.
+ * - `limits`: first, unless one limit is watched: a page of them, as `GET /v1/limits` has it.
+ * - `limit`: one as it is now: new, or changed; with `?name=` in full, as `GET /v1/limits/{name}` has it.
+ * - `samples`: with `?name=`: the newest of its history, the last of them still being taken.
+ * - `deleted`: a limit is no more. With `?name=` it is the last line.
+ * - `unavailable`: a limit that could not be asked; it is tried again, and a `limit` follows when it answers.
+ * - `more`: there are new limits that this stream has no room for. Ask again to see them.
+ * - `heartbeat`: every few seconds, with the server's time.
+ */
+export type WatchEvent =
+	| ({ event: "limits" } & LimitsPage)
+	| { event: "limit"; limit: LimitSummary | LimitInfo }
+	| { event: "samples"; name: string; samples: HistorySample[] }
+	| { event: "deleted"; name: string }
+	| { event: "unavailable"; name: string }
+	| { event: "more" }
+	| { event: "heartbeat"; at: string };

@@ -8,6 +8,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { newToken } from "../../src/cli/tokens.ts";
+import { PROBLEMS } from "../../src/protocol.ts";
 import { openApiDocument } from "../../src/server/front/reference/openapi.ts";
 import { blocks } from "../support/markdown.ts";
 import { type FreshServer, freshServer } from "../support/server.ts";
@@ -67,6 +68,12 @@ test("there is a call for every operation of the document", () => {
 			.map((method) => `${method} ${route}`);
 	});
 	expect(missing).toEqual([]);
+});
+
+test("its error codes are those of the protocol, each with its status, and when a caller sees it", () => {
+	const rows = Array.from(read("docs/http.md").matchAll(/^\| (\d{3}) \| `(\w+)` \| (.+) \|$/gm), (row) => row.slice(1));
+	const codes = Object.entries(PROBLEMS).map(([code, { status, when }]) => [String(status), code, when]);
+	expect(rows).toEqual(codes.sort(([a = ""], [b = ""]) => Number(a) - Number(b)));
 });
 
 test.each(curls)("line $line: curl is answered", async ({ code, line }) => {

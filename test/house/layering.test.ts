@@ -9,26 +9,37 @@ import { codeOnly, files, imports, read, root } from "../support/sources.ts";
 /** Who may import whom: folders of `src`, packages, and `node:*`. A folder may always import itself. */
 const MAY_IMPORT: Record<string, string[]> = {
 	core: [],
-	protocol: ["watching"],
-	watching: ["protocol"],
+	protocol: [],
 	headers: ["protocol"],
 	visible: [],
 	refusals: ["protocol"],
-	server: ["core", "protocol", "headers", "refusals", "hono", "zod", "zod-openapi", "cloudflare:workers"],
+	// The entry, and the sides of the server: the Worker and the objects, which know each other by the contract alone.
+	"server/worker": ["server/front", "server/limit", "server/directory"],
+	"server/contract": ["core", "protocol"],
+	"server/front": [
+		...["server/contract", "core", "protocol", "headers", "refusals"],
+		...["hono", "zod", "zod-openapi", "cloudflare:workers"],
+	],
+	"server/limit": ["server/contract", "core", "protocol", "cloudflare:workers"],
+	"server/directory": ["server/contract", "core", "protocol", "cloudflare:workers"],
 	client: ["protocol", "refusals"],
 	middleware: ["client", "headers", "protocol", "hono", "ipaddr.js", "@noble/hashes"],
-	worker: ["server", "client", "protocol"],
-	// Of the server only what checks requests, so that a file is refused as a request would be.
+	worker: ["server/worker", "server/contract", "server/front", "server/limit", "server/directory"],
+	// Of the server only what checks requests: see below.
 	cli: [
-		...["client", "protocol", "server", "visible", "node:*", "esbuild"],
+		...["client", "protocol", "server/front", "visible", "node:*", "esbuild"],
 		...["@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
 	],
-	dashboard: ["protocol", "visible", "watching", "preact", "@preact/signals", "uplot"],
+	dashboard: ["protocol", "visible", "preact", "@preact/signals", "uplot"],
 };
 
-/** The folder of `src` that a file is in; a file of `src` itself counts as a folder of its own. */
+/** The folder of `src` that a file is in; a file of `src` or of `src/server` itself counts as a folder of its own. */
 function layer(file: string): string {
-	return path.relative("src", file).split(path.sep)[0]?.replace(/\.ts$/, "") ?? "";
+	const parts = path.relative("src", file).split(path.sep);
+	return parts
+		.slice(0, parts[0] === "server" ? 2 : 1)
+		.join("/")
+		.replace(/\.ts$/, "");
 }
 
 /** What an import is called in the table above. */
@@ -54,6 +65,70 @@ test.each(sources)("%s imports only what its folder may", (file) => {
 		.map(({ specifier }) => target(file, specifier))
 		.filter((name) => name !== layer(file) && !allowed?.includes(name));
 	expect(forbidden).toEqual([]);
+});
+
+/** What the command line has of the server: a file of limits is refused as a request would be. */
+const DOOR_OF_THE_CLI = "src/server/front/requests.ts";
+
+test("the command line imports of the server what checks requests, and nothing else", () => {
+	const imported = files("src/cli/**/*.ts").flatMap((file) =>
+		relativeImports(file, read(file)).filter((to) => to.startsWith("src/server/")),
+	);
+	expect([...new Set(imported)]).toEqual([DOOR_OF_THE_CLI]);
+});
+
+/** The files that a file imports, for their values or for their types. */
+const relativeImports = (file: string, source: string): string[] =>
+	imports(source).flatMap(({ specifier }) =>
+		specifier.startsWith(".") ? [path.join(path.dirname(file), specifier)] : [],
+	);
+
+/**
+ * The circles of a graph: groups of files of which each leads to all the others (Tarjan's strongly connected
+ * components), and files that lead to themselves.
+ */
+function circles(graph: ReadonlyMap<string, readonly string[]>): string[][] {
+	const found: string[][] = [];
+	const order = new Map<string, number>();
+	const lowest = new Map<string, number>();
+	const open: string[] = [];
+	const visit = (file: string): number => {
+		const at = order.size;
+		order.set(file, at);
+		open.push(file);
+		let low = at;
+		for (const next of graph.get(file) ?? []) {
+			if (!order.has(next)) low = Math.min(low, visit(next));
+			else if (open.includes(next)) low = Math.min(low, lowest.get(next) ?? order.get(next) ?? low);
+		}
+		lowest.set(file, low);
+		if (low < at) return low;
+		const group = open.splice(open.indexOf(file));
+		if (group.length > 1 || graph.get(file)?.includes(file)) found.push(group.sort());
+		return low;
+	};
+	for (const file of graph.keys()) if (!order.has(file)) visit(file);
+	return found;
+}
+
+const graphOf = (read: (file: string) => string, all: string[]): Map<string, string[]> =>
+	new Map(all.map((file) => [file, relativeImports(file, read(file))]));
+
+test("no imports go in a circle, types included", () => {
+	expect(circles(graphOf(read, sources))).toEqual([]);
+});
+
+test("a circle would be found", () => {
+	const planted: Record<string, string> = {
+		"src/a.ts": 'import type { B } from "./b.ts";',
+		"src/b.ts": 'export * from "./x/c.ts";\nimport { z } from "./z.ts";',
+		"src/x/c.ts": 'export type C = import("../a.ts").A;',
+		"src/leads-to-it.ts": 'import "./a.ts";\nimport { z } from "./z.ts";',
+		"src/itself.ts": 'import { itself } from "./itself.ts";',
+		"src/z.ts": "export const z = 1;",
+	};
+	const graph = graphOf((file) => planted[file] ?? "", Object.keys(planted));
+	expect(circles(graph)).toEqual([["src/a.ts", "src/b.ts", "src/x/c.ts"], ["src/itself.ts"]]);
 });
 
 test("the reader of imports sees every way to import", () => {

@@ -3,7 +3,7 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { describe, expect, test } from "vitest";
 import { SCOPES, type Scope } from "../../src/protocol.ts";
-import { ROUTES as NATIVE } from "../../src/server/front/http.ts";
+import { ROUTES as NATIVE } from "../../src/server/front/http/route.ts";
 import { ROUTES as PREFECT } from "../../src/server/front/prefect/http.ts";
 import { prefect } from "../../src/server/front/prefect/routes.ts";
 import { openApiDocument, scopeOf } from "../../src/server/front/reference/openapi.ts";

@@ -1,7 +1,7 @@
 /** What an error of the storage means to a caller. */
 
 import { expect, test } from "vitest";
-import { failure } from "../../src/server/contract/answers.ts";
+import { failure } from "../../src/server/contract/problems.ts";
 
 const marked = Object.assign(new Error("reset"), { durableObjectReset: true });
 

@@ -1,97 +1,13 @@
-/** From decisions to the wire: leases, denials, problems, and the headers that say how much is left. */
+/** From decisions to the wire: leases and denials. */
 
 import type { DenialCode, Event } from "../../core/commands.ts";
 import type { At, Ms } from "../../core/time.ts";
-import {
-	type Code,
-	type DeniedLimit,
-	type Lease,
-	type LimitStatus,
-	type Problem,
-	type Receipt,
-	STATUS,
-} from "../../protocol.ts";
+import type { DeniedLimit, Lease, LimitStatus, Problem, Receipt } from "../../protocol.ts";
 import type { Status } from "./outcomes.ts";
+import { problem } from "./problems.ts";
 
 export const toSeconds = (ms: Ms): number => ms / 1000;
 export const toIso = (at: At): string => new Date(at).toISOString();
-
-const PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types";
-
-const TITLES: Record<Code, string> = {
-	invalid: "The request is not valid",
-	malformed: "The request cannot be read",
-	exceeds_limit: "More slots than the limit has",
-	no_decay: "The limit does not decay",
-	denied: "No free slots",
-	unknown_limit: "No such limit",
-	unknown_policy: "No such policy",
-	id_in_use: "The id is in use",
-	lease_gone: "The lease has ended",
-	too_many_streams: "Too many streams",
-	too_many_waiters: "Too many waiters",
-	too_many_names: "Too many new names",
-	too_many_policies: "Too many policies",
-	queue_full: "The line is full",
-	overloaded: "The service is overloaded",
-	storage_failed: "The storage failed",
-	newer_data: "The data is of a newer version",
-	damaged_data: "The data is lost or broken",
-	unauthorized: "A token is needed",
-	forbidden: "The token does not allow this",
-	forbidden_host: "Not a host name of this server",
-	forbidden_origin: "Not for pages of this origin",
-	not_found: "No such route",
-	method_not_allowed: "The method is not allowed",
-	too_large: "The body is too large",
-	uri_too_long: "The URL is too long",
-	unsupported_media_type: "The content type is not supported",
-	internal: "Internal error",
-};
-
-export function problem(code: Code, detail: string, more: Partial<Problem> = {}): Problem {
-	const status = STATUS[code];
-	const type =
-		code === "denied"
-			? `${PROBLEM_TYPES}#quota-exceeded`
-			: status === 503
-				? `${PROBLEM_TYPES}#temporary-reduced-capacity`
-				: "about:blank";
-	return { type, title: TITLES[code], status, code, detail, ...more };
-}
-
-/** A part of the service failed in the middle. What was set aside lapses; ask again. */
-export const outOfReach = (): Problem =>
-	problem("overloaded", "A limit did not answer. Nothing was taken; try again in a second.", { retryAfterSeconds: 1 });
-
-/** Errors of an object whose data is left alone. They come over RPC, where a class does not survive but a name does. */
-const REFUSED_DATA: Record<string, Code> = { NewerDataError: "newer_data", DamagedDataError: "damaged_data" };
-
-/** What SQLite says of the disk, or of a file on it, and what that means to an operator. */
-const STORAGE: [RegExp, Code, string][] = [
-	[/\bSQLITE_FULL\b/, "storage_failed", "The disk of the server is full: make room on it."],
-	[/\bSQLITE_READONLY\b/, "storage_failed", "The data of the server is read-only: let it write to its data folder."],
-	[/\bSQLITE_(CORRUPT|NOTADB)\b/, "damaged_data", "A file of the server's data is broken: restore it from a copy."],
-	[/\bSQLITE_[A-Z]+\b/, "storage_failed", "The disk of the server fails: its log says how."],
-	[
-		// All that is said of an object that could not even be opened.
-		/^internal error; reference = /,
-		"storage_failed",
-		"The storage of a limit could not be opened: the disk is full or read-only, or a file is broken; the server's log says which. Make room, or restore the file from a copy.",
-	],
-];
-
-/** What an exception of an object means to a caller; null: it is a bug. */
-export function failure(error: Error): Problem | null {
-	const refused = REFUSED_DATA[error.name];
-	if (refused) return problem(refused, error.message);
-	const [, code, why] = STORAGE.find(([said]) => said.test(error.message)) ?? [];
-	if (code === "damaged_data") return problem(code, `${why} Nothing was changed.`);
-	if (code) return problem(code, `${why} Nothing was changed.`, { retryAfterSeconds: 1 });
-	return ["durableObjectReset", "overloaded", "retryable", "remote"].some((mark) => mark in error)
-		? outOfReach()
-		: null;
-}
 
 /** What was granted of one name. */
 export interface Granted {
@@ -189,21 +105,6 @@ export const missingStatus = (name: string): LimitStatus => ({
 	...{ name, limit: 0, activeSlots: 0, remaining: 0 },
 	...{ enforced: false, missing: true },
 });
-
-export function unknownLimits(names: string[]): Problem {
-	const list = names.map((name) => `"${name}"`).join(", ");
-	return problem(
-		"unknown_limit",
-		`Nobody has configured ${list}: do so first, with PUT /v1/limits/{name} or a policy.`,
-		{
-			"violated-policies": names,
-		},
-	);
-}
-
-/** The problem of a waiter whose place was given back by a release of the same id. */
-export const withdrawn = (id: string): Problem =>
-	problem("id_in_use", `The request "${id}" was withdrawn by a release while it waited.`);
 
 /** A limit as callers see it. */
 export function publicStatus(status: LimitStatus | Status): LimitStatus {

@@ -1,4 +1,4 @@
-import type { Admission } from "../front/admission/admission.ts";
+import type { CallerBounds } from "./admission.ts";
 import type { DirectoryCalls } from "./directory-calls.ts";
 import type { LimitCalls } from "./limit-calls.ts";
 
@@ -21,7 +21,7 @@ export interface Env {
 	/** Origins whose pages may call from a browser, separated by commas. */
 	HEADGATE_CORS_ORIGINS?: string;
 	/** Not bound: who asks, for as long as one request is served. See `admission/`. */
-	caller?: Admission;
+	caller?: CallerBounds;
 	/** How many file descriptors the process may have. Only the local server sets it. */
 	HEADGATE_DESCRIPTORS?: string;
 	/** The folder in which the system lists those that are open: one entry for each. Only the local server has it. */

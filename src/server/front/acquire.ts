@@ -1,27 +1,22 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../../protocol.ts";
-import { failure, lease, leaseOf, missingStatus, outOfReach, unknownLimits, withdrawn } from "../contract/answers.ts";
+import { lease, leaseOf, missingStatus } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
 import { BEAT_MS } from "../contract/limit-calls.ts";
 import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
+import { failure, outOfReach, unknownLimits, withdrawn } from "../contract/problems.ts";
+import type { Caller } from "./caller.ts";
 import { Coordinator } from "./coordinator.ts";
 import { remembering } from "./denials/remembering.ts";
+import { release } from "./leases.ts";
 import { type LimitStub, limitOf } from "./limit-stub.ts";
 import type { Acquire } from "./requests.ts";
 import { coreRequest, deniedVerdict, type Verdict } from "./verdict.ts";
 
 /** After one part of a held lease has ended, the others end this much later. */
 const RELEASE_GRACE_MS = 250;
-
-/** What a request needs to know of its caller. */
-export interface Caller {
-	/** Aborts when the caller has gone, where that is noticed at all. */
-	signal(): AbortSignal;
-	/** Lets work go on after the answer, or after the caller has gone. */
-	waitUntil(work: Promise<unknown>): void;
-}
 
 /** Asks the object of the only name in another way than by a plain call. */
 export type AskOne = (limit: LimitStub, ask: Ask) => Promise<Outcome | Missing>;
@@ -54,7 +49,7 @@ async function undoUnheard(env: Env, verdict: Verdict, gone: AbortSignal): Promi
 /** Nobody heard of this verdict: what it grants is given back, unless another call was told of the same grant. */
 export async function undo(env: Env, { lease, shared }: Verdict & { ok: true }): Promise<void> {
 	const [name = ""] = Object.keys(lease.names);
-	await (shared ? limitOf(env, name).leave(lease.id, shared) : releaseAll(env, lease, "unheard"));
+	await (shared ? limitOf(env, name).leave(lease.id, shared) : endAll(env, lease, "unheard"));
 }
 
 async function acquireOne(
@@ -139,7 +134,7 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
 			await out.write(verdictLine(verdict));
 			if (!verdict.ok) return;
 			if (request.hold) await holdAll(env, verdict.lease, out.gone);
-			else if (out.gone.aborted) await releaseAll(env, verdict.lease, "unheard");
+			else if (out.gone.aborted) await endAll(env, verdict.lease, "unheard");
 		} catch (error) {
 			if (out.gone.aborted) return; // Nobody is there to be told; what was set aside lapses.
 			console.error(error);
@@ -173,17 +168,16 @@ async function holdAll(env: Env, lease: Lease | Receipt, gone: AbortSignal): Pro
 		if (parts.every((part) => part !== null)) await Promise.race([left, ...readers.map(untilEnd)]);
 		// Its caller may be releasing the parts one by one, and is to be told how much it gave back.
 		if (!gone.aborted) await scheduler.wait(RELEASE_GRACE_MS);
-		if (!gone.aborted) await releaseAll(env, lease, "caller");
+		if (!gone.aborted) await endAll(env, lease, "caller");
 	} finally {
 		await Promise.allSettled(readers.map((reader) => reader.cancel()));
 	}
 }
 
-/** Ends the lease. What nobody heard of is undone as a whole; what was taken by rate is otherwise spent. */
-export async function releaseAll(env: Env, lease: Lease | Receipt, by: "caller" | "unheard"): Promise<void> {
+/** Ends the lease. One that was never heard of is undone as a whole; what was taken by rate is otherwise spent. */
+async function endAll(env: Env, lease: Lease | Receipt, by: "caller" | "unheard"): Promise<void> {
 	const rated = by === "unheard" && "rate" in lease ? lease.rate : {};
-	const names = Object.keys({ ...lease.names, ...rated });
-	await Promise.all(names.map((name) => limitOf(env, name).release(lease.id, by)));
+	await release(env, lease.id, Object.keys({ ...lease.names, ...rated }).sort(), by);
 }
 
 /** Writes lines until the reader is gone; then `gone` aborts. */

@@ -2,8 +2,8 @@
 
 import * as z from "zod";
 import { BOUNDS, type Problem, SCOPES, type Scope, type TokenBounds } from "../../protocol.ts";
-import { problem } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
+import { problem } from "../contract/problems.ts";
 
 export interface Grant {
 	name: string;

@@ -11,18 +11,10 @@
 import type { Event } from "../../core/commands.ts";
 import type { Request } from "../../core/limit.ts";
 import type { LimitStatus, Problem } from "../../protocol.ts";
-import {
-	type Asked,
-	failure,
-	type Granted,
-	lease,
-	missingStatus,
-	outOfReach,
-	unknownLimits,
-	withdrawn,
-} from "../contract/answers.ts";
+import { type Asked, type Granted, lease, missingStatus } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
 import type { Missing, Outcome, Peeked, Status } from "../contract/outcomes.ts";
+import { failure, outOfReach, unknownLimits, withdrawn } from "../contract/problems.ts";
 import { TooMany } from "./admission/admission.ts";
 import { limitOf } from "./limit-stub.ts";
 import { type Line, lines } from "./ndjson.ts";

@@ -6,9 +6,9 @@
  */
 
 import { BOUNDS, type Problem } from "../../protocol.ts";
-import { problem } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
-import { pathOf } from "./gate.ts";
+import { problem } from "../contract/problems.ts";
+import { pathOf } from "./http/gate.ts";
 
 /** What a name in use costs (its database, log and index), and what a connection does. */
 export const DESCRIPTORS = { name: 3, connection: 2 };

@@ -2,7 +2,7 @@
 
 import { BOUNDS } from "../../protocol.ts";
 import { nameOf } from "./auth.ts";
-import { pathOf } from "./gate.ts";
+import { pathOf } from "./http/gate.ts";
 
 const MINUTE_MS = 60_000;
 const PATH_MAX = 200;

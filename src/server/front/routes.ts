@@ -2,47 +2,43 @@
 
 import { Hono } from "hono";
 import { rateLimitHeaders } from "../../headers.ts";
-import { type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../../protocol.ts";
-import { problem, publicStatus, toIso } from "../contract/answers.ts";
+import { DEFAULTS, type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../../protocol.ts";
+import { publicStatus, toIso } from "../contract/answers.ts";
+import { problem } from "../contract/problems.ts";
 import { acquire, acquireStream, undo } from "./acquire.ts";
 import { veiled } from "./digests.ts";
-import { answerHeard } from "./heard.ts";
+import { answerJson } from "./http/answer.ts";
+import { body } from "./http/body.ts";
+import { acrossOrigins } from "./http/cors.ts";
+import { answerHeard } from "./http/heard.ts";
+import { pageRoutes } from "./http/page.ts";
+import { answerProblem, problemOf, Refused, refuse } from "./http/refused.ts";
 import {
 	type App,
 	accept,
 	allow,
-	answerJson,
-	answerProblem,
 	authorize,
-	body,
 	by,
 	type C,
 	callerOf,
 	directory,
 	named,
 	patterned,
-	policiesChanged,
-	problemOf,
-	Refused,
-	refuse,
 	route,
 	STREAM_HEADERS,
-	tooManyPolicies,
 	unknown,
-	unknownPolicy,
 	wantsStream,
-} from "./http.ts";
+} from "./http/route.ts";
+import { guarded } from "./http/service.ts";
+import * as leases from "./leases.ts";
 import { limitOf } from "./limit-stub.ts";
-import { audit } from "./log.ts";
 import { OPENMETRICS } from "./metrics/exposition.ts";
 import { sharedMetrics } from "./metrics/sharing.ts";
-import { acrossOrigins } from "./origins.ts";
-import { pageRoutes } from "./page.ts";
+import { policyRoutes } from "./policies.ts";
 import { prefect } from "./prefect/routes.ts";
 import { openApiDocument } from "./reference/openapi.ts";
 import { referencePage } from "./reference/page.ts";
 import * as requests from "./requests.ts";
-import { guarded } from "./service.ts";
 import { watchRoutes } from "./watch/routes.ts";
 
 export const app = new Hono<App>({ strict: true });
@@ -88,7 +84,7 @@ route(app, { GET: "read" }, "/metrics", {
 route(app, { POST: "use" }, "/v1/acquire", {
 	POST: async (c) => {
 		const stream = wantsStream(c);
-		const request = accept(requests.parseAcquire(await body(c), stream, crypto.randomUUID()));
+		const request = accept(requests.parseAcquire(await body(c.req.raw), stream, crypto.randomUUID()));
 		allow(
 			c,
 			"use",
@@ -112,35 +108,27 @@ route(app, { POST: "use" }, "/v1/acquire", {
 
 route(app, { POST: "use" }, "/v1/renew", {
 	POST: async (c) => {
-		const { id, names, leaseMs } = accept(requests.parseRenew(await body(c)));
+		const { id, names, leaseMs } = accept(requests.parseRenew(await body(c.req.raw)));
 		allow(c, "use", names);
-		const answers = await Promise.all(names.map((name) => limitOf(c.env, name).renew(id, leaseMs)));
-		const gone = names.filter((_, index) => answers[index]?.event.kind !== "renewed");
+		const { endsAt, gone } = await leases.renew(names, (name) => limitOf(c.env, name).renew(id, leaseMs));
 		if (gone.length > 0) {
 			const list = gone.map((name) => `"${name}"`).join(", ");
 			refuse("lease_gone", `The lease "${id}" holds nothing of ${list}: it expired, was released, or was taken back.`);
 		}
-		const ends = answers.flatMap((answer) => (answer?.event.kind === "renewed" ? [answer.event.expiresAt] : []));
-		const expiresAt = ends.length > 0 ? Math.min(...ends) : Date.now() + (leaseMs ?? 60_000);
+		// A lease of nothing, for its names did not exist, can be kept for ever.
+		const asked = Date.now() + (leaseMs ?? DEFAULTS.leaseSeconds * 1_000);
+		const expiresAt = names.length > 0 ? endsAt : asked;
 		return c.json({ id, expiresAt: toIso(expiresAt) });
 	},
 });
 
 route(app, { POST: "use" }, "/v1/release", {
 	POST: async (c) => {
-		const { id, names } = accept(requests.parseRelease(await body(c)));
+		const { id, names } = accept(requests.parseRelease(await body(c.req.raw)));
 		allow(c, "use", names);
-		// The first name last: whoever waits there for all of them finds the others free.
-		const [first, ...others] = names;
-		const release = (name: string) => limitOf(c.env, name).release(id, "caller");
-		const answers = await Promise.all(others.map(release));
-		if (first !== undefined) answers.push(await release(first));
-		return c.json({ released: answers.reduce((sum, answer) => sum + slotsOf(answer?.event), 0) });
+		return c.json({ released: await leases.release(c.env, id, names, "caller") });
 	},
 });
-
-const slotsOf = (event: { kind: string; slots?: number } | undefined): number =>
-	event?.kind === "released" ? (event.slots ?? 0) : 0;
 
 // ----------------------------------------------------------------------------------------------- token
 
@@ -176,13 +164,13 @@ route(app, { GET: "read", PUT: "admin", PATCH: "admin", DELETE: "admin" }, "/v1/
 	},
 	PUT: async (c) => {
 		const name = named(c, "admin");
-		const settings = accept(requests.parseSettings(await body(c)));
+		const settings = accept(requests.parseSettings(await body(c.req.raw)));
 		const { created, summary } = await limitOf(c.env, name).configure(settings, by(c));
 		return c.json(summary, created ? 201 : 200);
 	},
 	PATCH: async (c) => {
 		const name = named(c, "admin");
-		const patch = accept(requests.parsePatch(await body(c)));
+		const patch = accept(requests.parsePatch(await body(c.req.raw)));
 		return c.json((await limitOf(c.env, name).patch(patch, by(c))) ?? unknown(name));
 	},
 	DELETE: async (c) => {
@@ -208,44 +196,11 @@ route(app, { DELETE: "admin" }, "/v1/limits/:name/leases/:id", {
 		const id = c.req.param("id") ?? "";
 		const answer = (await limitOf(c.env, name).force(id, by(c))) ?? unknown(name);
 		if (!answer.found) refuse("lease_gone", `"${name}" has no lease "${id}": it has ended, or never was.`);
-		return c.json({ released: slotsOf(answer.event) });
+		return c.json({ released: leases.slotsBack(answer) });
 	},
 });
 
-// -------------------------------------------------------------------------------------------- policies
-
-route(app, { GET: "read" }, "/v1/policies", {
-	GET: async (c) => {
-		const { prefix } = c.get("grant");
-		const policies = await directory(c).policies();
-		return c.json({ policies: policies.filter(({ pattern }) => pattern.startsWith(prefix)) });
-	},
-});
-
-route(app, { GET: "read", PUT: "admin", DELETE: "admin" }, "/v1/policies/:pattern", {
-	GET: async (c) => {
-		const pattern = patterned(c, "read");
-		return c.json((await directory(c).policy(pattern)) ?? unknownPolicy(pattern));
-	},
-	PUT: async (c) => {
-		const pattern = patterned(c, "admin");
-		const settings = accept(requests.parsePolicy(await body(c)));
-		const from = await directory(c).policy(pattern);
-		const set = await directory(c).setPolicy(pattern, settings, by(c), c.env.caller?.policies);
-		if ("full" in set) return tooManyPolicies(set.full);
-		audit({ action: "configure", policy: pattern, by: by(c), from, to: settings });
-		await policiesChanged(c, set.version);
-		return c.json(set.policy, set.created ? 201 : 200);
-	},
-	DELETE: async (c) => {
-		const pattern = patterned(c, "admin");
-		const from = await directory(c).policy(pattern);
-		const version = (await directory(c).deletePolicy(pattern)) ?? unknownPolicy(pattern);
-		audit({ action: "delete", policy: pattern, by: by(c), from, to: null });
-		await policiesChanged(c, version);
-		return c.body(null, 204);
-	},
-});
+policyRoutes(app);
 
 /** The Worker's fetch: the routes behind the gate, also for the pages of other origins where some are allowed. */
 export const service = guarded(acrossOrigins(app));

@@ -6,10 +6,11 @@
 import type { Event } from "../../core/commands.ts";
 import type { Entry, Request } from "../../core/limit.ts";
 import type { StreamEvent } from "../../protocol.ts";
-import { denial, leaseOf, withdrawn } from "../contract/answers.ts";
+import { denial, leaseOf } from "../contract/answers.ts";
 import { BEAT_MS, type StreamFor } from "../contract/limit-calls.ts";
 import type { Status } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
+import { withdrawn } from "../contract/problems.ts";
 import type { Hearer, Hearers, Shared } from "./hearers.ts";
 
 /** A reader that takes nothing more is told its grant after this, whether or not it is found out that it is there. */

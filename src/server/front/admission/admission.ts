@@ -5,9 +5,9 @@
  */
 
 import { BOUNDS, type Problem, type TokenBounds } from "../../../protocol.ts";
-import { problem } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
 import type { Share } from "../../contract/outcomes.ts";
+import { problem } from "../../contract/problems.ts";
 import type { Grant } from "../auth.ts";
 import { Rate } from "./rate.ts";
 

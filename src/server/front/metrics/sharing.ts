@@ -5,11 +5,11 @@
  */
 
 import { BOUNDS } from "../../../protocol.ts";
-import { problem } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
-import type { Caller } from "../acquire.ts";
+import { problem } from "../../contract/problems.ts";
 import { Recent } from "../admission/recent.ts";
-import { Refused } from "../http.ts";
+import type { Caller } from "../caller.ts";
+import { Refused } from "../http/refused.ts";
 import { metrics } from "./exposition.ts";
 
 /** Prefixes whose texts are kept: one for each tenant that scrapes. */

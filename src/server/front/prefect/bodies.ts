@@ -270,7 +270,8 @@ const decay: Reader<number> = (input) => {
 const mode = oneOf("concurrency", "rate_limit");
 const slots = integer({ gt: 0, le: BOUNDS.limit });
 const leaseDuration = float({ ge: 60, le: BOUNDS.leaseSeconds.max });
-const LEASE_SECONDS = 300;
+/** The usual length of a lease, as in Prefect. */
+export const LEASE_SECONDS = 300;
 
 export const createBody = model({
 	active: optional(boolean, true),

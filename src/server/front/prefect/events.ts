@@ -6,11 +6,11 @@
  */
 
 import { BOUNDS } from "../../../protocol.ts";
-import { problem } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
+import { problem } from "../../contract/problems.ts";
 import { Admission } from "../admission/admission.ts";
 import { authenticate, type Grant } from "../auth.ts";
-import { listed } from "../origins.ts";
+import { listed } from "../http/origins.ts";
 import { fromProblem } from "./http.ts";
 
 const GOING_AWAY = 1001;

@@ -2,11 +2,13 @@
 
 import { type Context, Hono } from "hono";
 import { BOUNDS, type Problem, type Scope } from "../../../protocol.ts";
-import { failure } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
+import { failure } from "../../contract/problems.ts";
 import { admitted, TooMany } from "../admission/admission.ts";
 import { authenticate, forbidden, type Grant } from "../auth.ts";
-import { boundedText, mediaType, type Needs, Refused, unsupported } from "../http.ts";
+import { boundedText, mediaType, unsupported } from "../http/body.ts";
+import { Refused } from "../http/refused.ts";
+import type { Needs } from "../http/route.ts";
 import * as bodies from "./bodies.ts";
 
 type App = { Bindings: Env; Variables: { grant: Grant } };

@@ -1,116 +1,116 @@
-/** Taking slots over Prefect's wire: what is asked, how long a caller that was denied is to stay away. */
+/** Slots over Prefect's wire: taken with a lease or without one, renewed, given back. */
 
-import { HELD_MAX_MS } from "../../../core/polling.ts";
-import type { Problem } from "../../../protocol.ts";
-import type { Env } from "../../contract/env.ts";
 import type { Status } from "../../contract/outcomes.ts";
-import { acquire, type Caller } from "../acquire.ts";
+import { answerHeard } from "../http/heard.ts";
+import { callerOf } from "../http/route.ts";
+import * as leases from "../leases.ts";
 import { limitOf } from "../limit-stub.ts";
-import type { Acquire } from "../requests.ts";
-import type { Verdict } from "../verdict.ts";
-import { forget, leadsTo, limitIds, newLeaseId } from "./leases.ts";
+import * as bodies from "./bodies.ts";
+import { denied } from "./denied.ts";
+import { allow, type C, read, wrong } from "./http.ts";
+import { locate, namesOf } from "./leases.ts";
+import { preferences } from "./preferences.ts";
+import { minimal } from "./shown.ts";
+import { type Take, take } from "./take.ts";
 
-/** Longest estimate for limits of task tags, as Prefect sets it. */
-const TAG_WAIT_MAX_SECONDS = 10;
-const WAIT_MAX_SECONDS = HELD_MAX_MS / 1_000;
-/** Others that were denied before put a caller off by no more than this. */
-const CROWD_MAX_SECONDS = 60;
-/** Estimates are spread by this, up and down, so that those who were denied together do not come back together. */
-const SPREAD = 0.25;
-/** How often an acquire is tried again because a limit was deleted and made anew under it. */
-const STALE_MAX = 3;
-
-/** A request as both increment calls understand it. */
-export interface Take {
-	names: string[];
-	slots: number;
-	mode: Acquire["mode"];
-	leaseMs: number;
-	waitMs: number;
-	holder: string | null;
-	createIfMissing: boolean;
-	/** The slots are a lease, and its id is to be found again by itself. */
-	leased: boolean;
+/** Takes slots that are given back by name alone, or come back by decay. */
+export async function increment(c: C): Promise<Response> {
+	const { names, slots, mode, create_if_missing } = await read(c, bodies.incrementBody);
+	const wanted: Take = {
+		...{ names, slots, mode: mode === "rate_limit" ? "rate_limit" : "unleased", leased: false, holder: null },
+		...{ leaseMs: 0, waitMs: preferences(c.req.raw).waitMs, createIfMissing: create_if_missing ?? false },
+	};
+	return taken(c, wanted, (_, statuses) => statuses.map(minimal));
 }
 
-export type Taken =
-	| { ok: true; leaseId: string; statuses: Status[]; waited: boolean; undo: () => Promise<void> }
-	| { ok: false; problem: Problem; statuses: Status[] };
+/** Takes slots as a lease. */
+export async function incrementWithLease(c: C): Promise<Response> {
+	const { names, slots, mode, lease_duration, holder } = await read(c, bodies.incrementWithLeaseBody);
+	const leaseMs = leaseMsOf(lease_duration);
+	const wanted: Take = {
+		...{ names, slots, mode: mode ?? "concurrency", leased: true, holder, leaseMs },
+		...{ waitMs: preferences(c.req.raw).waitMs, createIfMissing: false },
+	};
+	return taken(c, wanted, (lease_id, statuses) => ({ lease_id, limits: statuses.map(minimal) }));
+}
 
-export async function take(env: Env, ask: Take, caller: Caller): Promise<Taken> {
-	for (let attempt = 1; ; attempt += 1) {
-		const ids = ask.leased ? await limitIds(env, ask.names) : null;
-		const names = ids ? ask.names.filter((name) => ids.has(name)) : ask.names;
-		const [lead] = names;
-		// No lease of nothing: nobody would ever give it back.
-		if (lead === undefined) return granted(env, ask, crypto.randomUUID(), [], false);
-		const several = names.length > 1;
-		const id = ids ? newLeaseId(ids.get(lead) ?? "", several) : crypto.randomUUID();
-		const verdict = await acquire(env, requestOf(ask, id, names, ids && several ? lead : undefined), caller);
-		const isStale = verdict.ok ? ids !== null && !hasLead(verdict, id) : verdict.problem.code === "unknown_limit";
-		if (!isStale || attempt === STALE_MAX) {
-			if (!verdict.ok) return verdict;
-			return granted(env, ask, id, verdict.statuses, verdict.lease.waitedSeconds > 0);
-		}
-		if (verdict.ok) await release(env, id, verdict.statuses);
-		for (const name of names) forget(name);
+/** Takes slots, and answers with them or with why not. */
+async function taken(c: C, wanted: Take, show: (leaseId: string, statuses: Status[]) => unknown): Promise<Response> {
+	allow(c, "use", wanted.names);
+	const caller = callerOf(c);
+	const prefers = preferences(c.req.raw);
+	if (prefers.strict) await refuseUnenforced(c, wanted.names);
+	const taking = take(c.env, wanted, caller);
+	if (wanted.waitMs > 0) {
+		// A caller that resets its connection ends this request too, but not what was left for afterwards.
+		const undo = taking.then((given) => (given.ok && caller.signal().aborted ? given.undo() : undefined));
+		caller.waitUntil(undo.catch((error) => console.warn("A grant whose caller had gone was not given back:", error)));
 	}
-}
-
-function requestOf(ask: Take, id: string, names: string[], lead: string | undefined): Acquire {
-	const { slots, mode, leaseMs, waitMs, holder, createIfMissing } = ask;
-	return {
-		names: names.map((name): [string, number] => [name, slots]),
-		...{ id, idChosen: false, maybeRepeated: false, print: "", mode, leaseMs, waitMs, holder, createIfMissing },
-		...{ strict: false, hold: false, stream: false, rated: [], polled: true },
-		...(lead !== undefined && { lead }),
+	const result = await taking;
+	if (!result.ok) throw denied(result.problem, result.statuses, wanted);
+	const headers = {
+		"Content-Type": "application/json",
+		...(prefers.applied && { "Preference-Applied": prefers.applied }),
 	};
+	const text = JSON.stringify(show(result.leaseId, result.statuses));
+	if (result.waited) return answerHeard(text, headers, caller, result.undo);
+	return new Response(text, { headers });
 }
 
-/** Whether the limit that the lease's id leads to is one of those that granted it. */
-const hasLead = (verdict: Extract<Verdict, { ok: true }>, id: string): boolean =>
-	verdict.statuses.some(({ limitId }) => leadsTo(id, limitId));
-
-function granted(env: Env, ask: Take, leaseId: string, statuses: Status[], waited: boolean): Taken {
-	let undone = false;
-	const undo = async (): Promise<void> => {
-		if (undone) return;
-		undone = true;
-		if (ask.mode !== "unleased") return release(env, leaseId, statuses);
-		await Promise.all(statuses.map(({ name }) => limitOf(env, name).takeBack(ask.slots, null)));
-	};
-	return { ok: true, leaseId, statuses, waited, undo };
+/** For callers that would rather fail than run without a limit: each name must exist, and be switched on. */
+async function refuseUnenforced(c: C, names: string[]): Promise<void> {
+	const known = await Promise.all(names.map((name) => limitOf(c.env, name).describe()));
+	const list = (test: (index: number) => boolean): string =>
+		names
+			.filter((_, index) => test(index))
+			.map((name) => `"${name}"`)
+			.join(", ");
+	const missing = list((index) => !known[index]);
+	if (missing !== "") wrong(404, `No concurrency limit has the name ${missing}.`);
+	const off = list((index) => known[index]?.summary.active === false);
+	if (off !== "") wrong(422, `Switched off, so it would limit nothing: ${off}.`);
 }
 
-async function release(env: Env, id: string, statuses: Status[]): Promise<void> {
-	await Promise.all(statuses.map(({ name }) => limitOf(env, name).release(id, "unheard")));
+/** Gives slots back that were taken without a lease. */
+export async function decrement(c: C): Promise<Response> {
+	const { names, slots, occupancy_seconds } = await read(c, bodies.decrementBody);
+	allow(c, "use", names);
+	const heldMs = occupancy_seconds === null ? null : occupancy_seconds * 1_000;
+	const answers = await leases.firstLast(names, (name) => limitOf(c.env, name).takeBack(slots, heldMs));
+	return c.json(answers.flatMap((status) => (status ? [minimal(status)] : [])));
 }
 
-// ------------------------------------------------------------------------------------------- Retry-After
-
-/** How long a caller that was denied is to stay away: until the slowest of those that stood in its way has room. */
-export function retryAfterSeconds({ limits = [] }: Problem, statuses: Status[], slots: number): number {
-	const waits = statuses.map((status) => {
-		const { position = null, retryAfterSeconds: decayed = null } =
-			limits.find(({ name }) => name === status.name) ?? {};
-		return decayed === null ? 0 : awaySeconds(status, slots, decayed, position ?? 1);
-	});
-	return Math.max(0, ...waits);
+/** Gives a lease back, by its id alone. */
+export async function decrementWithLease(c: C): Promise<Response> {
+	const { lease_id } = await read(c, bodies.decrementWithLeaseBody);
+	allow(c, "use", []);
+	const { prefix } = c.get("grant");
+	const found = await locate(c.env, lease_id, prefix);
+	const names = await namesOf(c.env, lease_id, found, prefix);
+	// The lead is the first, and knows the others for as long as it has the lease.
+	await leases.release(c.env, lease_id, names, "caller", found.leads.length);
+	return new Response(null, { status: 204 });
 }
 
-function awaySeconds(status: Status, slots: number, decayed: number, position: number): number {
-	const { name, limit, remaining, slotDecayPerSecond, averageHeldMs, deniedSlots } = status;
-	// This denial is counted already, and is no reason to stay away for longer.
-	const crowd = Math.max(0, deniedSlots - slots);
-	// By decay the moment is known, and everybody who was denied before has an earlier one.
-	if (slotDecayPerSecond > 0) return decayed + Math.min(CROWD_MAX_SECONDS, crowd / slotDecayPerSecond);
-	const most = name.startsWith("tag:") ? TAG_WAIT_MAX_SECONDS : WAIT_MAX_SECONDS;
-	const missing = Math.max(1, slots - remaining) + crowd + Math.max(0, position - 1);
-	const estimate = Math.min(most, (Math.min(averageHeldMs / 1_000, most) * missing) / Math.max(1, limit));
-	return spread(estimate);
+/** Renews a lease, by its id alone. */
+export async function renew(c: C): Promise<Response> {
+	const input = c.req.param("lease_id") ?? "";
+	const leaseId = bodies.uuid(input);
+	const errors =
+		"faults" in leaseId ? leaseId.faults.map((fault) => ({ loc: ["path", "lease_id"], input, ...fault })) : [];
+	const { lease_duration } = await read(c, bodies.renewBody, errors);
+	const id = "value" in leaseId ? leaseId.value : "";
+	allow(c, "use", []);
+	const { prefix } = c.get("grant");
+	const found = await locate(c.env, id, prefix);
+	const names = await namesOf(c.env, id, found, prefix);
+	const leaseMs = leaseMsOf(lease_duration);
+	const { gone } = await leases.renew(names, (name) => limitOf(c.env, name).renew(id, leaseMs));
+	// Of limits whose ids start alike, one has the lease.
+	const isWhole = gone.length <= Math.max(0, found.leads.length - 1);
+	if (gone.length === names.length || !isWhole) wrong(410, "Lease not found - it may have expired or been revoked");
+	return new Response(null, { status: 204 });
 }
 
-/** For a limit of 0, which an operator has paused: nobody knows for how long. */
-export const pausedSeconds = (): number => spread(WAIT_MAX_SECONDS);
-
-const spread = (seconds: number): number => seconds * (1 + SPREAD * (2 * Math.random() - 1));
+/** Null, in place of a length, is the usual one. */
+const leaseMsOf = (seconds: number | null): number => Math.round((seconds ?? bodies.LEASE_SECONDS) * 1_000);

@@ -16,6 +16,7 @@ import {
 	type LimitsPage,
 	type PoliciesPage,
 	type Policy,
+	PROBLEMS,
 	type Problem,
 	type Lease as ProtocolLease,
 	type Receipt as ProtocolReceipt,
@@ -23,7 +24,6 @@ import {
 	type Renewed,
 	SCOPES,
 	type ServerHealth,
-	STATUS,
 	type StreamEvent,
 	type TokenInfo,
 	type Totals,
@@ -238,7 +238,7 @@ export const token = says<TokenInfo>()(
 		.meta({ id: "TokenInfo" }),
 );
 
-const codes = Object.keys(STATUS) as [Code, ...Code[]];
+const codes = Object.keys(PROBLEMS) as [Code, ...Code[]];
 const deniedLimit = says<DeniedLimit>()(
 	z.object({
 		...statusShape,

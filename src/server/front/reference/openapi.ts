@@ -7,14 +7,12 @@ import {
 	type ZodOpenApiPathsObject,
 	type ZodOpenApiResponseObject,
 } from "zod-openapi";
-import { BOUNDS, type Code, type Scope, STATUS } from "../../../protocol.ts";
-import { problem } from "../../contract/answers.ts";
+import { BOUNDS, type Code, PROBLEMS, type Scope, VERSION } from "../../../protocol.ts";
+import { problem } from "../../contract/problems.ts";
 import { problem as problemSchema } from "./answer-schemas.ts";
 import { type Answer, type RouteDescription, routes } from "./openapi-routes.ts";
 
 export type OpenApiDocument = ReturnType<typeof createDocument>;
-
-const VERSION = "0.1.0";
 
 const DESCRIPTION = `Named limits: a semaphore with leases, and a leaky bucket.
 
@@ -26,39 +24,6 @@ const TAGS = [
 	{ name: "policies", description: "Settings for every name that starts with a prefix." },
 	{ name: "server", description: "The server itself." },
 ];
-
-/** When a caller sees each code. */
-const REFUSALS: Record<Code, string> = {
-	invalid: "A field is wrong: `errors` says which, and why.",
-	malformed: "The body is not JSON, it or the URL is no UTF-8, or it was cut off.",
-	exceeds_limit: "More slots than the limit has: it can never fit.",
-	no_decay: "Rate-limit mode on a limit whose slots do not come back by themselves.",
-	denied: "No free slots in time. Nothing was taken.",
-	unknown_limit: "There is no limit of this name.",
-	unknown_policy: "There is no policy of this pattern.",
-	id_in_use: "The id belongs to a request with other parameters, or to one that has ended.",
-	lease_gone: "The lease has ended: it expired, was released or was taken back.",
-	too_many_streams: "The token watches with as many streams as it may, or as many watch a limit as may.",
-	too_many_waiters: "The token has as many requests in the line of a limit as it may.",
-	too_many_names: "The token used as many new names within a minute as it may. Names that exist are served.",
-	too_many_policies: "There are as many policies as there may be, in all or within the token's prefix.",
-	queue_full: "The line is as long as it may get.",
-	overloaded: "A part of the service did not answer. Nothing was taken.",
-	storage_failed: "The disk is full, read-only or failing: `detail` says which. Nothing was changed.",
-	newer_data: "The stored data was written by a newer version of Headgate. It was left alone.",
-	damaged_data:
-		"What is stored of a limit is lost or broken. It is refused until the data was restored, or the limit deleted.",
-	unauthorized: "A token is missing, or is not known here.",
-	forbidden: "The token lacks the scope, or its prefix does not cover a name: `detail` says which.",
-	forbidden_host: "An open server is asked under a host name that is not its own.",
-	forbidden_origin: "A page of another origin asks, and its origin is not listed.",
-	not_found: "There is no such route.",
-	method_not_allowed: "The route does not take this method: `Allow` says which it takes.",
-	too_large: "The body is too large.",
-	uri_too_long: "The URL is too long.",
-	unsupported_media_type: "The body is not sent as JSON, or does not say what it is.",
-	internal: "A bug of ours. The server's log says more.",
-};
 
 const text = { type: "string" } as const;
 const wholeSeconds = { type: "integer", minimum: 0 } as const;
@@ -166,13 +131,13 @@ function response(answer: Answer): ZodOpenApiResponseObject {
 function refusals(route: RouteDescription): Record<string, ZodOpenApiResponseObject> {
 	const byStatus = new Map<number, Code[]>();
 	for (const code of new Set([...(route.refusals ?? []), ...common(route)])) {
-		byStatus.set(STATUS[code], [...(byStatus.get(STATUS[code]) ?? []), code]);
+		byStatus.set(PROBLEMS[code].status, [...(byStatus.get(PROBLEMS[code].status) ?? []), code]);
 	}
 	return Object.fromEntries(
 		[...byStatus].map(([status, codes]) => {
 			const headers = HEADERS[status];
 			const examples = named(Object.fromEntries(codes.map((code) => [code, example(code)])));
-			const description = codes.map((code) => `\`${code}\`: ${REFUSALS[code]}`).join("\n\n");
+			const description = codes.map((code) => `\`${code}\`: ${PROBLEMS[code].when}`).join("\n\n");
 			const content = { "application/problem+json": { schema: problemSchema, examples } };
 			return [status, { description, ...(headers && { headers }), content }];
 		}),
@@ -197,8 +162,9 @@ function common({ scope, names, params, query, body, tag }: RouteDescription): C
 }
 
 function example(code: Code) {
-	const more = STATUS[code] === 429 || ["overloaded", "storage_failed"].includes(code) ? { retryAfterSeconds: 1 } : {};
-	return problem(code, REFUSALS[code].replaceAll("`", ""), more);
+	const more =
+		PROBLEMS[code].status === 429 || ["overloaded", "storage_failed"].includes(code) ? { retryAfterSeconds: 1 } : {};
+	return problem(code, PROBLEMS[code].when.replaceAll("`", ""), more);
 }
 
 const named = (examples: Record<string, unknown>) =>

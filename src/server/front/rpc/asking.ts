@@ -6,12 +6,14 @@
 import { RpcTarget } from "cloudflare:workers";
 import type { Lease, LimitStatus, Problem, Receipt, Released, Renewed, Slots } from "../../../protocol.ts";
 import { type RefusalName, withRefusal } from "../../../refusals.ts";
-import { problem, toIso } from "../../contract/answers.ts";
+import { toIso } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
 import type { TetherCalls } from "../../contract/limit-calls.ts";
 import type { Ask, Missing, Outcome } from "../../contract/outcomes.ts";
+import { problem } from "../../contract/problems.ts";
 import { acquire } from "../acquire.ts";
-import { problemOf } from "../http.ts";
+import { problemOf } from "../http/refused.ts";
+import { firstLast, renew, slotsBack } from "../leases.ts";
 import { type LimitStub, limitOf } from "../limit-stub.ts";
 import type { Acquire } from "../requests.ts";
 
@@ -68,19 +70,15 @@ export class Asking extends RpcTarget {
 
 	/** Gives back what is held. */
 	async release(): Promise<Released> {
-		// The first name last: whoever waits there for all of them finds the others free.
-		const [first, ...others] = [...this.#ties];
-		const counts = await Promise.all(others.map((tie) => this.#release(tie)));
-		if (first) counts.push(await this.#release(first));
+		const counts = await firstLast([...this.#ties], (tie) => this.#release(tie));
 		this[Symbol.dispose]();
 		return { released: counts.reduce((sum, slots) => sum + slots, 0) };
 	}
 
 	/** Renews what is held; null: a part of it is gone. */
 	async renew(): Promise<string | null> {
-		const answers = await Promise.all([...this.#ties].map((tie) => this.#renew(tie)));
-		const ends = answers.flatMap((answer) => (answer?.event.kind === "renewed" ? [answer.event.expiresAt] : []));
-		return ends.length === answers.length ? toIso(Math.min(...ends)) : null;
+		const { endsAt, gone } = await renew([...this.#ties], (tie) => this.#renew(tie));
+		return gone.length === 0 ? toIso(endsAt) : null;
 	}
 
 	[Symbol.dispose](): void {
@@ -126,7 +124,7 @@ export class Asking extends RpcTarget {
 			this.#ties.delete(name);
 			tether[Symbol.dispose]();
 		}
-		await this.#tieTo(id, Object.keys(names));
+		await this.#tieTo(id, Object.keys(names).sort());
 	}
 
 	async #tieTo(id: string, names: string[]): Promise<void> {
@@ -146,8 +144,7 @@ export class Asking extends RpcTarget {
 			return await tether.release();
 		} catch {
 			// The object was restarted and the tether is torn: the lease is still known by its id.
-			const answer = await limitOf(this.#env, name).release(this.#id, "caller");
-			return answer?.event.kind === "released" ? answer.event.slots : 0;
+			return slotsBack(await limitOf(this.#env, name).release(this.#id, "caller"));
 		}
 	}
 

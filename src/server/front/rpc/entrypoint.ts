@@ -24,11 +24,10 @@ import {
 	type Scope,
 	type Settings,
 	type Slots,
-	STATUS,
 	type TokenBounds,
 } from "../../../protocol.ts";
-import { problem } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
+import { problem } from "../../contract/problems.ts";
 import { admitted } from "../admission/admission.ts";
 import { boundsSchema, forbidden, type Grant, grantTo } from "../auth.ts";
 import { type Acquire, parseAcquire } from "../requests.ts";
@@ -200,7 +199,7 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 
 	async #ask<T>(method: string, path: string, body?: unknown): Promise<T> {
 		const { status, body: answer } = await this.invoke(method, path, body);
-		if (status >= STATUS.malformed) throw refusal(answer as Problem);
+		if (status >= 400) throw refusal(answer as Problem);
 		return answer as T;
 	}
 

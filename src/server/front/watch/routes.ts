@@ -1,7 +1,8 @@
 /** The routes of those who look on: a stream of how limits stand, and what a limit did lately. */
 
 import type { Hono } from "hono";
-import { type App, accept, allow, callerOf, named, Refused, route, STREAM_HEADERS, unknown } from "../http.ts";
+import { Refused } from "../http/refused.ts";
+import { type App, accept, allow, callerOf, named, route, STREAM_HEADERS, unknown } from "../http/route.ts";
 import { limitOf } from "../limit-stub.ts";
 import { parseWatchQuery } from "../requests.ts";
 import { watchMany, watchOne } from "./stream.ts";

@@ -4,11 +4,12 @@
  */
 
 import { BOUNDS, type LimitSummary, type LimitsPage, type Problem, type WatchEvent } from "../../../protocol.ts";
-import { problem, toIso, unknownLimits } from "../../contract/answers.ts";
+import { toIso } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
 import type { Watched } from "../../contract/limit-calls.ts";
-import type { Caller } from "../acquire.ts";
+import { problem, unknownLimits } from "../../contract/problems.ts";
 import type { Grant } from "../auth.ts";
+import type { Caller } from "../caller.ts";
 import { seesIds, veiled } from "../digests.ts";
 import { limitOf } from "../limit-stub.ts";
 import { textLines } from "../ndjson.ts";

@@ -3,10 +3,10 @@
  * owner can make a name of theirs lead to this machine; neither is a caller. Programs say nothing of a page, and pass.
  */
 
-import { BOUNDS, type Problem } from "../../protocol.ts";
-import { problem } from "../contract/answers.ts";
-import type { Env } from "../contract/env.ts";
-import { isGranted, isOpen } from "./auth.ts";
+import { BOUNDS, type Problem } from "../../../protocol.ts";
+import type { Env } from "../../contract/env.ts";
+import { problem } from "../../contract/problems.ts";
+import { isGranted, isOpen } from "../auth.ts";
 import { allowedOrigins, listed } from "./origins.ts";
 
 /** What may be opened by a link on any page, as in any browser's tab. The page that links sees nothing of it. */

@@ -1,18 +1,13 @@
-/** Browsers of other origins (CORS): only as configured, and without a cost to everybody else. */
+/** Browsers of other origins (CORS): only as configured, and without a cost to other callers. */
 
 import { Hono } from "hono";
 import { cors } from "hono/cors";
-import type { Env } from "../contract/env.ts";
-import type { App } from "./http.ts";
+import { allowedOrigins } from "./origins.ts";
+import type { App } from "./route.ts";
 import type { Service } from "./service.ts";
 
 /** How long a browser may remember what it was allowed. */
 const MAX_AGE_SECONDS = 86_400;
-
-/** The entries of a variable that lists something. */
-export const listed = (text = ""): string[] => text.split(",").flatMap((entry) => entry.trim() || []);
-
-export const allowedOrigins = ({ HEADGATE_CORS_ORIGINS }: Env): string[] => listed(HEADGATE_CORS_ORIGINS);
 
 /** These routes, and the same ones with CORS for deployments that allow any: nothing stands before a plain route. */
 export function acrossOrigins(routes: Hono<App>): Service {

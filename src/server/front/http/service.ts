@@ -1,12 +1,12 @@
 /** The Worker's fetch: the gate before all routes, and what every answer has. */
 
-import type { Problem } from "../../protocol.ts";
-import type { Env } from "../contract/env.ts";
-import { outOfDescriptors } from "./descriptors.ts";
+import type { Problem } from "../../../protocol.ts";
+import type { Env } from "../../contract/env.ts";
+import { outOfDescriptors } from "../descriptors.ts";
+import { logRefusal } from "../log.ts";
+import { fromProblem } from "../prefect/http.ts";
 import { gate, pathOf } from "./gate.ts";
-import { answerProblem } from "./http.ts";
-import { logRefusal } from "./log.ts";
-import { fromProblem } from "./prefect/http.ts";
+import { answerProblem } from "./refused.ts";
 
 export interface Service {
 	fetch(request: Request, env: Env, ctx: ExecutionContext): Response | Promise<Response>;

@@ -4,8 +4,8 @@
  * that fails the grant is taken back, and nobody was told of it; whoever read the answer itself holds what it says.
  */
 
-import { probe } from "../contract/probe.ts";
-import type { Caller } from "./acquire.ts";
+import { probe } from "../../contract/probe.ts";
+import type { Caller } from "../caller.ts";
 
 /** Answers with `text`, which is JSON. `undo` takes back what it grants. */
 export function answerHeard(text: string, headers: HeadersInit, caller: Caller, undo: () => Promise<void>): Response {

@@ -1,7 +1,8 @@
 /** The dashboard at `/`: static files, each with the headers that keep a page from doing anything but its work. */
 
 import type { Hono } from "hono";
-import { type App, type C, refuse, route } from "./http.ts";
+import { refuse } from "./refused.ts";
+import { type App, type C, route } from "./route.ts";
 
 /** Scripts and styles of its own files, calls to its own server, and nothing else. */
 const POLICY = [

@@ -1,0 +1,45 @@
+/** A refusal on its way to the caller, and as an answer. */
+
+import type { Problem } from "../../../protocol.ts";
+import { failure, problem } from "../../contract/problems.ts";
+import { TooMany } from "../admission/admission.ts";
+import { UNKEPT } from "./answer.ts";
+
+/** A refusal on its way to the caller. */
+export class Refused extends Error {
+	override readonly name = "Refused";
+	readonly problem: Problem;
+	constructor(refusal: Problem) {
+		super(refusal.detail);
+		this.problem = refusal;
+	}
+}
+
+export const refuse = (...given: Parameters<typeof problem>): never => {
+	throw new Refused(problem(...given));
+};
+
+/** What an exception is to the caller. The log is told of it, unless it was foreseen. */
+export function problemOf(error: Error, log = true): Problem {
+	if (error instanceof TooMany) return error.problem;
+	const known = failure(error);
+	if (log && !isRefusedData(known)) console.error(error);
+	return known ?? problem("internal", "Something went wrong here. The server's log says what.");
+}
+
+const isRefusedData = (known: Problem | null): boolean =>
+	known?.code === "newer_data" || known?.code === "damaged_data";
+
+export function answerProblem(refusal: Problem, headers: Record<string, string> = {}): Response {
+	const retry = refusal.retryAfterSeconds;
+	return new Response(JSON.stringify(refusal), {
+		status: refusal.status,
+		headers: {
+			"Content-Type": "application/problem+json",
+			...UNKEPT,
+			...(retry !== undefined && { "Retry-After": String(Math.ceil(retry)) }),
+			...(refusal.code === "unauthorized" && { "WWW-Authenticate": 'Bearer realm="headgate"' }),
+			...headers,
+		},
+	});
+}
