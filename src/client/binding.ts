@@ -4,7 +4,7 @@ import type { AcquireRequest, Lease, Problem, Receipt, Released } from "../proto
 import { Interruption } from "./interruption.ts";
 
 /** A request in the hands of the service: it ends with this stub, however its caller ends. */
-export interface Asking {
+export interface BindingRequest {
 	verdict(): Promise<{ lease: Lease | Receipt | null; problem: Problem | null }>;
 	release(): Promise<Released>;
 	/** Renews for its whole length, and ties itself again to a limit that was restarted; null: it is gone. */
@@ -21,7 +21,7 @@ interface Reply {
 /** What of `HeadgateService` is called here. */
 export interface Rpc {
 	invoke(method: string, path: string, body?: unknown): Promise<Reply>;
-	ask(request: AcquireRequest): Promise<Asking> & Asking;
+	ask(request: AcquireRequest): Promise<BindingRequest> & BindingRequest;
 }
 
 /** A service binding: of the entrypoint `HeadgateService`, or of anything that answers `fetch` as the service does. */

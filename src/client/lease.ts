@@ -2,12 +2,13 @@
 /** Slots that are held: renewed while they are needed, and given back once. */
 
 import type { Lease as LeaseRecord, LimitStatus, Released, Renewed, Slots } from "../protocol.ts";
-import type { Asking } from "./binding.ts";
+import { RENEW_AT } from "../rhythms.ts";
+import type { BindingRequest } from "./binding.ts";
 import { HeadgateError, LeaseLostError } from "./errors.ts";
 import { giveBack } from "./giveback.ts";
 import { pause, within } from "./timers.ts";
 import { ANSWER_MS, backoffMs, Interruption, silence, type Transport } from "./transport.ts";
-import type { Grant, WaitOptions } from "./wait.ts";
+import { type Grant, LEASE_SECONDS, type WaitOptions } from "./wait.ts";
 
 /** Options of `concurrency` and `acquire`. */
 export interface AcquireOptions extends WaitOptions {
@@ -31,9 +32,6 @@ export interface AcquireOptions extends WaitOptions {
 	signal?: AbortSignal | undefined;
 }
 
-const LEASE_SECONDS = 60;
-/** Renewed after this part of its length, a lease outlives two renewals that hang, and many that fail. */
-const RENEW_AT = 1 / 3;
 /** The part of its length after which one try of a renewal is given up. */
 const RENEW_PATIENCE = 1 / 4;
 /** Longest time for giving back: work that is done does not wait for a service that is gone. It goes on behind its back. */
@@ -63,7 +61,7 @@ export class Lease {
 	readonly #options: AcquireOptions;
 	readonly #leaseMs: number;
 	/** By RPC: the lease ends with this stub. */
-	readonly #tether: Asking | null;
+	readonly #tether: BindingRequest | null;
 	/** Ends the renewing. */
 	readonly #stop = new AbortController();
 	#expiresAt: string | null = null;

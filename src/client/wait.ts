@@ -6,7 +6,8 @@
  */
 
 import type { AcquireRequest, Lease, Mode, Problem, Receipt, Slots, StreamEvent } from "../protocol.ts";
-import type { Asking, Binding, Rpc } from "./binding.ts";
+import { BEAT_MS, FAR_BEAT_MS, NEAR_PLACES } from "../rhythms.ts";
+import type { Binding, BindingRequest, Rpc } from "./binding.ts";
 import {
 	AcquireConcurrencySlotTimeoutError,
 	ConcurrencySlotAcquisitionError,
@@ -80,16 +81,15 @@ export interface Grant {
 	 */
 	sound: Promise<boolean>;
 	/** The lease lives as long as this stub; null: until it expires. */
-	tether?: Asking | null;
+	tether?: BindingRequest | null;
 }
 
 type Verdict = Grant | { problem: Problem };
 
-/** Silence that means the connection is dead; far back in line a heartbeat comes every 15 s. */
-const SILENCE_MS = 35_000;
-/** The first places in line, where a heartbeat comes every second: slots must not be offered to the dead for long. */
-const NEAR = 16;
-const NEAR_SILENCE_MS = 10_000;
+/** Silence that means the connection is dead: two beats that are missing, and a slow network. */
+const SILENCE_MS = 2 * FAR_BEAT_MS + 5_000;
+/** The same at the first places in line. */
+const NEAR_SILENCE_MS = 20 * BEAT_MS;
 /** How long a request that the service has answered before is taken up again, one failure after the other. */
 const RESUME_MS = 30_000;
 /** How long one that does not wait for slots tries to reach a service that it has not heard of. */
@@ -102,12 +102,12 @@ const PLAIN_WAIT_MS = 25_000;
 const PLAIN_STEP_MS = 20_000;
 /** How long the one before is kept beside the next, which stands in its place by then. */
 const HANDOVER_MS = 2_000;
-/** How long a request that was never answered may have been granted unheard: the default of a lease. */
-const LEASE_SECONDS = 60;
+/** The length of a lease unless it is said: so long a request that was never answered may have been granted unheard. */
+export const LEASE_SECONDS = 60;
 /** The shortest wait in line of a retry. */
 const RETRY_MIN_SECONDS = 0.1;
 /** Longest bounded wait the service takes; see `BOUNDS.streamWaitSeconds`. */
-const WAIT_MAX_SECONDS = 31_536_000;
+export const WAIT_MAX_SECONDS = 31_536_000;
 
 /** Gets the slots, or throws why not. Null: the service cannot be reached, and `onError` says to go on. */
 export async function obtain(transport: Transport, wish: Wish): Promise<Grant | null> {
@@ -305,7 +305,7 @@ class Ask {
 					this.position = event.position;
 					this.#onQueued?.(event.position);
 				}
-				patienceMs = this.position !== null && this.position <= NEAR ? NEAR_SILENCE_MS : SILENCE_MS;
+				patienceMs = this.position !== null && this.position <= NEAR_PLACES ? NEAR_SILENCE_MS : SILENCE_MS;
 				if (event.event !== "granted" && event.event !== "denied") continue;
 				const sound = lines.drain(attempt);
 				if (event.event === "granted") return { record: event.lease, sound };

@@ -2,6 +2,7 @@
 
 import { batch, signal } from "@preact/signals";
 import type { WatchEvent } from "../protocol.ts";
+import { WATCH_BEAT_MS } from "../rhythms.ts";
 import { ask, granted, inspectToken, Refusal } from "./api.ts";
 
 /** `live`: lines come. `connecting`: for the first time, or again after a moment. `lost`: it did not come back at once. */
@@ -15,8 +16,8 @@ setInterval(() => {
 	now.value = Date.now() + offsetMs;
 }, 1_000);
 
-/** Heartbeats come every 2.5 s; three that are missing are a broken connection. */
-const SILENCE_MS = 8_000;
+/** Three heartbeats that are missing, and a moment, are a broken connection. */
+const SILENCE_MS = 3 * WATCH_BEAT_MS + 500;
 const AGAIN_MS = { first: 500, last: 10_000 };
 /** A page in the background lets the stream go after this; watched limits stay in the server's memory. */
 const HIDDEN_MS = 60_000;

@@ -9,7 +9,6 @@ import type { Env } from "../server/contract/env.ts";
 import service from "../server/worker.ts";
 
 export { DirectoryObject } from "../server/directory/directory-object.ts";
-export type { HeldLease } from "../server/front/rpc/asking.ts";
 export {
 	type BindingProps,
 	HeadgateService,
@@ -17,6 +16,7 @@ export {
 	type LeaseReference,
 	type WaitOptions,
 } from "../server/front/rpc/entrypoint.ts";
+export type { HeldLease } from "../server/front/rpc/held-lease.ts";
 export { LimitObject } from "../server/limit/limit-object.ts";
 export type { Env as HeadgateEnv };
 

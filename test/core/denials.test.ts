@@ -9,7 +9,7 @@ import { decide } from "../../src/core/decide.ts";
 import { steadyMs } from "../../src/core/forecast.ts";
 import { fits } from "../../src/core/granting.ts";
 import { createLimit, type Limit, type Request } from "../../src/core/limit.ts";
-import type { Asked } from "../../src/server/contract/answers.ts";
+import type { Answered } from "../../src/server/contract/answers.ts";
 import { DENIAL_MAX_MS, type Status } from "../../src/server/contract/outcomes.ts";
 import { CHANGES_MAX, DENIALS_MAX, Denials, type Wish } from "../../src/server/front/denials/denials.ts";
 import { Random } from "./random.ts";
@@ -20,7 +20,7 @@ const UNUSED = { limitId: "", deniedSlots: 0, averageHeldMs: 0 };
 const wish = (name: string, slots = 1): Wish => ({ key: name, names: [[name, slots]], isRated: () => true });
 
 /** What an object answers to a request that it denies. */
-function denied(name: string, more: Partial<Status> = {}, retryAfterMs = 10_000, slots = 1): Asked[] {
+function denied(name: string, more: Partial<Status> = {}, retryAfterMs = 10_000, slots = 1): Answered[] {
 	const status: Status = {
 		...{ name, limit: 5, activeSlots: 5, remaining: 0, enforced: true, slotDecayPerSecond: 0.1 },
 		...{ nextSlotMs: retryAfterMs, steadyMs: 1_000, follows: false, ...UNUSED, ...more },
@@ -38,7 +38,7 @@ function remembering(asked = denied("a"), slots = 1): Denials {
 describe("a denial that is remembered", () => {
 	test("is given again for a second, with what is left to wait, and then asked for anew", () => {
 		const denials = remembering();
-		expect(denials.find(wish("a"), START + 400)?.asked[0]?.denied?.retryAfterMs).toBe(9_600);
+		expect(denials.find(wish("a"), START + 400)?.answered[0]?.denied?.retryAfterMs).toBe(9_600);
 		expect(denials.find(wish("a"), START + 999)).not.toBeNull();
 		expect(denials.find(wish("a"), START + 1_000)).toBeNull();
 		expect(denials.find(wish("a"), START + 500)).toBeNull(); // Forgotten by then.
@@ -54,14 +54,17 @@ describe("a denial that is remembered", () => {
 	test("is for as many slots or more, and never for fewer, nor for more than the limit has", () => {
 		const denials = remembering(denied("a", {}, 10_000, 2), 2);
 		expect(denials.find(wish("a", 1), START)).toBeNull();
-		expect(denials.find(wish("a", 2), START)?.asked[0]?.denied?.retryAfterMs).toBe(10_000);
-		expect(denials.find(wish("a", 4), START)?.asked[0]).toMatchObject({ slots: 4, denied: { retryAfterMs: 30_000 } });
+		expect(denials.find(wish("a", 2), START)?.answered[0]?.denied?.retryAfterMs).toBe(10_000);
+		expect(denials.find(wish("a", 4), START)?.answered[0]).toMatchObject({
+			slots: 4,
+			denied: { retryAfterMs: 30_000 },
+		});
 		expect(denials.find(wish("a", 6), START)).toBeNull();
 	});
 
 	test("shows the slots that came back meanwhile", () => {
 		const denials = remembering(denied("a", { slotDecayPerSecond: 10, nextSlotMs: 50 }, 500, 5), 5);
-		const at = (ms: number) => denials.find(wish("a", 5), START + ms)?.asked[0]?.status;
+		const at = (ms: number) => denials.find(wish("a", 5), START + ms)?.answered[0]?.status;
 		expect(at(49)).toMatchObject({ activeSlots: 5, remaining: 0, nextSlotMs: 1 });
 		expect(at(50)).toMatchObject({ activeSlots: 4, remaining: 1, nextSlotMs: 100 });
 		expect(at(450)).toMatchObject({ activeSlots: 0, remaining: 5, nextSlotMs: null });
@@ -109,7 +112,7 @@ describe("a denial that is remembered", () => {
 		const free = denied("a").map((each) => ({ ...each, denied: null }));
 		denials.note(several, [...free, ...denied("b")], denials.ticket, START, START);
 		denials.changed("a");
-		expect(denials.find(several, START)?.asked).toHaveLength(2);
+		expect(denials.find(several, START)?.answered).toHaveLength(2);
 		denials.changed("b");
 		expect(denials.find(several, START)).toBeNull();
 	});
@@ -119,7 +122,7 @@ describe("a denial that is remembered", () => {
 		const denials = new Denials();
 		denials.note(held, denied("a"), denials.ticket, START, START);
 		expect(denials.find(held, START)).toBeNull();
-		const [never] = denied("b") as [Asked];
+		const [never] = denied("b") as [Answered];
 		if (never.denied?.kind === "denied") never.denied = { ...never.denied, code: "exceeds_limit" };
 		denials.note(wish("b"), [never], denials.ticket, START, START);
 		expect(denials.find(wish("b"), START)).toBeNull();
@@ -252,7 +255,7 @@ function simulate(seed: number, make: Make): Run {
 			const answer = events.at(-1);
 			if (events.some(({ kind }) => kind === "granted")) run.granted += 1;
 			if (answer?.kind !== "denied") return;
-			const given: Asked[] = [{ slots, status: statusOf(name), denied: answer }];
+			const given: Answered[] = [{ slots, status: statusOf(name), denied: answer }];
 			soon(decidedAt, random.int(0, 30), (answeredAt) => denials.note(asked, given, ticket, at, answeredAt));
 		});
 	};
@@ -382,7 +385,7 @@ describe("beside the core", () => {
 			"the announced moment is not heeded",
 			() =>
 				new (class extends Denials {
-					override note(asked: Wish, given: Asked[], ...rest: [number, number, number]): void {
+					override note(asked: Wish, given: Answered[], ...rest: [number, number, number]): void {
 						const longer = given.map((each) => ({
 							...each,
 							denied: each.denied && { ...each.denied, retryAfterMs: 5_000 },
@@ -395,7 +398,7 @@ describe("beside the core", () => {
 			"ends of leases and reservations are not heeded",
 			() =>
 				new (class extends Denials {
-					override note(asked: Wish, given: Asked[], ...rest: [number, number, number]): void {
+					override note(asked: Wish, given: Answered[], ...rest: [number, number, number]): void {
 						const steady = given.map((each) => ({ ...each, status: { ...each.status, steadyMs: DENIAL_MAX_MS } }));
 						super.note(asked, steady, ...rest);
 					}
@@ -405,7 +408,7 @@ describe("beside the core", () => {
 			"a change while the answer is on its way is not heeded",
 			() =>
 				new (class extends Denials {
-					override note(asked: Wish, given: Asked[], _: number, ...rest: [number, number]): void {
+					override note(asked: Wish, given: Answered[], _: number, ...rest: [number, number]): void {
 						super.note(asked, given, this.ticket, ...rest);
 					}
 				})(),
@@ -414,7 +417,7 @@ describe("beside the core", () => {
 			"a denial counts from its answer",
 			() =>
 				new (class extends Denials {
-					override note(asked: Wish, given: Asked[], ticket: number, _: number, now: number): void {
+					override note(asked: Wish, given: Answered[], ticket: number, _: number, now: number): void {
 						super.note(asked, given, ticket, now, now);
 					}
 				})(),

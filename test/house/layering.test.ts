@@ -13,24 +13,25 @@ const MAY_IMPORT: Record<string, string[]> = {
 	headers: ["protocol"],
 	visible: [],
 	refusals: ["protocol"],
+	rhythms: [],
 	// The entry, and the sides of the server: the Worker and the objects, which know each other by the contract alone.
 	"server/worker": ["server/front", "server/limit", "server/directory"],
 	"server/contract": ["core", "protocol"],
 	"server/front": [
-		...["server/contract", "core", "protocol", "headers", "refusals"],
+		...["server/contract", "core", "protocol", "headers", "refusals", "rhythms"],
 		...["hono", "zod", "zod-openapi", "cloudflare:workers"],
 	],
-	"server/limit": ["server/contract", "core", "protocol", "cloudflare:workers"],
+	"server/limit": ["server/contract", "core", "protocol", "rhythms", "cloudflare:workers"],
 	"server/directory": ["server/contract", "core", "protocol", "cloudflare:workers"],
-	client: ["protocol", "refusals"],
+	client: ["protocol", "refusals", "rhythms"],
 	middleware: ["client", "headers", "protocol", "hono", "ipaddr.js", "@noble/hashes"],
 	worker: ["server/worker", "server/contract", "server/front", "server/limit", "server/directory"],
 	// Of the server only what checks requests: see below.
 	cli: [
-		...["client", "protocol", "server/front", "visible", "node:*", "esbuild"],
+		...["client", "protocol", "rhythms", "server/front", "visible", "node:*", "esbuild"],
 		...["@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
 	],
-	dashboard: ["protocol", "visible", "preact", "@preact/signals", "uplot"],
+	dashboard: ["protocol", "rhythms", "visible", "preact", "@preact/signals", "uplot"],
 };
 
 /** The folder of `src` that a file is in; a file of `src` or of `src/server` itself counts as a folder of its own. */

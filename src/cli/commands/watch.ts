@@ -1,6 +1,7 @@
 /** `watch`: how limits stand, live. */
 
 import type { LimitSummary, WatchEvent } from "../../protocol.ts";
+import { WATCH_BEAT_MS } from "../../rhythms.ts";
 import type { Context } from "../context.ts";
 import { explain } from "../exit.ts";
 import { draw, writeSource } from "../output.ts";
@@ -9,8 +10,8 @@ import { limitColumns } from "./limits.ts";
 
 /** The terminal is drawn anew at most so often. */
 const FRAME_MS = 100;
-/** After this silence the stream is taken for dead; the server lets hear from itself every 2.5 s. */
-const SILENCE_MS = 10_000;
+/** After this silence the stream is taken for dead. */
+const SILENCE_MS = 4 * WATCH_BEAT_MS;
 /** How long to wait before asking again, doubled each time. */
 const AGAIN_MS = { first: 500, last: 10_000 };
 

@@ -43,7 +43,7 @@ export function leaseOf(event: Extract<Event, { kind: "granted" }>, status: Stat
 }
 
 /** A name as a request for it was answered. */
-export interface Asked {
+export interface Answered {
 	slots: number;
 	status: Status;
 	/** Why it stood in the way; null: it did not. */
@@ -53,14 +53,14 @@ export interface Asked {
 const WAITING_HELPS: DenialCode[] = ["denied", "queue_full", "too_many_waiters"];
 
 /** The problem of a request that was not granted. */
-export function denial(id: string, asked: Asked[]): Problem {
-	const refused = asked.filter((each) => each.denied !== null);
+export function denial(id: string, answered: Answered[]): Problem {
+	const refused = answered.filter((each) => each.denied !== null);
 	// What no waiting would mend is said alone: names that are merely busy are not why.
 	const lasting = refused.find((each) => codeOf(each) !== "denied");
 	const code = lasting ? codeOf(lasting) : "denied";
 	const inTheWay = refused.filter((each) => codeOf(each) === code);
 	const names = inTheWay.map(({ status }) => status.name);
-	const limits = asked.map(({ status, denied }): DeniedLimit => {
+	const limits = answered.map(({ status, denied }): DeniedLimit => {
 		const waits = denied && (denied.kind === "parked" || WAITING_HELPS.includes(denied.code));
 		return {
 			...publicStatus(status),
@@ -74,9 +74,9 @@ export function denial(id: string, asked: Asked[]): Problem {
 	return problem(code, detail, { retryAfterSeconds, "violated-policies": names, limits });
 }
 
-const codeOf = ({ denied }: Asked): DenialCode => (denied?.kind === "denied" ? denied.code : "denied");
+const codeOf = ({ denied }: Answered): DenialCode => (denied?.kind === "denied" ? denied.code : "denied");
 
-function because(id: string, { slots, status, denied }: Asked): string {
+function because(id: string, { slots, status, denied }: Answered): string {
 	const wanted = `${slots} ${slots === 1 ? "slot" : "slots"}`;
 	const { name, limit, remaining } = status;
 	switch (denied && codeOf({ slots, status, denied })) {

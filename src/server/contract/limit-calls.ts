@@ -19,9 +19,6 @@ import type {
 import type { Ask, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
 import type { Ruling } from "./policies.ts";
 
-/** How often a held lease and the first in line are written to. A caller that has gone is noticed at the second time. */
-export const BEAT_MS: Ms = 500;
-
 // ---------------------------------------------------------------------------------------------- requests
 
 /** Whom a stream of a request is for: `wire` for callers, `outcomes` for the coordinator. */

@@ -1,9 +1,9 @@
 /** Acquire: one name in one hop, several by the coordinator; answered once, or as a stream of lines. */
 
 import type { Lease, Receipt, StreamEvent } from "../../protocol.ts";
+import { BEAT_MS } from "../../rhythms.ts";
 import { lease, leaseOf, missingStatus } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
-import { BEAT_MS } from "../contract/limit-calls.ts";
 import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
 import { failure, outOfReach, unknownLimits, withdrawn } from "../contract/problems.ts";

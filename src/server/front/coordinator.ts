@@ -11,7 +11,7 @@
 import type { Event } from "../../core/commands.ts";
 import type { Request } from "../../core/limit.ts";
 import type { LimitStatus, Problem } from "../../protocol.ts";
-import { type Asked, type Granted, lease, missingStatus } from "../contract/answers.ts";
+import { type Answered, type Granted, lease, missingStatus } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
 import type { Missing, Outcome, Peeked, Status } from "../contract/outcomes.ts";
 import { failure, outOfReach, unknownLimits, withdrawn } from "../contract/problems.ts";
@@ -283,17 +283,17 @@ export class Coordinator {
 	/** A denial that leaves no trace, and says of every name how it stands. */
 	async #refuse(blocked: BlockedName): Promise<Verdict> {
 		await this.#giveUp();
-		const asked = await Promise.all(
-			this.#acquire.names.map(async ([name, slots]): Promise<Asked | string | null> => {
+		const answered = await Promise.all(
+			this.#acquire.names.map(async ([name, slots]): Promise<Answered | string | null> => {
 				if (name === blocked.name) return { slots, status: blocked.status, denied: blocked.event };
 				const peeked = await this.#peek(name, slots);
 				if (this.#acquire.strict && this.#isUnconfigured(name, peeked)) return name;
 				return "missing" in peeked ? null : { slots, ...peeked };
 			}),
 		);
-		const unconfigured = asked.filter((each) => typeof each === "string");
+		const unconfigured = answered.filter((each) => typeof each === "string");
 		if (unconfigured.length > 0) return { ok: false, problem: unknownLimits(unconfigured), statuses: [] };
-		const known = asked.filter((each) => each !== null && typeof each === "object");
+		const known = answered.filter((each) => each !== null && typeof each === "object");
 		return deniedVerdict(this.#acquire.id, known);
 	}
 

@@ -2,18 +2,18 @@
 
 import type { Request } from "../../core/limit.ts";
 import type { Lease, Problem, Receipt } from "../../protocol.ts";
-import { type Asked, denial } from "../contract/answers.ts";
+import { type Answered, denial } from "../contract/answers.ts";
 import type { Status } from "../contract/outcomes.ts";
 import { type Acquire, modeOf } from "./requests.ts";
 
 export type Verdict =
 	/** `shared`: another call was granted the same lease; this one can leave by this name. */
 	| { ok: true; lease: Lease | Receipt; statuses: Status[]; shared?: string }
-	/** `asked`: how each name was answered, of a request that was denied. */
-	| { ok: false; problem: Problem; statuses: Status[]; asked?: Asked[] };
+	/** `answered`: how each name was answered, of a request that was denied. */
+	| { ok: false; problem: Problem; statuses: Status[]; answered?: Answered[] };
 
-export const deniedVerdict = (id: string, asked: Asked[]): Verdict & { ok: false } => ({
-	...{ ok: false, problem: denial(id, asked), statuses: asked.map(({ status }) => status), asked },
+export const deniedVerdict = (id: string, answered: Answered[]): Verdict & { ok: false } => ({
+	...{ ok: false, problem: denial(id, answered), statuses: answered.map(({ status }) => status), answered },
 });
 
 /** What one limit is asked of a request. */

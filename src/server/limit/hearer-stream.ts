@@ -6,8 +6,9 @@
 import type { Event } from "../../core/commands.ts";
 import type { Entry, Request } from "../../core/limit.ts";
 import type { StreamEvent } from "../../protocol.ts";
+import { BEAT_MS, RENEW_AT } from "../../rhythms.ts";
 import { denial, leaseOf } from "../contract/answers.ts";
-import { BEAT_MS, type StreamFor } from "../contract/limit-calls.ts";
+import type { StreamFor } from "../contract/limit-calls.ts";
 import type { Status } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
 import { withdrawn } from "../contract/problems.ts";
@@ -50,7 +51,7 @@ export class HearerStream implements Hearer {
 		this.#as = as;
 		this.#slots = request.slots;
 		this.#held = request.held;
-		this.#renewBeats = Math.max(1, Math.floor(request.leaseMs / 3 / BEAT_MS));
+		this.#renewBeats = Math.max(1, Math.floor((request.leaseMs * RENEW_AT) / BEAT_MS));
 		// A byte stream would cost a waiter 23 kB more, and its chunks are bytes as it is.
 		this.readable = new ReadableStream<Uint8Array>(
 			{

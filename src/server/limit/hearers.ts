@@ -6,14 +6,12 @@
 import type { Event } from "../../core/commands.ts";
 import type { Limit } from "../../core/limit.ts";
 import { positions } from "../../core/line.ts";
-import { BEAT_MS } from "../contract/limit-calls.ts";
+import { BEAT_MS, FAR_BEAT_MS, NEAR_PLACES } from "../../rhythms.ts";
 import type { Outcome, Status } from "../contract/outcomes.ts";
 import { answerTo } from "./views.ts";
 
-/** Waiters that are written to at every beat, and are told at once when their place changes. */
-export const NEAR = 16;
-/** Waiters further back are written to every so many beats: 15 s, so that thousands of them cost little. */
-export const FAR_BEATS = 30;
+/** Waiters further back are written to every so many beats. */
+const FAR_BEATS = FAR_BEAT_MS / BEAT_MS;
 /** When the line went on, its first waiters are told their places this much later, however often it did meanwhile. */
 const PLACES_MS = 100;
 /** Requests that something is known of, from which on it is looked whether they are over. */
@@ -210,7 +208,7 @@ export class Hearers {
 		if (!limit) return;
 		for (const [entry, position] of positions(limit)) {
 			// Waiters further back take turns, so that no beat is for thousands.
-			if (position > NEAR && entry.seq % FAR_BEATS !== this.#beats % FAR_BEATS) continue;
+			if (position > NEAR_PLACES && entry.seq % FAR_BEATS !== this.#beats % FAR_BEATS) continue;
 			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.beat?.(position);
 		}
 	}
@@ -221,7 +219,7 @@ export class Hearers {
 		const limit = this.deps.limit();
 		if (!limit) return;
 		for (const [entry, position] of positions(limit)) {
-			if (position > NEAR) return;
+			if (position > NEAR_PLACES) return;
 			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.place?.(position);
 		}
 	}

@@ -9,7 +9,7 @@
  */
 
 import type { At, Ms } from "../../../core/time.ts";
-import type { Asked } from "../../contract/answers.ts";
+import type { Answered } from "../../contract/answers.ts";
 import { DENIAL_MAX_MS, type Status } from "../../contract/outcomes.ts";
 
 /** Names that remembered denials speak of, in all: four megabytes. */
@@ -25,12 +25,12 @@ export interface Wish {
 	isRated(name: string): boolean;
 }
 
-/** The number of changes when something was asked. */
+/** The number of changes when a request was sent. */
 export type Ticket = number;
 
 interface Remembered {
 	/** How each name was answered. */
-	asked: Asked[];
+	answered: Answered[];
 	/** How many names were asked for. */
 	weight: number;
 	/** Which of the names the denial rests on. */
@@ -47,7 +47,7 @@ interface Remembered {
 
 /** A denial that is given again. */
 export interface Again {
-	asked: Asked[];
+	answered: Answered[];
 	/** The limit that counts it, and is to be told of it with those that follow; null: that is on its way. */
 	tell: { name: string; afterMs: Ms } | null;
 }
@@ -85,24 +85,24 @@ export class Denials {
 			return null;
 		}
 		const slots = names.find(([name]) => name === on.name)?.[1] ?? 0;
-		const asked = entry.asked.find(({ status }) => status.name === on.name);
+		const culprit = entry.answered.find(({ status }) => status.name === on.name);
 		// More than the limit has is refused in another way.
-		if (!asked || slots < on.slots || slots > asked.status.limit) return null;
+		if (!culprit || slots < on.slots || slots > culprit.status.limit) return null;
 		const first = !entry.given;
 		entry.given = true;
 		this.#countGiven(on.name);
 		const elapsedMs = now - answeredAt;
 		return {
-			asked: entry.asked.map((each) => later(each, elapsedMs, each === asked ? slots - on.slots : 0)),
+			answered: entry.answered.map((each) => later(each, elapsedMs, each === culprit ? slots - on.slots : 0)),
 			tell: first ? { name: on.name, afterMs: until - now } : null,
 		};
 	}
 
 	/** Remembers how a request was denied, if that stands for a while whatever time does. */
-	note({ key, names, isRated }: Wish, asked: Asked[], ticket: Ticket, askedAt: At, now: At): void {
+	note({ key, names, isRated }: Wish, answered: Answered[], ticket: Ticket, askedAt: At, now: At): void {
 		let until = askedAt;
 		let on: Remembered["on"] | null = null;
-		for (const { slots, status, denied } of asked) {
+		for (const { slots, status, denied } of answered) {
 			if (denied?.kind !== "denied") continue;
 			if (denied.code !== "denied") return;
 			if (!isRated(status.name) || this.#changedAt(status.name) > ticket) continue;
@@ -116,7 +116,16 @@ export class Denials {
 		if (known && known.on.slots < on.slots && known.until > now && this.#changedAt(known.on.name) <= known.ticket)
 			return;
 		if (known) this.#drop(key, known);
-		this.#entries.set(key, { asked, weight: names.length, on, ticket, askedAt, answeredAt: now, until, given: false });
+		this.#entries.set(key, {
+			answered,
+			weight: names.length,
+			on,
+			ticket,
+			askedAt,
+			answeredAt: now,
+			until,
+			given: false,
+		});
 		this.#weight += names.length;
 		for (const [oldest, entry] of this.#entries) {
 			if (this.#weight <= DENIALS_MAX) return;
@@ -168,7 +177,7 @@ export class Denials {
 }
 
 /** An answer as it would be so much later, had nothing happened but decay; for so many slots more. */
-function later({ slots, status, denied }: Asked, elapsedMs: Ms, more: number): Asked {
+function later({ slots, status, denied }: Answered, elapsedMs: Ms, more: number): Answered {
 	const perMs = status.slotDecayPerSecond / 1_000;
 	return {
 		slots: slots + more,

@@ -18,11 +18,11 @@ export async function remembering(env: Env, request: Acquire, ask: () => Promise
 	const again = denials.find(wish, askedAt);
 	if (again) {
 		if (again.tell) waitUntil(tell(env, again.tell.name, again.tell.afterMs));
-		return deniedVerdict(request.id, again.asked);
+		return deniedVerdict(request.id, again.answered);
 	}
 	const { ticket } = denials;
 	const verdict = await ask();
-	if (!verdict.ok && verdict.asked) denials.note(wish, verdict.asked, ticket, askedAt, Date.now());
+	if (!verdict.ok && verdict.answered) denials.note(wish, verdict.answered, ticket, askedAt, Date.now());
 	return verdict;
 }
 

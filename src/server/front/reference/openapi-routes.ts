@@ -5,7 +5,7 @@
 
 import * as z from "zod";
 import type { ZodOpenApiLinksObject } from "zod-openapi";
-import { type Code, type Scope, VERSION } from "../../../protocol.ts";
+import { BOUNDS, type Code, type Scope, VERSION } from "../../../protocol.ts";
 import * as schemas from "../schemas.ts";
 import * as answers from "./answer-schemas.ts";
 
@@ -302,8 +302,7 @@ export const routes: RouteDescription[] = [
 	{
 		...{ method: "get", path: "/metrics", id: "metrics", tag: "server", scope: "read" },
 		summary: "Every limit, and the sum of each policy, as OpenMetrics text",
-		description:
-			"A token with a prefix sees the names and patterns that start with it. At most 500 limits are shown one by one. All who ask within a second get the same text.",
+		description: `A token with a prefix sees the names and patterns that start with it. At most ${BOUNDS.limitsMeasured} limits are shown one by one. All who ask within a second get the same text.`,
 		answers: {
 			200: {
 				description: "OpenMetrics 1.0.",

@@ -32,7 +32,9 @@ import { admitted } from "../admission/admission.ts";
 import { boundsSchema, forbidden, type Grant, grantTo } from "../auth.ts";
 import { type Acquire, parseAcquire } from "../requests.ts";
 import { service } from "../routes.ts";
-import { Asking, type Decided, HeldLease, refusal } from "./asking.ts";
+import { BindingRequest, type Decided } from "./binding-request.ts";
+import { HeldLease } from "./held-lease.ts";
+import { refusal } from "./refusal.ts";
 
 /** What a binding may do, in its `props`. Left out: everything. */
 export interface BindingProps {
@@ -90,8 +92,8 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 	 * using lease = await env.LIMITS.concurrency("database", { timeoutSeconds: 5 });
 	 */
 	async concurrency(names: AcquireRequest["names"], options: HoldOptions = {}): Promise<HeldLease> {
-		const { asking, request, granted } = await this.#take(names, options, "concurrency");
-		return new HeldLease(asking, { expiresAt: "", ...granted }, request.leaseMs);
+		const { bound, request, granted } = await this.#take(names, options, "concurrency");
+		return new HeldLease(bound, { expiresAt: "", ...granted }, request.leaseMs);
 	}
 
 	/** Takes slots that come back by themselves; waits until they fit. Throws as `concurrency` does. */
@@ -144,8 +146,8 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 	}
 
 	/** A request under the caller's stub: the library's door to waiting and holding. */
-	ask(request: AcquireRequest): Asking {
-		return this.#asking(this.#parse(request));
+	ask(request: AcquireRequest): BindingRequest {
+		return this.#bound(this.#parse(request));
 	}
 
 	/** The HTTP interface over the binding, without a token. */
@@ -161,15 +163,15 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 		names: AcquireRequest["names"],
 		{ timeoutSeconds, ...options }: HoldOptions,
 		mode: "concurrency" | "rate_limit",
-	): Promise<{ asking: Asking; request: Acquire; granted: Receipt }> {
+	): Promise<{ bound: BindingRequest; request: Acquire; granted: Receipt }> {
 		const wait = timeoutSeconds === undefined ? {} : { waitSeconds: timeoutSeconds };
 		const request = this.#parse({ names, mode, ...options, ...wait });
 		if ("code" in request) throw refusal(request, "ConcurrencySlotAcquisitionError");
 		const until = Date.now() + request.waitMs;
 		for (let resumes = 0; ; resumes += 1) {
-			const asking = this.#asking({ ...request, waitMs: Math.max(0, until - Date.now()) });
-			const { lease, problem: refused } = await asking.verdict();
-			if (lease) return { asking, request, granted: lease };
+			const bound = this.#bound({ ...request, waitMs: Math.max(0, until - Date.now()) });
+			const { lease, problem: refused } = await bound.verdict();
+			if (lease) return { bound, request, granted: lease };
 			const broken = refused.code === "overloaded" && request.waitMs > 0 && resumes < RESUMES_MAX;
 			if (!broken) {
 				const timedOut = refused.code === "denied" && request.waitMs > 0;
@@ -179,9 +181,9 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 		}
 	}
 
-	#asking(request: Acquire | Problem): Asking {
+	#bound(request: Acquire | Problem): BindingRequest {
 		const grant = this.#grant();
-		return new Asking("code" in grant ? this.env : admitted(this.env, grant), request);
+		return new BindingRequest("code" in grant ? this.env : admitted(this.env, grant), request);
 	}
 
 	/** A checked request that this binding may make, or why not. */

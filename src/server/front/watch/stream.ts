@@ -4,6 +4,7 @@
  */
 
 import { BOUNDS, type LimitSummary, type LimitsPage, type Problem, type WatchEvent } from "../../../protocol.ts";
+import { WATCH_BEAT_MS } from "../../../rhythms.ts";
 import { toIso } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
 import type { Watched } from "../../contract/limit-calls.ts";
@@ -14,8 +15,6 @@ import { seesIds, veiled } from "../digests.ts";
 import { limitOf } from "../limit-stub.ts";
 import { textLines } from "../ndjson.ts";
 
-/** How often a reader hears that the server is there; one that has gone is noticed at the second time. */
-const HEARTBEAT_MS = 2_500;
 /** How long after its stream broke a limit is asked again: doubled each time, up to the last. */
 const AGAIN_MS = { first: 500, last: 30_000 };
 
@@ -261,7 +260,7 @@ class Outbox {
 		const encoder = new TextEncoder();
 		const beat = setInterval(() => {
 			this.put(" heartbeat", text({ event: "heartbeat", at: toIso(Date.now()) }));
-		}, HEARTBEAT_MS);
+		}, WATCH_BEAT_MS);
 		try {
 			for (;;) {
 				if (this.#lines.size === 0) {
