@@ -61,7 +61,7 @@ export const BOUNDS = {
 	inspectList: 100,
 	/** Longest time that middleware holds slots for one answer: longer than a stream of a model, shorter than a leak of a day. */
 	bodySeconds: 3_600,
-	/** Longest time that middleware holds slots for an answer that nobody begins to read: ten minutes of a slow program. */
+	/** Longest time that middleware holds slots for an answer that no reader begins to read: ten minutes of a slow program. */
 	unreadSeconds: 600,
 	/** Names of which middleware remembers that it has complained of them. */
 	namesComplained: 1_000,
@@ -73,7 +73,7 @@ export const BOUNDS = {
 	patternLength: 255,
 	/** Policies. Every Worker that serves names of policies keeps a copy of them all. */
 	policies: 1_000,
-	/** How long an idle and empty key of a policy may be kept: longer than a week, nobody remembers why. */
+	/** How long an idle and empty key of a policy may be kept: longer than a week, no operator remembers why. */
 	idleSeconds: { min: 1, max: 604_800 },
 	/** Limits that `/metrics` asks one by one; further ones are left out, and counted. A request has 1,000 calls. */
 	limitsMeasured: 500,
@@ -105,13 +105,13 @@ export const BOUNDS = {
 		waiters: 2_500,
 		/** Policies within its prefix, if it has one: a quarter of `policies`. */
 		policies: 250,
-		/** Names that nobody used before, through one Worker: ten to twenty new users a second, of 45 kB each. */
+		/** Names that were not used before, through one Worker: ten to twenty new users a second, of 45 kB each. */
 		newNamesPerMinute: 1_000,
 		/** Sockets of Prefect's events: a process has one. */
 		sockets: 128,
 	},
 	/**
-	 * The same for whoever shares with nobody: callers of an open server, and of a binding without a prefix. They may have
+	 * The same for callers that share with no other: those of an open server, and those of a binding without a prefix. They may have
 	 * what there is; of streams more than one limit may have, for these are all streams of one Worker.
 	 */
 	alone: { streams: 1_024, waiters: 10_000, policies: 1_000, newNamesPerMinute: 60_000, sockets: 512 },
@@ -173,10 +173,10 @@ export interface AcquireRequest {
 	leaseSeconds?: number;
 	/** How long to wait in line. Default 0, at most 60, answered after 55; in a stream without a cap, absent: for ever. */
 	waitSeconds?: number;
-	/** Create names that nobody configured. Default true. */
+	/** Create names that were not configured. Default true. */
 	createIfMissing?: boolean;
 	/**
-	 * Refuse with 404 when nobody has configured a name, neither itself nor by a policy, and take nothing. A name that was
+	 * Refuse with 404 when a name was not configured, neither itself nor by a policy, and take nothing. A name that was
 	 * only created by an earlier request is refused too; one that was configured and is switched off is not. Default false.
 	 */
 	strict?: boolean;
@@ -242,7 +242,7 @@ export interface LimitStatus {
 	nextSlotSeconds?: number;
 	/** Present, and true, when the name does not exist and was skipped. */
 	missing?: true;
-	/** Present, and false, when nobody has configured the name, neither itself nor by a policy: it was created switched off. */
+	/** Present, and false, when the name was not configured, neither itself nor by a policy: it was created switched off. */
 	configured?: false;
 }
 
@@ -277,7 +277,7 @@ export interface Released {
 
 /** One lease as `inspect` shows it. */
 export interface LeaseInfo {
-	/** To tokens below `admin` a digest of it: whoever knows the id of a lease may end it. */
+	/** To tokens below `admin` a digest of it: a caller that knows the id of a lease may end it. */
 	id: string;
 	slots: number;
 	holder: string | null;
@@ -308,7 +308,7 @@ export interface Totals {
 	expired: number;
 }
 
-/** Where a limit's settings come from: set by hand, by a matching policy, or by nobody. */
+/** Where a limit's settings come from: set by hand, by a matching policy, or the default. */
 export type Origin = "configured" | "policy" | "default";
 
 /** What a limit did within the last minute, to 5 s. */
@@ -330,7 +330,7 @@ export interface LimitSummary extends Settings {
 	createdAt: string;
 	/** Since when it has these settings. */
 	updatedAt: string;
-	/** The token that set them, on the limit or on its policy, by its name. Null: nobody did, or no token was needed. */
+	/** The token that set them, on the limit or on its policy, by its name. Null: they are the default, or no token was needed. */
 	updatedBy: string | null;
 	activeSlots: number;
 	remaining: number;
@@ -380,7 +380,10 @@ export type StreamEvent =
 
 // --------------------------------------------------------------------------------------------- problems
 
-/** Every error code: the status that carries it, its title, and when a caller sees it. The reference and docs/http.md say the same. */
+/**
+ * Every error code: the status that carries it, its title, and when a caller sees it. The reference is made of it, and a
+ * test compares docs/http.md with it.
+ */
 export const PROBLEMS = {
 	invalid: {
 		status: 422,

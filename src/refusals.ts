@@ -27,6 +27,6 @@ export function refusalOf(error: unknown): Refusal | null {
 	try {
 		return JSON.parse(error.message.slice(at + MARK.length)) as Refusal;
 	} catch {
-		return null; // Cut on its way, or somebody else's text.
+		return null; // Cut on its way, or the text of another program.
 	}
 }

@@ -3,7 +3,7 @@
  * silence. They stand apart from the protocol, so that the library takes these few numbers along and no more.
  */
 
-/** How often a held lease and the first places in line hear of the service. A caller that has gone is noticed at the second one. */
+/** How often a held lease and the first places in line hear of it. A caller that has gone is noticed at the second one. */
 export const BEAT_MS = 500;
 /** Those first places, which are told at once when they change: slots must not be offered to the dead for long. */
 export const NEAR_PLACES = 16;

@@ -139,7 +139,7 @@ export class RunningCommand {
 
 	#send(signal: NodeJS.Signals): void {
 		const { pid, exitCode, signalCode } = this.#child;
-		// Once it is reaped its number may be somebody else's.
+		// Once it is reaped its number may be another process's.
 		if (pid === undefined || exitCode !== null || signalCode !== null) return;
 		if (!this.#own) return void this.#child.kill(signal);
 		try {

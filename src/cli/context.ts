@@ -86,7 +86,7 @@ export class Context {
 	}
 
 	/**
-	 * Asks before something is changed. Without a terminal there is nobody to ask: then it has to be said beforehand.
+	 * Asks before something is changed. Without a terminal there is no operator to ask: then it has to be said beforehand.
 	 * @throws Interrupted on Ctrl-C, and when the terminal goes.
 	 */
 	async confirm(question: string, what: string): Promise<boolean> {

@@ -77,7 +77,7 @@ export function explain(error: unknown, url: string): CliError | undefined {
 	return undefined;
 }
 
-/** What a service advises its callers to send is no advice to somebody who types commands. */
+/** What a service advises its callers to send is no advice to an operator who types commands. */
 const withoutHttp = (detail: string): string =>
 	detail.replace(/[:;,] [^:;,]*,? with (?:PUT|POST|PATCH|DELETE) \/.*$/, ".");
 

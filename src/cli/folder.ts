@@ -17,7 +17,7 @@ import path from "node:path";
 import { StartError, systemErrorCode } from "./errors.ts";
 
 /**
- * Makes the folder if need be, and answers with its real path. Whoever else may write in it could put a program of
+ * Makes the folder if need be, and answers with its real path. Another user who may write in it could put a program of
  * theirs where this one's is started, so such a folder is refused.
  */
 export function prepareFolder(given: string): string {

@@ -28,7 +28,7 @@ const READY_MS = 30_000;
 const PAUSE_MS = 100;
 
 /**
- * The runtime of one server, one process after another on the same data and port. Nobody else can have the folder
+ * The runtime of one server, one process after another on the same data and port. No other server can have the folder
  * meanwhile: its lock is let go when the last of them has ended and none will follow.
  */
 export class Keeper {

@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 
-/** What somebody may send to the command by sending it here. */
+/** Signals for the command that may be sent here. */
 export const PASSED_ON = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM"] as const;
 /** What stops a job and lets it go on; while there is a command, for without one the usual effect is right. */
 export const JOB_CONTROL = ["SIGTSTP", "SIGCONT"] as const;
@@ -18,7 +18,7 @@ export const JOB_CONTROL = ["SIGTSTP", "SIGCONT"] as const;
  *   (where there is /proc) what carries its environment, so that a daemon that has left all these is found as well.
  *
  * Members are remembered, because a parent that ended leaves its children without a trace of it. What marks the
- * environment comes by the pipe, because everybody may read the arguments of a process.
+ * environment comes by the pipe, because every user may read the arguments of a process.
  */
 const SCRIPT = `
 mark= own= command= first= members= told=' ' hit=
@@ -174,7 +174,7 @@ export class Leash {
 		this.#tell(`watch ${pid}`);
 	}
 
-	/** The command itself was reaped: its number may be somebody else's from now on. */
+	/** The command itself was reaped: its number may be another process's from now on. */
 	commandEnded(): void {
 		this.#tell("ended");
 	}

@@ -7,7 +7,7 @@
  *
  * Where the system has `flock`, the kernel keeps a lock as well, on a descriptor that the runtime inherits: it ends when
  * the last of the two has ended, and also holds where processes do not see each other, as in two containers, and where
- * somebody deleted the files. Processes on other machines are not seen; a folder belongs on a local disk anyway.
+ * its operator deleted the files. Processes on other machines are not seen; a folder belongs on a local disk anyway.
  */
 
 import { spawnSync } from "node:child_process";
@@ -62,7 +62,7 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
 		try {
 			rmSync(file, { force: true });
 		} catch (error) {
-			// It stays, as after `kill -9`: on a disk that has gone it holds nobody up.
+			// It stays, as after `kill -9`: on a disk that has gone it holds no other server up.
 			if (systemErrorCode(error) === undefined) throw error;
 		}
 	};
@@ -149,7 +149,7 @@ function isAlive(one: ProcessMark): boolean {
 	try {
 		process.kill(one.pid, 0);
 	} catch (error) {
-		// EPERM: it is there, and belongs to somebody else.
+		// EPERM: it is there, and belongs to another user.
 		if (systemErrorCode(error) === "ESRCH") return false;
 	}
 	// Where the system keeps no such records, the number alone has to do.

@@ -9,7 +9,7 @@ import { write } from "./output.ts";
 import { safe, screenOf } from "./print.ts";
 import { createProgram, type Outcome } from "./program.ts";
 
-/** Whoever read the output has seen enough, as `head` does: no news, and no reason to end a server or a command. */
+/** The reader of the output has seen enough, as `head` does: no news, and no reason to end a server or a command. */
 function tolerateClosedPipes(staysOpen: boolean): void {
 	for (const stream of [process.stdout, process.stderr]) {
 		stream.on("error", (error) => {

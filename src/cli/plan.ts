@@ -52,7 +52,7 @@ export function plan(desired: Desired, actual: Actual, prune: boolean): Plan {
 	}
 	if (!prune) return { steps, unchanged };
 	for (const { name, origin, activeSlots, waitingCount } of actual.limits.values()) {
-		// Names that a policy or nobody made were never in a file.
+		// Names that a policy made, or a first use, were never in a file.
 		if (origin !== "configured" || desired.limits.has(name)) continue;
 		const busy = activeSlots > 0 || waitingCount > 0;
 		const note = { note: `in use: ${activeSlots} taken, ${waitingCount} waiting` };

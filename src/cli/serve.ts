@@ -45,7 +45,7 @@ export interface RunningServer {
 	open: boolean;
 	/** How many file descriptors the runtime may have. */
 	descriptors: number;
-	/** Ends it within `GRACE_MS`, whoever is waiting; resolves when it is gone. */
+	/** Ends it within `GRACE_MS`, whatever waits for it; resolves when it is gone. */
 	stop(): Promise<void>;
 	/** `kill -9`; resolves when it is gone. */
 	kill(): Promise<void>;
@@ -119,7 +119,7 @@ async function inFolder<T>(folder: string, action: () => Promise<T>): Promise<T>
 	}
 }
 
-/** What workerd is started with. Nobody else has the folder. */
+/** What workerd is started with. No other server has the folder. */
 function writeFiles(folder: string, worker: WorkerBundle, bindings: Record<string, string>) {
 	for (const name of readdirSync(folder)) {
 		// Left by a server that died while it wrote; records of servers are the lock's.

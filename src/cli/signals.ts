@@ -1,4 +1,4 @@
-/** Signals that this process was told to ignore by whoever started it, and the terminal that may send some. */
+/** Signals that this process was told to ignore by its parent, and the terminal that may send some. */
 
 import { closeSync, constants, openSync } from "node:fs";
 import path from "node:path";

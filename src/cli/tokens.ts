@@ -34,7 +34,7 @@ const digestOf = (text: string): string => createHash("sha256").update(text).dig
 const EMPTY = ["", "\n", "\r\n"].map(digestOf);
 
 /**
- * Refuses a list that the Worker would refuse, before a server is started that lets nobody in; or that would let in those who guess.
+ * Refuses a list that the Worker would refuse, before a server is started that lets no caller in; or that would let in callers who guess.
  * How long a token is cannot be seen in its digest, so the caller's own is looked at where it is known.
  */
 export function checkTokens(json: string, own = process.env.HEADGATE_TOKEN): TokenEntry[] {

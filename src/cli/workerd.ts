@@ -99,7 +99,7 @@ export function spawnWorkerd(options: WorkerdOptions): Workerd {
 		exited,
 		lastLines: () => kept.join("\n"),
 		signal(signal) {
-			// Once it is reaped its number may be somebody else's.
+			// Once it is reaped its number may be another process's.
 			if (child.exitCode === null && child.signalCode === null) child.kill(signal);
 		},
 	};
@@ -130,7 +130,7 @@ function listeningPort(child: ChildProcess, exited: Promise<WorkerdExit>): Promi
 		});
 		void exited.then(() => reject(new Error("workerd ended before it listened")));
 	});
-	// Whoever awaits it still sees the failure; unawaited it must not end the process.
+	// What awaits it still sees the failure; unawaited it must not end the process.
 	port.catch(() => undefined);
 	return port;
 }

@@ -119,7 +119,7 @@ export class Headgate {
 	): Promise<T> | Promise<Lease> {
 		const [options = {}, work] = rest;
 		if (typeof options === "function") return this.#run(names, {}, options);
-		// Work that is missing by mistake would leave its slots to nobody.
+		// Work that is missing by mistake would take slots and not use them.
 		return rest.length > 1 ? this.#run(names, options, work as Work<T>) : this.#acquire(names, options, true);
 	}
 
@@ -272,7 +272,7 @@ export class Headgate {
 	}
 
 	/**
-	 * Takes the slots of one limit away from a lease, whoever holds it; its holder learns of it when it renews.
+	 * Takes the slots of one limit away from a lease, whichever caller holds it; that one learns of it when it renews.
 	 * Answers with the slots given back: 0 when the lease had ended.
 	 */
 	async forceRelease(name: string, id: string, options: CallOptions = {}): Promise<Released> {
@@ -331,7 +331,7 @@ export class Headgate {
 		const grant = asked ? await obtain(this.#transport, { ...options, slots, rate, mode: "concurrency" }) : null;
 		const lease = new Lease(this.#transport, options, grant, idle);
 		if (!options.signal?.aborted) return lease;
-		// The caller left at the instant of the grant: nobody will release this lease.
+		// The caller left at the instant of the grant, and will not release this lease.
 		await lease[Symbol.asyncDispose]();
 		throw options.signal.reason;
 	}

@@ -38,7 +38,7 @@ const RENEW_PATIENCE = 1 / 4;
 const RELEASE_MS = 5_000;
 
 /**
- * Slots, held until `release()`; `await using` releases them at the end of the block. A lease that nobody releases
+ * Slots, held until `release()`; `await using` releases them at the end of the block. A lease that is not released
  * is renewed for as long as its program runs.
  *
  * As JSON it is what `gate.renew` and `gate.release` take, so that another program can give it back.
@@ -157,7 +157,7 @@ export class Lease {
 			this.#releasing = undefined; // It may be tried again.
 			if (error instanceof HeadgateError) throw error;
 			this.#later = new AbortController();
-			// What becomes of it matters to nobody: at the end of the lease the slots are back.
+			// What becomes of it does not matter: at the end of the lease the slots are back.
 			giveBack(this.#transport, { id, names }, this.#endsAt, this.#later.signal).catch(() => undefined);
 			throw error instanceof Interruption ? this.#transport.unreachable(1, error) : error;
 		} finally {

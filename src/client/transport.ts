@@ -30,13 +30,13 @@ export interface HeadgateOptions {
 	/** Sent with every request. */
 	headers?: Record<string, string> | undefined;
 	/**
-	 * Told what happened when nobody is there to catch it: a release that failed (its slots come back when the lease
+	 * Told what happened when no caller is there to catch it: a release that failed (its slots come back when the lease
 	 * ends), a lease lost with `onLeaseLost: "continue"`, work that runs without its limit (`onError: "open"`).
 	 * Default: `console.warn`.
 	 */
 	onWarning?: ((message: string, cause: unknown) => void) | undefined;
 	/**
-	 * Told of each name that slots were asked of and that nobody configured, once: it holds nobody back. Of the first 1,000
+	 * Told of each name that slots were asked of and that was not configured, once: it holds no caller back. Of the first 1,000
 	 * such names. Default: a warning, as above.
 	 */
 	onUnconfigured?: ((name: string) => void) | undefined;
@@ -88,7 +88,7 @@ export class Transport {
 		this.#onUnconfigured = options.onUnconfigured;
 	}
 
-	/** Tells of those of the limits that nobody configured. A listener that throws costs nobody the slots just granted. */
+	/** Tells of those of the limits that were not configured. A listener that throws does not cost its caller the slots just granted. */
 	noteUnconfigured(limits: readonly LimitStatus[]): void {
 		const tell = (name: string): void =>
 			this.warn(`nobody configured "${name}", so it holds nobody back: give it a limit, or a policy`);

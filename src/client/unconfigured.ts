@@ -1,4 +1,4 @@
-/** Names that nobody configured hold nobody back, which is most often a mistake: it is said once for each. */
+/** Names that were not configured hold no caller back, which is most often a mistake: it is said once for each. */
 
 import type { LimitStatus } from "../protocol.ts";
 
@@ -8,7 +8,7 @@ const NAMES_MAX = 1_000;
 /** By listener, and not by gate: a Worker makes a gate for each request. */
 const told = new WeakMap<object, Set<string>>();
 
-/** Calls `tell` with each name that nobody configured and that `listener` was not told of. */
+/** Calls `tell` with each name that was not configured and that `listener` was not told of. */
 export function tellUnconfigured(
 	limits: readonly LimitStatus[],
 	service: string,

@@ -2,7 +2,7 @@
  * From the wish for slots to the verdict.
  *
  * A request has one id, made here, from the first ask to the verdict, so that a connection may break at any point: the
- * same id again is the same place in line, or the same lease. Whoever stops waiting withdraws that id.
+ * same id again is the same place in line, or the same lease. A caller that stops waiting withdraws that id.
  */
 
 import type { AcquireRequest, Lease, Mode, Problem, Receipt, Slots, StreamEvent } from "../protocol.ts";
@@ -43,14 +43,14 @@ export interface WaitOptions {
 	 * @internal
 	 */
 	answerSeconds?: number | undefined;
-	/** Create limits that nobody configured, by policy or inactive. False: names that do not exist are skipped. Default true. */
+	/** Create limits that were not configured, by policy or inactive. False: names that do not exist are skipped. Default true. */
 	createIfMissing?: boolean | undefined;
 	/**
 	 * How often to ask again after a denial. 0: asks once, without waiting. n: up to n times more, each time waiting in
 	 * line for as long as the denial announced. Then `ConcurrencySlotAcquisitionError`. Default: waits in line.
 	 */
 	maxRetries?: number | undefined;
-	/** A name that nobody has configured, neither itself nor by a policy, is an error, and nothing is taken. Default false. */
+	/** A name that was not configured, neither itself nor by a policy, is an error, and nothing is taken. Default false. */
 	strict?: boolean | undefined;
 	/** Who asks, for the operator's eyes. */
 	holder?: string | undefined;
@@ -139,7 +139,7 @@ export async function obtain(transport: Transport, wish: Wish): Promise<Grant | 
 		throw new ConcurrencySlotAcquisitionError(slots, verdict.problem);
 	} catch (error) {
 		const unreached = error instanceof HeadgateUnreachableError || (end.signal.aborted && !ask.heard);
-		// Sent before anybody learns of the end, so that it is on its way even if the caller goes at once.
+		// Sent before the caller learns of the end, so that it is on its way even if the caller goes at once.
 		if (end.signal.aborted || unreached) void ask.withdraw();
 		if (wish.onError === "open" && unreached && !signal?.aborted) {
 			transport.warn(`work goes on without a limit on ${Object.keys(slots).join(", ")}`, error);
@@ -195,7 +195,7 @@ class Ask {
 				if (this.#signal.aborted) throw this.#signal.reason;
 				if (error instanceof HeadgateError) {
 					if (error.code !== "id_in_use" || failures === 0) return { problem: error.problem };
-					// It was granted while nobody listened, and has ended since: this is a new request.
+					// It was granted while no connection listened, and has ended since: this is a new request.
 					this.#request.id = crypto.randomUUID();
 					failures = 0;
 					continue;

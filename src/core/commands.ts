@@ -26,12 +26,12 @@ export type Command =
 	| { kind: "release"; id: string; by: "caller" | "operator" | "unheard" }
 	/** The connection of a waiter, or of the holder of a held lease, is gone. */
 	| { kind: "detach"; id: string }
-	/** A peer asks whether this request committed here. Whoever answers no will never commit it. */
+	/** A peer asks whether this request committed here. A limit that answers no will never commit it. */
 	| { kind: "vouch"; id: string }
 	/** The answer of all peers to a doubt. */
 	| { kind: "settle"; id: string; committed: boolean }
 	| { kind: "configure"; settings?: Partial<Settings>; activeSlots?: number; deniedSlots?: number }
-	/** Gives back slots that were taken without a lease, and none of anybody's lease. `heldMs`: how long, if known. */
+	/** Gives back slots that were taken without a lease, and none of any lease. `heldMs`: how long, if known. */
 	| { kind: "takeBack"; slots: number; heldMs: Ms | null }
 	/** So many requests were denied from the memory of a Worker, as this limit would have denied them. */
 	| { kind: "absorbed"; denials: number }
@@ -85,6 +85,6 @@ export type Event =
 
 export interface Decision {
 	events: Event[];
-	/** When to decide again though nobody asks, on the caller's clock; null: not before somebody does. */
+	/** When to decide again though no command comes, on the caller's clock; null: not before one does. */
 	wakeAt: At | null;
 }

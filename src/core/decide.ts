@@ -180,7 +180,7 @@ function touch(turn: Turn, id: string): void {
 	const entry = turn.limit.entries.get(id);
 	if (entry?.state === "reserved") keepReserved(turn, entry);
 	else if (entry?.state !== "waiting") say(turn, { kind: "gone", id });
-	// Nobody keeps the whole line waiting by speaking for one who does not come back.
+	// No caller keeps the whole line waiting by speaking for a waiter that does not come back.
 	else if (entry.standing !== "resuming") stand(turn, entry, entry.standing);
 }
 
@@ -276,7 +276,7 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 function takeBack(turn: Turn, slots: number, heldMs: Ms | null): void {
 	const limit = turn.limit;
 	if (heldMs !== null && limit.settings.active) learnHeld(limit, slots, heldMs);
-	// Those of several names are leases until their peers have answered; whoever gives them back knows that they are his.
+	// Those of several names are leases until their peers have answered; a caller that gives them back knows that they are its own.
 	for (const entry of limit.entries.values()) {
 		if (decays(limit) || limit.unleased >= slots) break;
 		if (entry.mode === "unleased" && isLease(entry)) conclude(turn, entry, "receipt");
@@ -286,7 +286,7 @@ function takeBack(turn: Turn, slots: number, heldMs: Ms | null): void {
 }
 
 /**
- * From leases alone to a level, or back. What leases hold goes along in full. What nobody owns of a level would
+ * From leases alone to a level, or back. What leases hold goes along in full. What no lease owns of a level would
  * never come back without decay, so it comes back now.
  */
 function changeKind(turn: Turn): void {

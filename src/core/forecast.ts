@@ -19,7 +19,7 @@ export function fitsAt(limit: Limit, slots: number): At {
 }
 
 /**
- * How long nothing but decay gives slots back, if nobody asks for anything but slots; at most `mostMs`. 0: not at all,
+ * How long nothing but decay gives slots back, if callers ask for nothing but slots; at most `mostMs`. 0: not at all,
  * for a waiter may leave, and a holder may give its lease back or lose it with its connection.
  */
 export function steadyMs(limit: Limit, mostMs: Ms): Ms {
@@ -31,7 +31,7 @@ export function steadyMs(limit: Limit, mostMs: Ms): Ms {
 
 /** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
 export function retryAfterMs(limit: Limit, slots: number): Ms {
-	// Nobody knows when it will be raised.
+	// It is not known when an operator will raise it.
 	if (isPaused(limit)) return RETRY_ESTIMATE_MAX_MS;
 	const now = limit.clock.lastAt;
 	if (decays(limit)) return servedAt(limit, slots) - now;

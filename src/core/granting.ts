@@ -2,10 +2,10 @@
  * Granting, and refusing. One rule, for every decision and every view: a request is given slots when
  *
  *     the limit is switched off, or
- *     nobody has a turn before it, and used + slots <= limit
+ *     no waiter has a turn before it, and used + slots <= limit
  *
  * where `used` is the level with decay, else the slots of leases and those without one; reservations count on top of
- * either. What could never fit is refused whoever waits; what merely does not fit now may wait.
+ * either. What could never fit is refused whatever waits; what merely does not fit now may wait.
  */
 
 import type { DenialCode, Event } from "./commands.ts";

@@ -49,7 +49,7 @@ export class History {
 	#closed: Sample[] = [];
 	#unsaved: Sample[] = [];
 	#open: Sample | null;
-	/** Finds the samples that were saved before; asked once, and only when somebody looks. */
+	/** Finds the samples that were saved before; asked once, and only when an operator looks. */
 	#saved: (() => Sample[]) | null;
 	readonly #counted: Counts;
 

@@ -3,7 +3,7 @@
  *
  * The level is a stack of bands. A grant lays its band on top; time drains the stack from the bottom, oldest
  * first. A band that a lease owns can be taken out again: what is left of it leaves the level, and the bands
- * above sink by as much. What nobody owns (rate-limit grants, slots set by hand) lies between the owned bands.
+ * above sink by as much. What no lease owns (rate-limit grants, slots set by hand) lies between the owned bands.
  *
  * Counting is in whole units of 10^-18 slot, so that a rate of d slots a second is a whole number of units a
  * millisecond, d * 10^15, for every d of up to 15 decimals. Nothing is rounded, whatever the order of calls.
@@ -24,7 +24,7 @@ export function unitsPerMs(slotDecayPerSecond: number): bigint {
 	return shift >= 0 ? digits * 10n ** BigInt(shift) : digits / 10n ** BigInt(-shift);
 }
 
-/** What one lease owns of the level, and what nobody owns directly beneath it. Both in units. */
+/** What one lease owns of the level, and what no lease owns directly beneath it. Both in units. */
 export interface Band {
 	id: string;
 	own: bigint;
@@ -45,7 +45,7 @@ export class Level {
 	at: At;
 	/** Everything in the stack, in units. */
 	total = 0n;
-	/** What nobody owns above the newest band. */
+	/** What no lease owns above the newest band. */
 	top = 0n;
 
 	#oldest: Node | null = null;
@@ -69,7 +69,7 @@ export class Level {
 		this.at = now;
 	}
 
-	/** Lays slots on top that nobody owns. */
+	/** Lays slots on top that no lease owns. */
 	pour(slots: number): void {
 		const units = BigInt(slots) * SLOT;
 		this.top += units;

@@ -26,7 +26,7 @@ export interface Settings {
 }
 
 /**
- * How slots come back: by the end of a lease; by decay; or, of those taken without a lease, by a `takeBack` of anybody
+ * How slots come back: by the end of a lease; by decay; or, of those taken without a lease, by a `takeBack` of any caller
  * (by decay where there is one).
  */
 export type Mode = "concurrency" | "rate_limit" | "unleased";

@@ -1,6 +1,6 @@
 /**
  * Time that passed. What fell due takes effect at its own moment and in the order of those moments, but slots are
- * granted now and never in the past: a late alarm, or a clock that leapt forward, gives nobody more than was free.
+ * granted now and never in the past: a late alarm, or a clock that leapt forward, gives no waiter more than was free.
  */
 
 import { drop, giveBack } from "./ending.ts";

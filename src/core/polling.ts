@@ -1,5 +1,5 @@
 /**
- * What callers that poll leave behind. Whoever is denied and does not wait will ask again, and so is counted: those
+ * What callers that poll leave behind. A caller that is denied and does not wait will ask again, and so is counted: those
  * who are told to come back must come back one after the other. The count sinks as slots come free, and a grant
  * takes its own slots off it. Nothing here decides about a grant.
  */
@@ -21,7 +21,7 @@ interface Polled {
 	readonly clock: Readonly<Clock>;
 }
 
-/** The mean before anybody has held a slot. */
+/** The mean before a slot has been held. */
 const FIRST_HELD_MS: Ms = 2_000;
 /** Shorter times than this say more about the network than about the work. */
 const HELD_MIN_MS: Ms = 100;

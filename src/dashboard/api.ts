@@ -19,7 +19,7 @@ import { safe } from "../visible.ts";
 const KEPT_AS = "headgate-token";
 
 export const token = signal<string | null>(sessionStorage.getItem(KEPT_AS));
-/** Counts the tokens that were tried: whoever asks the server asks again. */
+/** Counts the tokens that were tried: what asks the server asks again. */
 export const attempt = signal(0);
 /** What the token allows; null while that is not known. */
 export const granted = signal<TokenInfo | null>(null);
@@ -58,7 +58,7 @@ export async function ask(method: string, path: string, body?: unknown, signal?:
 	if (response.ok) return response;
 	const refusal = new Refusal(await problemOf(response));
 	if (response.status === 401) {
-		// The first time nobody has been asked for anything yet, so nothing was wrong.
+		// The first time no token has been asked for yet, so nothing was wrong.
 		asking.value = token.value === null ? "This server asks for a token." : refusal.message;
 	}
 	throw refusal;

@@ -187,7 +187,7 @@ function Tiles() {
 	);
 }
 
-/** Limits that are full while somebody waits or is refused: worst first. */
+/** Limits that are full while callers wait or are refused: worst first. */
 function Pressing() {
 	const pressing = useComputed(() =>
 		[...limits.value.values()]

@@ -90,7 +90,7 @@ function Key({ kind, label, value }: { kind: string; label: string; value: numbe
 	);
 }
 
-/** What the picture shows, for whoever does not see it. */
+/** What the picture shows, for a reader who does not see it. */
 function inWords(samples: readonly HistorySample[]): string {
 	const most = (of: (sample: HistorySample) => number): number => Math.max(0, ...samples.map(of));
 	const sum = (of: (sample: HistorySample) => number): number => samples.reduce((total, each) => total + of(each), 0);

@@ -6,7 +6,7 @@ import { history, type Refusal } from "./api.ts";
 import { isolated } from "./format.ts";
 import { follow } from "./stream.ts";
 
-/** A text for whoever cannot see what changed, and for whoever just did something. */
+/** A text for an operator who cannot see what changed, and for one who just did something. */
 export const said = signal<{ text: string; bad: boolean } | null>(null);
 export const say = (text: string, bad = false): void => {
 	said.value = { text, bad };
@@ -78,7 +78,7 @@ export function loadOf({ active, limit, activeSlots, remaining }: LimitSummary):
 	return activeSlots >= 0.8 * limit ? "busy" : "free";
 }
 
-/** Whether an operator should look at it: it is full, and somebody feels it. */
+/** Whether an operator should look at it: it is full, and callers feel it. */
 export const isPressing = (limit: LimitSummary): boolean =>
 	limit.active && limit.remaining <= 0 && (limit.waitingCount > 0 || limit.lastMinute.denied > 0);
 

@@ -1,4 +1,4 @@
-/** The one stream of the page: asked for again whenever it breaks, and let go while nobody looks. */
+/** The one stream of the page: asked for again whenever it breaks, and let go while the page is hidden. */
 
 import { batch, signal } from "@preact/signals";
 import type { WatchEvent } from "../protocol.ts";

@@ -66,7 +66,7 @@ function normalized(text: string, groups: number): string | null {
 /** What a name cannot hold, what separates the parts of one, and the sign of an escape itself. */
 const ESCAPED = /[=:/%&><\p{Cc}\p{Cs}]/gu;
 
-/** Hexadecimal digits of the digest: as many as nobody finds a second text for. */
+/** Hexadecimal digits of the digest: so many that a second text with the same cannot be found. */
 const DIGEST_DIGITS = 32;
 
 /**

@@ -1,4 +1,4 @@
-/** Slots that are held until an answer has been sent, or nobody is there to send it to. */
+/** Slots that are held until an answer has been sent, or there is no reader to send it to. */
 
 import type { Lease } from "../client/index.ts";
 import { DEFAULTS } from "../protocol.ts";
@@ -41,7 +41,7 @@ const BODILESS = [101, 204, 205, 304];
 
 /**
  * What a handler gave, if it can be sent.
- * @throws TypeError when it is no `Response`, or somebody else reads its body.
+ * @throws TypeError when it is no `Response`, or its body is read already.
  */
 export function sendable(response: Response): Response {
 	// Not `instanceof`: servers and tests bring classes of their own.
@@ -62,7 +62,7 @@ export async function holdUntilSent(response: Response, sending: Sending): Promi
 	const { lease, method, waitUntil } = sending;
 	const release = async (): Promise<void> => lease[Symbol.asyncDispose]();
 	if (!response.body || method === "HEAD" || BODILESS.includes(response.status)) {
-		// Servers read what they do not send, and a body that nobody gets is not to be made without its slots.
+		// Servers read what they do not send, and a body that no reader gets is not to be made without its slots.
 		response.body
 			?.cancel()
 			.catch((error: unknown) => console.warn("A body that was not sent did not end well:", error));
@@ -96,7 +96,7 @@ function pipeFor({ headers }: Response): Pipe {
 	return new (IdentityTransformStream ?? (TransformStream as new () => Pipe))();
 }
 
-/** Sends to the end; never rejects. A body that is cut breaks its connection, so that nobody takes it for whole. */
+/** Sends to the end; never rejects. A body that is cut breaks its connection, so that no reader takes it for whole. */
 async function send(
 	body: ReadableStream<Uint8Array>,
 	{ readable, writable }: Pipe,
@@ -109,7 +109,7 @@ async function send(
 	const reader = body.getReader();
 	const writer = writable.getWriter();
 	let stopWaiting: (reason: unknown) => void;
-	// Without workerd's pipe a write that nobody reads outlasts its pipe's end.
+	// Without workerd's pipe a write that has no reader outlasts its pipe's end.
 	const over = new Promise<never>((_, reject) => {
 		stopWaiting = reject;
 	});

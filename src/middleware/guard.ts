@@ -25,18 +25,18 @@ export interface GuardOptions<C> {
 	waitSeconds?: number;
 	/** The `RateLimit` headers on every answer. Default `"draft-11"`. */
 	headers?: "draft-11" | "draft-6" | false;
-	/** What a limit is called in headers and problems, where its own name is not for everybody. */
+	/** What a limit is called in headers and problems, where its own name is not for every caller. */
 	label?: (name: string) => string;
 	/** The answer to a denied request, instead of a problem; its headers are added to it. */
 	onDenied?: (c: C, problem: Problem) => Maybe<Response>;
 	/**
-	 * A name that nobody has configured, neither itself nor by a policy, is answered as `onError` says, and logged. A limit
-	 * that was configured and is switched off lets through all the same. False: such names let everybody through, are
+	 * A name that was not configured, neither itself nor by a policy, is answered as `onError` says, and logged. A limit
+	 * that was configured and is switched off lets through all the same. False: such names let every caller through, are
 	 * created switched off, and show up for the operator. Default true.
 	 */
 	strict?: boolean;
 	/**
-	 * When the limiter is out of reach, or nobody has configured the name (`strict`). `"closed"`: 503 with a problem.
+	 * When the limiter is out of reach, or the name was not configured (`strict`). `"closed"`: 503 with a problem.
 	 * `"open"`: the request goes through uncounted. Or an answer of your own; none lets it through. What the limiter
 	 * refuses, such as a name that cannot be one, is an error of the program, and thrown. Default `"closed"`.
 	 */
@@ -52,7 +52,7 @@ export interface ConcurrencyOptions<C> extends GuardOptions<C> {
 	leaseSeconds?: number;
 	/** Longest time that one answer holds its slots; then its body is cut. Default and at most an hour. */
 	maxBodySeconds?: number;
-	/** How long an answer that nobody begins to read holds its slots, such as one that was dropped. Default 10, at most 600. */
+	/** How long an answer that no reader begins to read holds its slots, such as one that was dropped. Default 10, at most 600. */
 	unreadSeconds?: number;
 }
 
@@ -120,7 +120,7 @@ export async function ask<C>(
 		return { goOn: true, lease, headers: headersOf(options, lease.limits) };
 	} catch (error) {
 		await lease?.[Symbol.asyncDispose]();
-		// Nobody reads it. To go on would let a caller through who only had to leave at the right moment.
+		// The answer has no reader. To go on would let a caller through who only had to leave at the right moment.
 		if (signal?.aborted) return { goOn: false, response: new Response(null, { status: 499 }) };
 		const problem = deniedBy(error);
 		if (problem) return { goOn: false, response: await denied(c, options, problem) };
@@ -169,7 +169,7 @@ async function denied<C>(c: C, options: GuardOptions<C>, refused: Problem): Prom
 	return withHeaders(response, headers);
 }
 
-/** Nobody has configured a name, so nothing would hold the request back. */
+/** A name was not configured, so nothing would hold the request back. */
 async function unconfigured<C>(c: C, options: GuardOptions<C>, error: HeadgateError): Promise<Verdict> {
 	const { label = (name) => name } = options;
 	const names = error.problem["violated-policies"] ?? [];

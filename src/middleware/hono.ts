@@ -36,7 +36,7 @@ export function rateLimit<E extends Env = any>(options: GuardOptions<Context<E>>
 		const verdict = await ask(c, "rate_limit", options, c.req.raw.signal);
 		if (!verdict.goOn) return verdict.response;
 		await next();
-		// Hono says itself that nobody answered.
+		// Hono says itself that no handler answered.
 		if (c.finalized) replace(c, withHeaders(sendable(c.res), verdict.headers));
 		return undefined;
 	};
@@ -61,7 +61,7 @@ export function concurrency<E extends Env = any>(options: ConcurrencyOptions<Con
 		try {
 			(c as unknown as Context<{ Variables: LeaseVariables }>).set("lease", lease);
 			await next();
-			// Hono says itself that nobody answered.
+			// Hono says itself that no handler answered.
 			if (!c.finalized) return undefined;
 			const { answer, drop } = await holdUntilSent(withHeaders(sendable(c.res), headers), sending);
 			held = true;

@@ -156,7 +156,7 @@ async function carryOut({ gate }: Context, { kind, name, action }: Step, desired
 	await (kind === "limit" ? gate.configure(name, settings) : gate.configurePolicy(name, settings));
 }
 
-/** Writes what was configured by hand, and the policies; names that came by themselves are nobody's wish. */
+/** Writes what was configured by hand, and the policies; names that came by their first use are not wished for. */
 export async function exportAll(context: Context, options: { format?: Format; output?: string }): Promise<void> {
 	const [listed, policies] = [await listLimits(context), await context.gate.policies()];
 	if (listed.unavailable.length > 0) throw unavailable(listed.unavailable);

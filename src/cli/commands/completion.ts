@@ -5,7 +5,7 @@ import { Context, type ServerOptions } from "../context.ts";
 import { write } from "../output.ts";
 import { safe } from "../print.ts";
 
-/** Longest wait for the names of a server: a key was pressed, and somebody looks at the cursor. */
+/** Longest wait for the names of a server: a key was pressed, and its user looks at the cursor. */
 const PATIENCE_MS = 800;
 /** What the shell is told with the answers: nothing but these, or file names as well. */
 const NO_FILES = ":4";
@@ -83,7 +83,7 @@ const lastVariadic = (command: Command): Argument | undefined => {
 
 const optionsOf = (command: Command): Option[] => [...command.createHelp().visibleOptions(command)];
 
-/** Silent where there is no answer: an error in the middle of a command line helps nobody. */
+/** Silent where there is no answer: an error in the middle of a command line is of no help. */
 async function quietly(ask: (signal: AbortSignal) => Promise<Suggestion[]>): Promise<Suggestion[]> {
 	try {
 		return await ask(AbortSignal.timeout(PATIENCE_MS));

@@ -10,7 +10,7 @@ import { leaseColumns } from "./leases.ts";
 const stateOf = ({ active, origin }: LimitSummary): string =>
 	active ? "" : origin === "default" ? "not configured" : "off";
 
-/** Green with room, yellow when nearly full, red when full or somebody waits. */
+/** Green with room, yellow when nearly full, red when full or with waiters. */
 export function colorOf(screen: Screen, limit: LimitSummary): (text: string) => string {
 	if (!limit.active) return screen.colors.dim;
 	if (limit.remaining === 0 || limit.waitingCount > 0) return screen.colors.red;
@@ -153,7 +153,7 @@ export async function configure(context: Context, name: string, options: Configu
 	context.print(`${existed ? "Changed" : "Created"} ${describe(summary)}`);
 }
 
-/** Undefined when there is no such limit. A name that nobody has configured yet counts as none. */
+/** Undefined when there is no such limit. A name that was not configured yet counts as none. */
 async function change(context: Context, name: string, patch: LimitPatch): Promise<LimitSummary | undefined> {
 	try {
 		return await context.gate.update(name, patch);

@@ -139,7 +139,7 @@ function slotsOf(limits: string[], occupy: string[]): Slots {
 	return Object.fromEntries(limits.map((name) => [name, own.get(name) ?? each]));
 }
 
-/** Limits that hold nothing back: told, and with `--strict` an error where nobody has decided that it be so. */
+/** Limits that hold nothing back: told, and with `--strict` an error where it was not configured to be so. */
 async function checkEnforced(context: Context, lease: Lease, options: RunOptions): Promise<void> {
 	for (const { name, enforced, missing } of lease.limits) {
 		if (enforced) continue;

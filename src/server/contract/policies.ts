@@ -1,6 +1,6 @@
 /**
  * Which policy a name follows: the one with exactly its name, else the one with the longest prefix of it. Pure, and
- * used by whoever holds the list: the directory, and each Worker that has a copy of it.
+ * used where the list is: by the directory, and by each Worker that has a copy of it.
  */
 
 import type { Ms } from "../../core/time.ts";
@@ -12,7 +12,7 @@ import type { Policy, Settings } from "../../protocol.ts";
  */
 export const RULING_MAX_MS: Ms = 4_000;
 
-/** Settings of a name that nobody configured and no policy is for: it shows up for an operator and blocks nobody. */
+/** Settings of a name that was not configured and has no policy: it shows up for an operator and holds no caller back. */
 export const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: false };
 
 /** What the policies say of one name. */

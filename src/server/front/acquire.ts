@@ -46,7 +46,7 @@ async function undoUnheard(env: Env, verdict: Verdict, gone: AbortSignal): Promi
 	if (verdict.ok && gone.aborted) await undo(env, verdict);
 }
 
-/** Nobody heard of this verdict: what it grants is given back, unless another call was told of the same grant. */
+/** The caller went unheard: what the verdict grants is given back, unless another call was told of the same grant. */
 export async function undo(env: Env, { lease, shared }: Verdict & { ok: true }): Promise<void> {
 	const [name = ""] = Object.keys(lease.names);
 	await (shared ? limitOf(env, name).leave(lease.id, shared) : endAll(env, lease, "unheard"));
@@ -136,7 +136,7 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
 			if (request.hold) await holdAll(env, verdict.lease, out.gone);
 			else if (out.gone.aborted) await endAll(env, verdict.lease, "unheard");
 		} catch (error) {
-			if (out.gone.aborted) return; // Nobody is there to be told; what was set aside lapses.
+			if (out.gone.aborted) return; // The caller has gone; what was set aside lapses.
 			console.error(error);
 			await out.write({ event: "denied", problem: failure(error as Error) ?? outOfReach() });
 		} finally {
@@ -203,7 +203,7 @@ class LineWriter {
 		if (this.#pending === 0) void this.write({ event: "heartbeat" });
 	}
 
-	/** Aborts `gone` if nobody is there to be told of a grant. */
+	/** Aborts `gone` if the caller has gone before it is told of a grant. */
 	probe(): Promise<void> {
 		return probe(
 			() => this.#send("\n"),

@@ -80,7 +80,7 @@ export const nameOf = (request: Request): string | undefined => granted.get(requ
 /** Whether a request came in by such a way. */
 export const isGranted = (request: Request): boolean => granted.has(request);
 
-/** Whether whoever reaches the server may do everything: no tokens, and told to be open. */
+/** Whether every caller that reaches the server may do everything: no tokens, and told to be open. */
 export const isOpen = (env: Env): boolean => env.HEADGATE_TOKENS === undefined && env.HEADGATE_OPEN === "true";
 
 /** What the caller of a request may do, or the problem that refuses it. */
@@ -118,7 +118,7 @@ export async function authenticate(request: Request, env: Env): Promise<Grant | 
 	const matching = tokens.filter((token) => crypto.subtle.timingSafeEqual(token.digest, digest));
 	const [token] = matching;
 	if (!token) return problem("unauthorized", "The token is not known here.");
-	// A digest does not tell it at start; whoever has the token may know.
+	// A digest does not tell it at start; a caller that has the token may know.
 	if (presented.length < BOUNDS.tokenLength) {
 		const short = `The token "${token.name}" has ${presented.length} characters and can be guessed, so it lets nobody in.`;
 		return problem("unauthorized", `${short} Make one of ${BOUNDS.tokenLength} or more: headgate token new.`);

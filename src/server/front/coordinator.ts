@@ -112,7 +112,7 @@ export class Coordinator {
 			}
 			if (blocked.event.kind === "denied" || this.#leftMs() <= 0) return this.#refuse(blocked);
 
-			// A limit of 0 is paused, maybe for days: nobody else is kept waiting meanwhile.
+			// A limit of 0 is paused, maybe for days: no other waiter is held up meanwhile.
 			const paused = blocked.status.enforced && blocked.status.limit === 0;
 			await this.#letGo(round <= POLITE_ROUNDS || paused ? "" : blocked.name);
 			const answer = await this.#waitFor(blocked.name);
@@ -297,7 +297,7 @@ export class Coordinator {
 		return deniedVerdict(this.#acquire.id, known);
 	}
 
-	/** Refuses a strict request, and says of which names nobody has configured the limit. */
+	/** Refuses a strict request, and says which of its names were not configured. */
 	async #refuseUnconfigured(first: string): Promise<Verdict> {
 		const found = await Promise.all(
 			this.#acquire.names.map(async ([name, slots]) =>
@@ -369,12 +369,12 @@ function asBlocked(event: Event): Blocked {
 	throw new Error(`A limit answered "${event.kind}" to a reservation.`);
 }
 
-/** Nobody has configured a name of a strict request. */
+/** A name of a strict request was not configured. */
 class Unconfigured extends Error {
 	override readonly name = "Unconfigured";
 	readonly limit: string;
 	constructor(limit: string) {
-		super(`nobody has configured "${limit}"`);
+		super(`"${limit}" was not configured`);
 		this.limit = limit;
 	}
 }

@@ -1,6 +1,6 @@
 /**
- * What is shown of an id to those who may look and not take back: whoever knows the id of a lease can renew and end it.
- * A digest tells one request from another, also to its holder, and from the digest nobody finds the id. An id of a
+ * What is shown of an id to those who may look and not take back: a caller that knows the id of a lease can renew and end it.
+ * A digest tells one request from another, also to its holder, and from the digest the id cannot be found. An id of a
  * caller's own that can be guessed can be guessed with and without it.
  */
 
@@ -22,7 +22,7 @@ async function shown(id: string): Promise<string> {
 	return digest;
 }
 
-/** Whether this caller may see ids: whoever may take leases back may. */
+/** Whether this caller may see ids: a caller that may take leases back may. */
 export const seesIds = ({ scope }: Grant): boolean => scope === "admin";
 
 const veil = <T extends { id: string }>(all: T[]): Promise<T[]> =>

@@ -20,7 +20,7 @@ export function logRefusal(request: Request, status: number, code?: string): voi
 	minute.logged += 1;
 	const { left } = minute;
 	minute.left = 0;
-	// What stands after a "?" is left out: somebody may have put a token there.
+	// What stands after a "?" is left out: a caller may have put a token there.
 	const path = pathOf(request.url).slice(0, PATH_MAX);
 	const token = nameOf(request);
 	const more = { ...(code && { code }), ...(token && { token }), ...(left > 0 && { unlogged: left }) };

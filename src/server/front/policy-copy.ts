@@ -1,6 +1,6 @@
 /**
  * A Worker's copy of all policies, so that a name that is first seen costs one hop and not two. It is kept while it is
- * younger than `RULING_MAX_MS`, and asked for anew in the background, by one request at a time, while somebody uses
+ * younger than `RULING_MAX_MS`, and asked for anew in the background, by one request at a time, while callers use
  * names of policies. Without a fresh copy a limit asks the directory itself.
  */
 

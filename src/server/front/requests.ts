@@ -95,7 +95,7 @@ export function parseAcquire(body: unknown, stream: boolean, newId: string): Par
 export const modeOf = ({ mode, rated }: Acquire, name: string): Acquire["mode"] =>
 	rated.includes(name) ? "rate_limit" : mode;
 
-/** FNV-1a, twice with different seeds. It tells a mistake from a repetition; nobody gains by a collision. */
+/** FNV-1a, twice with different seeds. It tells a mistake from a repetition; no caller gains by a collision. */
 function digest(text: string): string {
 	let a = 0x811c9dc5;
 	let b = 0xcbf29ce4;
@@ -173,7 +173,7 @@ function parse<T>(schema: z.ZodType<T>, input: unknown): Parsed<T> {
 
 type Complaint = { path: PropertyKey[]; message: string; keys?: string[] };
 
-/** A field that nobody knows is blamed itself, and not the object it was found in. */
+/** A field that does not exist is blamed itself, and not the object it was found in. */
 const unknownKeys = ({ path, message, keys }: Complaint): Complaint[] =>
 	keys?.map((key) => ({ path: [...path, key], message: "there is no such field" })) ?? [{ path, message }];
 

@@ -45,7 +45,7 @@ export const app = new Hono<App>({ strict: true });
 
 app.onError((error, c) => {
 	if (error instanceof Refused) return answerProblem(error.problem);
-	// Whoever has gone reads no answer, and is no news.
+	// A caller that has gone reads no answer, and is no news.
 	return answerProblem(problemOf(error, !c.req.raw.signal.aborted));
 });
 

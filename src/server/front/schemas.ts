@@ -77,7 +77,7 @@ const shortText = (most: number) =>
 		.refine((text) => lengthOf(text, most) <= most, `at most ${most} characters`)
 		.meta({ override: { maxLength: most } });
 
-/** Digits only: what `Number` makes of other texts is nothing that anybody meant. */
+/** Digits only: what `Number` makes of other texts is nothing that a caller meant. */
 const decimal = (least: number, most: number) =>
 	z
 		.string()

@@ -2,8 +2,8 @@
  * Denials that a Worker remembers, so that a flood against an empty bucket is refused without a hop. Pure: moments are
  * passed in.
  *
- * A denial is remembered only where decay alone could undo it: nobody stands in line, nobody holds a lease
- * of the limit, and no reservation lapses meanwhile. It is given again until the announced moment and for a second
+ * A denial is remembered only where decay alone could undo it: there are no waiters and no leases of the limit, and no
+ * reservation lapses meanwhile. It is given again until the announced moment and for a second
  * at most, to requests for as many slots or more, and never after a change that went through this Worker: one that
  * was on its way meanwhile counts too. Changes through other Workers are what the second is for.
  */

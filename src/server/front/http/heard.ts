@@ -1,7 +1,7 @@
 /**
  * Answers to callers that have waited, and may have gone without the server noticing: an orderly close of a connection
- * (FIN) is told only to those who write to it. So white space is written first, which means nothing before JSON. Where
- * that fails the grant is taken back, and nobody was told of it; whoever read the answer itself holds what it says.
+ * (FIN) is told only to the side that writes to it. So white space is written first, which means nothing before JSON. Where
+ * that fails the grant is taken back, and its caller was not told of it; one that read the answer itself holds what it says.
  */
 
 import { probe } from "../../contract/probe.ts";
@@ -18,9 +18,9 @@ export function answerHeard(text: string, headers: HeadersInit, caller: Caller, 
 			await probe(() => writer.write(space));
 			await writer.write(encoder.encode(text));
 		} catch {
-			return undo(); // The connection is gone, and with it whoever was to hold the slots.
+			return undo(); // The connection is gone, and with it the caller that was to hold the slots.
 		}
-		// Whoever has read all that matters may be gone by now.
+		// A caller that has read all that matters may be gone by now.
 		await writer.close().catch(() => undefined);
 	};
 	caller.waitUntil(work());

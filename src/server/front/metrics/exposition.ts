@@ -18,7 +18,7 @@ interface Measure extends Omit<Measured, "name" | "origin" | "active"> {
 	labels: string;
 }
 
-/** What there is to see for whoever may see names with this prefix. */
+/** What there is to see for a caller that may see names with this prefix. */
 export async function metrics(env: Env, prefix: string): Promise<string> {
 	const directory = env.DIRECTORY.getByName("directory");
 	const [{ names, total }, policies, sums] = await Promise.all([

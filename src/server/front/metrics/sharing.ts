@@ -1,6 +1,6 @@
 /**
  * One text of `/metrics` for all who ask within a second, by prefix: it asks up to 500 limits, and several scrapers at
- * once would keep everybody else waiting. One is made at a time in this Worker. Those who find it being made wait, each by
+ * once would keep all other callers waiting. One is made at a time in this Worker. Those who find it being made wait, each by
  * a timer of its own (what one request awaits must not hang on another's), and get the text and not the promise of it.
  */
 

@@ -29,7 +29,7 @@ export function denied(problem: Problem, statuses: Status[], { slots, waitMs }: 
 		case "denied":
 			// Its whole wait is over: it is to stand in line again, and not to sleep outside of it.
 			if (waitMs > 0) return locked(0);
-			// An operator who sets a limit to 0 pauses it, and nobody knows for how long.
+			// An operator who sets a limit to 0 pauses it, and does not say for how long.
 			if (enforced.some(({ limit }) => limit === 0)) return locked(pausedSeconds());
 			return locked(retryAfterSeconds(problem, statuses, slots));
 		case "queue_full":
@@ -60,7 +60,7 @@ function awaySeconds(status: Status, slots: number, decayed: number, position: n
 	const { name, limit, remaining, slotDecayPerSecond, averageHeldMs, deniedSlots } = status;
 	// This denial is counted already, and is no reason to stay away for longer.
 	const crowd = Math.max(0, deniedSlots - slots);
-	// By decay the moment is known, and everybody who was denied before has an earlier one.
+	// By decay the moment is known, and every caller that was denied before has an earlier one.
 	if (slotDecayPerSecond > 0) return decayed + Math.min(CROWD_MAX_SECONDS, crowd / slotDecayPerSecond);
 	const most = name.startsWith("tag:") ? TAG_WAIT_MAX_SECONDS : HELD_MAX_SECONDS;
 	const missing = Math.max(1, slots - remaining) + crowd + Math.max(0, position - 1);
@@ -68,7 +68,7 @@ function awaySeconds(status: Status, slots: number, decayed: number, position: n
 	return spread(estimate);
 }
 
-/** For a limit of 0, which an operator has paused: nobody knows for how long. */
+/** For a limit of 0, which an operator has paused without saying for how long. */
 const pausedSeconds = (): number => spread(HELD_MAX_SECONDS);
 
 const spread = (seconds: number): number => seconds * (1 + SPREAD * (2 * Math.random() - 1));

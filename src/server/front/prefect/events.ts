@@ -17,7 +17,7 @@ const GOING_AWAY = 1001;
 const POLICY_VIOLATION = 1008;
 const TRY_AGAIN_LATER = 1013;
 
-/** Sockets of this Worker: of everybody, and of those who have not said yet who they are. */
+/** Sockets of this Worker: of all callers, and of those that have not said yet who they are. */
 const open = { all: 0, strangers: 0 };
 
 export async function acceptEvents(request: Request, env: Env): Promise<Response> {
@@ -103,7 +103,7 @@ class Socket {
 /** What a client is told, and prints. */
 const UNKNOWN = "No token that is known here. Set PREFECT_API_AUTH_STRING=me:<token>.";
 
-/** Who has this auth string; null: nobody who is known here. */
+/** Who has this auth string; null: its token is not known here. */
 async function grantOf(token: unknown, env: Env): Promise<Grant | null> {
 	if (typeof token !== "string") return null;
 	const bytes = new TextEncoder().encode(token);
@@ -117,6 +117,6 @@ function parse(data: unknown): { type?: unknown; token?: unknown } | null {
 		const value: unknown = typeof data === "string" ? JSON.parse(data) : null;
 		return typeof value === "object" ? (value as { type?: unknown }) : null;
 	} catch {
-		return null; // Not JSON: not somebody whom this stream is for.
+		return null; // Not JSON: not a client whom this stream is for.
 	}
 }

@@ -43,7 +43,7 @@ export const invalid = (errors: bodies.Complaint[], body: unknown): never => {
 	});
 };
 
-/** What was sent, as a refusal shows it: a long text cut, and null where there is more in it than anybody would read. */
+/** What was sent, as a refusal shows it: a long text cut, and null where there is more in it than a reader would read. */
 function shown(sent: unknown): unknown {
 	if (typeof sent === "string") return sent.slice(0, BOUNDS.faultLength);
 	let left = BOUNDS.faultLength;

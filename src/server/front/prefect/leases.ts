@@ -73,7 +73,7 @@ export async function locate(env: Env, leaseId: string, prefix: string): Promise
 
 /**
  * The names of a lease: of its lead, and those that its lead knows. None: there is no such lease, or not all of its names
- * start with `prefix`, which is the same to whoever may not speak of them.
+ * start with `prefix`, which is the same to a caller that may not speak of them.
  */
 export async function namesOf(env: Env, leaseId: string, { leads, several }: Found, prefix: string): Promise<string[]> {
 	if (!several) return leads;

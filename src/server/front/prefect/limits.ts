@@ -107,7 +107,7 @@ async function find(c: C, scope: Scope): Promise<string> {
 	}
 	const { prefix } = c.get("grant");
 	if (text.startsWith(prefix) && (await limitOf(c.env, text).describeIfThere()) !== null) return text;
-	// Whoever sends an id has named nobody: an id of another's limit is no id at all.
+	// A caller that sends an id has said no name: an id of a limit that it may not speak of is no id at all.
 	const name = await directory(c).nameOf(id);
 	return name?.startsWith(prefix) ? name : notFound();
 }

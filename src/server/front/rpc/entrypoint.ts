@@ -1,6 +1,6 @@
 /**
- * The door for other Workers: bound as a service, it is called without HTTP. A binding is a permission, given by whoever
- * deploys the caller, so there are no tokens here; its `props` may confine it.
+ * The door for other Workers: bound as a service, it is called without HTTP. A binding is a permission, given by the operator
+ * who deploys the caller, so there are no tokens here; its `props` may confine it.
  *
  *     [[services]]
  *     binding = "LIMITS"

@@ -13,7 +13,7 @@ export function watchRoutes(app: Hono<App>): void {
 			const { name, prefix, after, count } = accept(parseWatchQuery(c.req.query()));
 			const asked = name ?? prefix;
 			allow(c, "read", asked === "" ? [] : [asked]);
-			// Nobody would read the stream.
+			// The stream would have no reader.
 			if (c.req.method === "HEAD") return c.body(null, 200, STREAM_HEADERS);
 			const page = { prefix: prefix === "" ? c.get("grant").prefix : prefix, after, count };
 			const [grant, caller] = [c.get("grant"), callerOf(c)];

@@ -1,5 +1,5 @@
 /**
- * One stream for whoever watches many limits: the Worker follows each limit's own stream and that of new names, and
+ * One stream for a reader that watches many limits: the Worker follows each limit's own stream and that of new names, and
  * passes on the newest line of each. A reader that is slow finds fewer lines, never older ones.
  */
 
@@ -155,7 +155,7 @@ class Crowd {
 		for await (const line of textLines(appearing, this.out.over)) {
 			for (const name of JSON.parse(line) as string[]) if (this.#isOnPage(name)) void this.#follow(name);
 		}
-		// The directory went, and with it the news of names: whoever reads asks again.
+		// The directory went, and with it the news of names: the reader asks again.
 		this.out.end();
 	}
 
