@@ -77,8 +77,8 @@ export async function locate(env: Env, leaseId: string, prefix: string): Promise
  */
 export async function namesOf(env: Env, leaseId: string, { leads, several }: Found, prefix: string): Promise<string[]> {
 	if (!several) return leads;
-	const others = await Promise.all(leads.map((name) => limitOf(env, name).others(leaseId)));
-	const known = others.filter((each) => each !== null);
+	const peers = await Promise.all(leads.map((name) => limitOf(env, name).others(leaseId)));
+	const known = peers.filter((each) => each !== null);
 	const names = [...leads, ...known.flat()];
 	return known.length > 0 && names.every((name) => name.startsWith(prefix)) ? names : [];
 }
