@@ -1,4 +1,4 @@
-/** The digest of an id: it tells one request from another, and from it nobody finds the id. */
+/** The digest of an id: it tells one request from another, and the id cannot be found from it. */
 
 /** With a character that no id has, so that neither is taken for the other. */
 const DIGEST = /^sha256~[0-9a-f]{16}$/;
