@@ -15,6 +15,10 @@ export const VERSION = "0.1.0";
 export const BOUNDS = {
 	/** Names in one request. Each costs two calls to its object, and a free Workers plan allows 50 a request. */
 	namesPerRequest: 16,
+	/** Requests of one batch: in 64 kB each has room for a few names and an id. */
+	batch: 100,
+	/** Names of all requests of a batch. Each costs up to two calls to its object, and a paid Workers plan allows 1,000. */
+	namesPerBatch: 400,
 	/** Characters of a limit's name; a row key that still fits a log line. */
 	nameLength: 255,
 	/** Largest `limit`, and largest number of slots in one request: what a signed 32-bit integer of any client holds. */
@@ -186,6 +190,12 @@ export interface AcquireRequest {
 	hold?: boolean;
 }
 
+/** `POST /v1/acquire/batch`: requests that neither wait nor hold a stream, each with its own outcome. */
+export interface BatchRequest {
+	/** 1 to 100. Those for one name reach it together and are decided in their order. */
+	requests: Omit<AcquireRequest, "waitSeconds" | "hold">[];
+}
+
 /** `POST /v1/renew`. A lease as it was answered is a valid request; other fields are ignored. */
 export interface RenewRequest {
 	id: string;
@@ -261,6 +271,17 @@ export interface Lease extends Receipt {
 	expiresAt: string;
 	/** Slots taken by rate in the same request. They come back by themselves, and are not renewed or released. */
 	rate?: Slots;
+}
+
+/** What became of one request of a batch. */
+export type BatchOutcome =
+	| { status: 200; lease: Lease | Receipt }
+	/** `status`: what the request alone would have been answered with. */
+	| { status: number; problem: Problem };
+
+/** What a batch is answered with: an outcome for each request, in their order. */
+export interface BatchAnswer {
+	answers: BatchOutcome[];
 }
 
 /** The answer to `renew`. */

@@ -1,6 +1,8 @@
 /** The public calls. */
 
 import type {
+	BatchAnswer,
+	BatchOutcome,
 	Code,
 	LeaseInfo,
 	LeasesPage,
@@ -8,6 +10,7 @@ import type {
 	LimitPatch,
 	LimitSummary,
 	LimitsPage,
+	Mode,
 	PoliciesPage,
 	Policy,
 	PolicySettings,
@@ -33,6 +36,26 @@ export type TryOptions = Omit<AcquireOptions, "timeoutSeconds" | "maxRetries">;
 
 /** The slots, or why not. */
 export type Attempt = { lease: Lease; denied: null } | { lease: null; denied: Problem };
+
+/** One request of `acquireMany`. */
+export interface BatchedRequest
+	extends Pick<
+		AcquireOptions,
+		"occupy" | "rate" | "leaseSeconds" | "onLeaseLost" | "createIfMissing" | "strict" | "holder"
+	> {
+	names: Names;
+	/** `"rate_limit"`: the slots come back by themselves, and the lease holds nothing. Default `"concurrency"`. */
+	mode?: Mode | undefined;
+}
+
+/** What became of it: slots that are held, slots taken by rate, or the problem that it alone would have been refused with. */
+export type Outcome =
+	| { lease: Lease; receipt: null; denied: null }
+	| { lease: null; receipt: Receipt; denied: null }
+	| { lease: null; receipt: null; denied: Problem };
+
+/** As many requests as one call takes; see `BOUNDS.batch`. */
+const BATCH = 100;
 
 /** What `rateLimit` answers with. Nothing is held: the slots come back by themselves. */
 export interface Receipt extends ReceiptRecord {
@@ -162,6 +185,41 @@ export class Headgate {
 	}
 
 	/**
+	 * Makes many requests at once, none of which waits: those for one limit cost it a call and a commit together. Each has
+	 * its own outcome, in its place. More than 100 go out in several calls, one after the other.
+	 *
+	 * @throws TypeError when one of them names no limit; nothing is asked for then.
+	 * @throws HeadgateUnreachableError when the service cannot be reached: what it may have granted unheard comes back at
+	 * the end of its lease.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * const jobs = ["a.csv", "b.csv"];
+	 * const outcomes = await gate.acquireMany(jobs.map((holder) => ({ names: "imports", holder })));
+	 * for (const { lease, denied } of outcomes) {
+	 * 	if (denied) console.log(denied.detail);
+	 * 	await lease?.release();
+	 * }
+	 */
+	async acquireMany(requests: readonly BatchedRequest[], options: CallOptions = {}): Promise<Outcome[]> {
+		const asked = requests.map(wireOf);
+		const outcomes: Outcome[] = [];
+		try {
+			for (let from = 0; from < asked.length; from += BATCH) {
+				const body = { requests: asked.slice(from, from + BATCH) };
+				const { answers } = await this.#transport.call<BatchAnswer>("POST", "/v1/acquire/batch", body, options);
+				for (const answer of answers) outcomes.push(this.#outcome(answer, requests[outcomes.length] as BatchedRequest));
+			}
+			return outcomes;
+		} catch (error) {
+			for (const { lease } of outcomes) await lease?.[Symbol.asyncDispose]();
+			throw error;
+		}
+	}
+
+	/**
 	 * Takes slots that come back by themselves, at the limit's `slotDecayPerSecond`; waits in line until they fit, and
 	 * holds nothing. Throws as `concurrency` does; a limit without decay is refused.
 	 *
@@ -177,8 +235,7 @@ export class Headgate {
 		const asked = Object.keys(slots).length > 0;
 		const grant = asked ? await obtain(this.#transport, { ...options, slots, mode: "rate_limit" }) : null;
 		options.signal?.throwIfAborted();
-		const { id, names: taken, waitedSeconds, limits } = grant?.record ?? { ...NOTHING, id: crypto.randomUUID() };
-		return { id, names: taken, waitedSeconds, limits, enforced: isEnforced(limits) };
+		return receiptOf(grant?.record ?? { ...NOTHING, id: crypto.randomUUID() });
 	}
 
 	/**
@@ -323,6 +380,16 @@ export class Headgate {
 		}
 	}
 
+	#outcome(answer: BatchOutcome, { mode, leaseSeconds, onLeaseLost }: BatchedRequest): Outcome {
+		if ("problem" in answer) return { lease: null, receipt: null, denied: answer.problem };
+		const { lease: record } = answer;
+		this.#transport.noteUnconfigured(record.limits);
+		if (mode === "rate_limit") return { lease: null, receipt: receiptOf(record), denied: null };
+		const grant = { record, sound: Promise.resolve(true) };
+		const lease = new Lease(this.#transport, { leaseSeconds, onLeaseLost }, grant, true);
+		return { lease, receipt: null, denied: null };
+	}
+
 	async #acquire(names: Names, options: AcquireOptions, idle: boolean): Promise<Lease> {
 		const slots = slotsOf(names, checkObject(options, "The options").occupy);
 		const rate = options.rate === undefined ? undefined : slotsOf(options.rate, 1, "rate");
@@ -352,6 +419,20 @@ export class Headgate {
 		}
 	}
 }
+
+/** A request as it is sent. Its id is ours, so that a call that is repeated gets nothing twice. */
+function wireOf({ names, occupy, rate, mode, leaseSeconds, createIfMissing, strict, holder }: BatchedRequest) {
+	return {
+		names: slotsOf(names, occupy),
+		rate: rate === undefined ? undefined : slotsOf(rate, 1, "rate"),
+		...{ mode, leaseSeconds, createIfMissing, strict, holder, id: crypto.randomUUID() },
+	};
+}
+
+const receiptOf = ({ id, names, waitedSeconds, limits }: ReceiptRecord): Receipt => ({
+	...{ id, names, waitedSeconds, limits },
+	enforced: isEnforced(limits),
+});
 
 const NOTHING: Omit<ReceiptRecord, "id"> = { names: {}, waitedSeconds: 0, limits: [] };
 

@@ -40,10 +40,12 @@ export {
 } from "./errors.ts";
 export {
 	type Attempt,
+	type BatchedRequest,
 	type CallOptions,
 	Headgate,
 	type LeaseReference,
 	type Names,
+	type Outcome,
 	type Receipt,
 	type TryOptions,
 	type Work,

@@ -750,6 +750,39 @@ describe("rate limits", () => {
 });
 
 describe("the other calls", () => {
+	test("acquireMany answers each request in its place: a lease, a receipt, or the problem", async () => {
+		const name = await newLimit({ limit: 3 });
+		const rated = await newLimit({ limit: 1, slotDecayPerSecond: 0.001 });
+		const outcomes = await gate.acquireMany([
+			{ names: name, holder: "one" },
+			{ names: rated, mode: "rate_limit" },
+			{ names: { [name]: 3 } },
+			{ names: [name, rated], leaseSeconds: 5 },
+			{ names: rated, mode: "rate_limit" },
+			{ names: name },
+		]);
+		const codes = outcomes.map(
+			({ lease, receipt, denied }) => denied?.code ?? (lease ? "lease" : receipt && "receipt"),
+		);
+		expect(codes).toEqual(["lease", "receipt", "denied", "denied", "denied", "lease"]);
+		expect(outcomes[0]?.lease?.names).toEqual({ [name]: 1 });
+		expect(outcomes[1]?.receipt).toMatchObject({ names: { [rated]: 1 }, enforced: true });
+		for (const { lease } of outcomes) await lease?.release();
+		expect((await gate.inspect(name)).activeSlots).toBe(0);
+	});
+
+	test("acquireMany sends more than a hundred in several calls, and nothing where one names no limit", async () => {
+		const name = await newLimit({ limit: 205, slotDecayPerSecond: 0.001 });
+		const many = Array.from({ length: 210 }, () => ({ names: name, mode: "rate_limit" as const }));
+		const outcomes = await gate.acquireMany(many);
+		expect(outcomes.map(({ receipt }) => receipt !== null)).toEqual(many.map((_, n) => n < 205));
+		const wrong = [{ names: name }, { names: undefined as unknown as string }];
+		const untouched = await newLimit();
+		await expect(gate.acquireMany([{ names: untouched }, ...wrong])).rejects.toBeInstanceOf(TypeError);
+		expect((await gate.inspect(untouched)).activeSlots).toBe(0);
+		expect(await gate.acquireMany([])).toEqual([]);
+	});
+
 	test("tryAcquire answers with the lease, or with the denial and its details", async () => {
 		const name = await newLimit();
 		const first = await gate.tryAcquire(name);

@@ -5,7 +5,7 @@
 
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { describe, expect, test } from "vitest";
-import { type Problem, SCOPES, type Scope } from "../../src/protocol.ts";
+import { type BatchAnswer, type Problem, SCOPES, type Scope } from "../../src/protocol.ts";
 import type { Env } from "../../src/server/contract/env.ts";
 import { openApiDocument } from "../../src/server/front/reference/openapi.ts";
 import { service } from "../../src/server/front/routes.ts";
@@ -38,7 +38,12 @@ function requestOf({ path, method, operation }: (typeof operations)[number], pre
 	const query = takesPrefix ? `?prefix=${encodeURIComponent(prefix)}` : "";
 	const examples = operation.requestBody?.content["application/json"]?.examples;
 	const [example] = Object.values(examples ?? {});
-	const body = example && { ...example.value, ...("names" in example.value && { names: [`${prefix}name`] }) };
+	const named = { names: [`${prefix}name`] };
+	const body = example && {
+		...example.value,
+		...("names" in example.value && named),
+		...("requests" in example.value && { requests: [named, named] }),
+	};
 	return new Request(`http://headgate.test${filled}${query}`, {
 		method,
 		headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` },
@@ -114,6 +119,12 @@ describe.each(guarded)("$id", (one) => {
 		if (allows(scope, one.scope) && !speaksOfNames(one)) {
 			expect([401, 403], JSON.stringify(answer.body)).not.toContain(answer.status);
 			return;
+		}
+		if (allows(scope, one.scope) && one.id === "acquireBatch") {
+			// Each request has its own outcome.
+			const { answers } = answer.body as unknown as BatchAnswer;
+			expect(answers.map(({ status }) => status)).toEqual([403, 403]);
+			return expect(JSON.stringify(answers[0])).toContain(inside);
 		}
 		const { detail } = expectProblem(answer as never, 403, "forbidden");
 		// Who lacks the scope is told of the scope: with another prefix the call would still be refused.

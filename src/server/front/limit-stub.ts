@@ -28,25 +28,37 @@ const settingsOf = ({ limit, slotDecayPerSecond, active, origin, activeSlots }: 
 
 export class LimitStub {
 	readonly #env: Env;
-	readonly #name: string;
+	readonly name: string;
 
 	constructor(env: Env, name: string) {
 		this.#env = env;
-		this.#name = name;
+		this.name = name;
 	}
 
 	get #object() {
-		return this.#env.LIMITS.getByName(this.#name);
+		return this.#env.LIMITS.getByName(this.name);
 	}
 
 	get #ruling() {
-		return rulingsOf(this.#env).rule(this.#name);
+		return rulingsOf(this.#env).rule(this.name);
 	}
 
 	// ------------------------------------------------------------------------------------------ requests
 
 	acquire(ask: Ask): Promise<Outcome | Missing> {
 		return this.#first(() => this.#follow(this.#acquireText(ask)));
+	}
+
+	/** Requests that share one call, and a commit, in their order. None of them waits. */
+	acquireMany(asks: Ask[]): Promise<(Outcome | Missing)[]> {
+		const texts = (): string => JSON.stringify(asks.map((ask) => this.#asked(ask)));
+		const call = async () =>
+			JSON.parse(await withRightClock(() => this.#object.acquireManyText(texts()))) as (Outcome | Missing)[];
+		return inAnyCase(
+			...([this.#env, this.name, call] as const),
+			(answers) => answers.some((answer) => !isMissing(answer)) && !answers.some((answer) => "made" in answer),
+			(answers) => answers.some((answer) => !isMissing(answer)),
+		);
 	}
 
 	reserve(ask: Ask): Promise<Outcome | Missing> {
@@ -61,7 +73,7 @@ export class LimitStub {
 		// Nothing but a stream comes back, which does not say whether the name was there before.
 		const open = () => this.#object.open(this.#asked(ask), kind, as) as Promise<ReadableStream | Missing>;
 		return inAnyCase(
-			...([this.#env, this.#name, () => withRightClock(open)] as const),
+			...([this.#env, this.name, () => withRightClock(open)] as const),
 			isMissing,
 			(opened) => !isMissing(opened),
 		);
@@ -74,7 +86,7 @@ export class LimitStub {
 		// One that waits has yet to ask, and is counted then.
 		if (asked.request.waitMs > 0) return call();
 		return inAnyCase(
-			...([this.#env, this.#name, call] as const),
+			...([this.#env, this.name, call] as const),
 			({ answer }) => answer !== null && !isMissing(answer) && !answer.made,
 			({ answer }) => answer !== null && !isMissing(answer),
 		);
@@ -120,7 +132,7 @@ export class LimitStub {
 		const configure = () => withRightClock(() => this.#object.configure(settings, this.#by(token)));
 		const call = () => this.#onRecord("configure", token, configure, ({ summary }) => settingsOf(summary));
 		return inAnyCase(
-			...([this.#env, this.#name, call] as const),
+			...([this.#env, this.name, call] as const),
 			({ created }) => !created,
 			() => true,
 		);
@@ -137,7 +149,7 @@ export class LimitStub {
 		const create = () => withRightClock(() => this.#object.create(settings, byHand, this.#by(token)));
 		const to = (made: LimitSummary | null) => (made ? { ...settingsOf(made), ...byHand } : undefined);
 		return inAnyCase(
-			...([this.#env, this.#name, () => this.#onRecord("configure", token, create, to)] as const),
+			...([this.#env, this.name, () => this.#onRecord("configure", token, create, to)] as const),
 			(made) => made === null,
 			() => true,
 		);
@@ -146,7 +158,7 @@ export class LimitStub {
 	/** `taken`: another limit has that name. Null: this one does not exist. */
 	async rename(name: string, token: string | null) {
 		const moved = await this.#ifThere(() => this.#change(this.#object.rename(name)));
-		if (moved === "moved") audit({ action: "rename", limit: this.#name, by: token, from: this.#name, to: name });
+		if (moved === "moved") audit({ action: "rename", limit: this.name, by: token, from: this.name, to: name });
 		return moved;
 	}
 
@@ -166,8 +178,7 @@ export class LimitStub {
 		const id = isDigest(idOrDigest) ? await this.#ifThere(() => this.#object.idOf(idOrDigest)) : null;
 		const answer = await this.release(id ?? idOrDigest, "operator");
 		const slots = answer?.event.kind === "released" ? answer.event.slots : 0;
-		if (answer?.found)
-			audit({ action: "release", limit: this.#name, lease: idOrDigest, by: token, from: slots, to: 0 });
+		if (answer?.found) audit({ action: "release", limit: this.name, lease: idOrDigest, by: token, from: slots, to: 0 });
 		return answer;
 	}
 
@@ -251,35 +262,35 @@ export class LimitStub {
 		const before = await this.#object.summary(this.#ruling).catch(() => null);
 		const answer = await this.#change(work());
 		const after = to(answer);
-		if (after !== undefined) audit({ action, limit: this.#name, by, from: before && settingsOf(before), to: after });
+		if (after !== undefined) audit({ action, limit: this.name, by, from: before && settingsOf(before), to: after });
 		return answer;
 	}
 	/** A request by which the limit may come to be. */
 	#first(call: () => Promise<Outcome | Missing>): Promise<Outcome | Missing> {
 		return inAnyCase(
-			...([this.#env, this.#name, call] as const),
+			...([this.#env, this.name, call] as const),
 			(answer) => !isMissing(answer) && !answer.made,
 			(answer) => !isMissing(answer),
 		);
 	}
 
 	#ifThere<T>(look: () => Promise<T | null>): Promise<T | null> {
-		return ifThere(this.#env, this.#name, look);
+		return ifThere(this.#env, this.name, look);
 	}
 
 	/** What is said of slots: a limit has its say, also one that has another name now, or that the directory has lost. */
 	#inAnyCase<T>(call: () => Promise<T | null>): Promise<T | null> {
-		return inAnyCase(this.#env, this.#name, call, (answer) => answer !== null);
+		return inAnyCase(this.#env, this.name, call, (answer) => answer !== null);
 	}
 
 	/** What may free slots: from before it is sent until after it is answered, no denial is remembered across it. */
 	async #change<T>(answer: Promise<T>): Promise<T> {
 		const denials = denialsOf(this.#env);
-		denials.changed(this.#name);
+		denials.changed(this.name);
 		try {
 			return await answer;
 		} finally {
-			denials.changed(this.#name);
+			denials.changed(this.name);
 		}
 	}
 

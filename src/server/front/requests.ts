@@ -4,6 +4,8 @@ import type * as z from "zod";
 import { BOUNDS, type LimitPatch, type Mode, type PolicySettings, type Settings } from "../../protocol.ts";
 import {
 	acquireSchema,
+	batchedSchema,
+	batchSchema,
 	leasesQuery,
 	limitsQuery,
 	NOT_AN_OBJECT,
@@ -58,7 +60,22 @@ const LONGEST = Number.POSITIVE_INFINITY;
 
 /** Parses an acquire. `newId` is used when the caller chose none. */
 export function parseAcquire(body: unknown, stream: boolean, newId: string): Parsed<Acquire> {
-	const parsed = parse(stream ? streamSchema : acquireSchema, body);
+	return acquireOf(parse(stream ? streamSchema : acquireSchema, body), stream, newId);
+}
+
+/** Parses a batch: each of its requests by itself. `newId` makes an id for one that has none. */
+export function parseBatch(body: unknown, newId: () => string): Parsed<Parsed<Acquire>[]> {
+	const parsed = parse(batchSchema, body);
+	if (!parsed.ok) return parsed;
+	const requests = parsed.value.requests.map((each) => acquireOf(parse(batchedSchema, each), false, newId()));
+	const names = requests.reduce((sum, each) => sum + (each.ok ? each.value.names.length : 0), 0);
+	if (names > BOUNDS.namesPerBatch) {
+		return invalid("requests", `at most ${BOUNDS.namesPerBatch} names in all, not ${names}: send two batches`);
+	}
+	return { ok: true, value: requests };
+}
+
+function acquireOf(parsed: Parsed<z.output<typeof streamSchema>>, stream: boolean, newId: string): Parsed<Acquire> {
 	if (!parsed.ok) return parsed;
 	const { names, occupy, mode, id, leaseSeconds, waitSeconds, createIfMissing, strict, holder, hold, firstAttempt } =
 		parsed.value;

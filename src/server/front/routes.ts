@@ -6,6 +6,7 @@ import { DEFAULTS, type LimitSummary, type ServerHealth, type TokenInfo, VERSION
 import { publicStatus, toIso } from "../contract/answers.ts";
 import { problem } from "../contract/problems.ts";
 import { acquire, acquireStream, undo } from "./acquire.ts";
+import { acquireBatch } from "./batch.ts";
 import { veiled } from "./digests.ts";
 import { answerJson } from "./http/answer.ts";
 import { body } from "./http/body.ts";
@@ -103,6 +104,13 @@ route(app, { POST: "use" }, "/v1/acquire", {
 		if (lease.waitedSeconds === 0) return answerJson(lease, headers);
 		const type = { "Content-Type": "application/json", ...headers };
 		return answerHeard(JSON.stringify(lease), type, caller, () => undo(c.env, verdict));
+	},
+});
+
+route(app, { POST: "use" }, "/v1/acquire/batch", {
+	POST: async (c) => {
+		const wishes = accept(requests.parseBatch(await body(c), () => crypto.randomUUID()));
+		return answerJson({ answers: await acquireBatch(c.env, wishes, c.get("grant"), callerOf(c)) }, {});
 	},
 });
 

@@ -5,7 +5,7 @@
 
 import * as z from "zod";
 import type {} from "zod-openapi"; // What `meta` may say.
-import { type AcquireRequest, BOUNDS, DEFAULTS, type Slots } from "../../protocol.ts";
+import { type AcquireRequest, type BatchRequest, BOUNDS, DEFAULTS, type Slots } from "../../protocol.ts";
 
 const NO_PLACE_IN_A_URL = [".", ".."];
 const FORBIDDEN = /[/%&><\p{Cc}]/u;
@@ -186,9 +186,25 @@ export const streamSchema = z
 		}),
 	})
 	.meta({ id: "AcquireRequest" });
+/** Each request is checked by itself, so that one that is wrong is answered in its place. */
+export const batchSchema = z.strictObject({ requests: z.array(z.unknown()).min(1).max(BOUNDS.batch) });
+/** What a request of a batch may say: it does not wait. */
+export const batchedSchema = z.strictObject({
+	...acquireShape,
+	waitSeconds: z.literal(0, "a batch does not wait: leave `waitSeconds` out, or send this request alone").default(0),
+	hold: z.literal(false, "a batch holds no stream: send this request alone").default(false),
+});
+/** What the reference shows of a batch. */
+export const batchShown = z
+	.strictObject({ requests: z.array(z.strictObject(acquireShape)).min(1).max(BOUNDS.batch) })
+	.meta({ id: "BatchRequest" });
 /** The schema says what the protocol says; the compiler compares them. */
 type Same<Protocol, _Schema extends Protocol> = Protocol;
 type AllOf<T> = { [K in keyof T]-?: T[K] | undefined };
+export type CheckedBatchedRequest = Same<
+	AllOf<BatchRequest["requests"][number]>,
+	AllOf<Omit<z.input<typeof batchedSchema>, "waitSeconds" | "hold">>
+>;
 export type CheckedAcquireRequest = Same<AllOf<AcquireRequest>, AllOf<z.input<typeof streamSchema>>>;
 
 // A lease is sent back as it was answered: with fields that are not needed here, and without names if all were skipped.

@@ -79,6 +79,17 @@ export class Committer {
 		});
 	}
 
+	/** All that `submit` submits at once is decided and written together. */
+	together<T>(submit: () => T): T {
+		if (this.#writing) return submit();
+		this.#writing = true;
+		try {
+			return submit();
+		} finally {
+			void this.#write();
+		}
+	}
+
 	/** A command whose answer no caller waits for. */
 	run(command: Command, first?: () => void): void {
 		// A failure has thrown the object away already.

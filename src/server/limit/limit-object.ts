@@ -149,6 +149,12 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return JSON.stringify(await this.acquire(JSON.parse(ask) as Ask));
 	}
 
+	async acquireManyText(asks: string): Promise<string> {
+		const all = JSON.parse(asks) as Ask[];
+		const answers = this.#committer.together(() => all.map((ask) => this.acquire(ask)));
+		return JSON.stringify(await Promise.all(answers));
+	}
+
 	reserve(ask: Ask): Promise<Outcome | Missing> {
 		return this.#relocation.of(ask.request.id).reserve(ask);
 	}

@@ -3,6 +3,7 @@
 import * as z from "zod";
 import type {} from "zod-openapi"; // What `meta` may say.
 import {
+	type BatchAnswer,
 	type Code,
 	type DeniedLimit,
 	type HistorySample,
@@ -265,6 +266,14 @@ export const problem = says<Problem>()(
 		limits: z.array(deniedLimit).exactOptional(),
 	}),
 ).meta({ id: "Problem", description: "An error (RFC 9457)." });
+
+export const batchAnswer = says<BatchAnswer>()(
+	z.object({
+		answers: z.array(
+			z.union([z.object({ status: z.literal(200), lease: granted }), z.object({ status: z.int().min(400), problem })]),
+		),
+	}),
+).meta({ id: "BatchAnswer", description: "An outcome for each request, in their order." });
 
 export const streamEvent = says<StreamEvent>()(
 	z.discriminatedUnion("event", [

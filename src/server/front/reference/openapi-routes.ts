@@ -137,6 +137,25 @@ export const routes: RouteDescription[] = [
 		refusals: ["denied", "unknown_limit", "id_in_use", "exceeds_limit", "no_decay", "queue_full", "too_many_waiters"],
 	},
 	{
+		...{ method: "post", path: "/v1/acquire/batch", id: "acquireBatch", tag: "leases", scope: "use" },
+		summary: "Make many requests at once, each with its own outcome",
+		description:
+			"Up to 100 requests that neither wait nor hold a stream. Those for one name reach it together, are decided in their order and share a commit. Whatever becomes of them the answer is 200, with an outcome for each in its place: the lease or receipt, or the problem that the request alone would have been answered with; also where a name lies outside of the token's prefix.",
+		body: {
+			schema: schemas.batchShown,
+			examples: {
+				two: { requests: [{ names: "openai", mode: "rate_limit", occupy: 3 }, { names: ["database", "reports"] }] },
+			},
+		},
+		answers: {
+			200: {
+				description: "An outcome for each request, in their order.",
+				schema: answers.batchAnswer,
+				example: { answers: [{ status: 200, lease }] },
+			},
+		},
+	},
+	{
 		...{ method: "post", path: "/v1/renew", id: "renew", tag: "leases", scope: "use", names: "body" },
 		summary: "Keep a lease for longer",
 		description: "A lease as it was answered is a valid body; other fields of it are ignored.",

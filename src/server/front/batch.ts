@@ -1,0 +1,89 @@
+/**
+ * Many requests in one call, each with its own outcome. Those for one name cross to its object together and share a
+ * commit, which is where the price of a grant is; those for several names are collected side by side, as alone.
+ */
+
+import type { BatchOutcome, Problem } from "../../protocol.ts";
+import { type Ask, type Missing, type Outcome, problem } from "../contract/answers.ts";
+import type { Env } from "../contract/env.ts";
+import { type AskOne, acquire, type Caller } from "./acquire.ts";
+import { forbidden, type Grant } from "./auth.ts";
+import { problemOf } from "./http.ts";
+import type { LimitCalls } from "./limit-stub.ts";
+import type { Acquire, Parsed } from "./requests.ts";
+
+export async function acquireBatch(
+	env: Env,
+	requests: Parsed<Acquire>[],
+	grant: Grant,
+	caller: Caller,
+): Promise<BatchOutcome[]> {
+	const crossings = new Crossings();
+	const answers = requests.map((request) => outcome(env, request, grant, caller, crossings.askOne));
+	// Every request for one name has asked by now, for none of them waits before it asks.
+	crossings.depart();
+	return Promise.all(answers);
+}
+
+async function outcome(
+	env: Env,
+	parsed: Parsed<Acquire>,
+	grant: Grant,
+	caller: Caller,
+	askOne: AskOne,
+): Promise<BatchOutcome> {
+	if (!parsed.ok) {
+		const { code, detail, errors } = parsed.fault;
+		return refused(problem(code, detail, errors && { errors }));
+	}
+	const { names } = parsed.value;
+	const outside = forbidden(
+		grant,
+		"use",
+		names.map(([name]) => name),
+	);
+	if (outside) return refused(outside);
+	try {
+		const verdict = await acquire(env, parsed.value, caller, askOne);
+		return verdict.ok ? { status: 200, lease: verdict.lease } : refused(verdict.problem);
+	} catch (error) {
+		// The others have their own outcomes, and their slots.
+		return refused(problemOf(error as Error));
+	}
+}
+
+const refused = (refusal: Problem): BatchOutcome => ({ status: refusal.status, problem: refusal });
+
+/** Requests of one name on their way to it, and who waits for the answers. */
+interface Crossing {
+	limit: LimitCalls;
+	asks: Ask[];
+	answered: ((answer: Outcome | Missing) => void)[];
+	failed: ((error: unknown) => void)[];
+}
+
+class Crossings {
+	readonly #byName = new Map<string, Crossing>();
+
+	readonly askOne: AskOne = (limit, ask) =>
+		new Promise((answered, failed) => {
+			const crossing = this.#byName.get(limit.name) ?? { limit, asks: [], answered: [], failed: [] };
+			this.#byName.set(limit.name, crossing);
+			crossing.asks.push(ask);
+			crossing.answered.push(answered);
+			crossing.failed.push(failed);
+		});
+
+	depart(): void {
+		for (const crossing of this.#byName.values()) void cross(crossing);
+	}
+}
+
+async function cross({ limit, asks, answered, failed }: Crossing): Promise<void> {
+	try {
+		const answers = await limit.acquireMany(asks);
+		for (const [index, answer] of answers.entries()) answered[index]?.(answer);
+	} catch (error) {
+		for (const fail of failed) fail(error);
+	}
+}
