@@ -43,6 +43,7 @@ const BY_ID: Record<keyof RequestCalls, (limit: Limit, id: string) => Promise<un
 /** What comes to one of those, and which. */
 const BY_ANOTHER: Record<string, [as: keyof RequestCalls, (limit: Limit, id: string) => Promise<unknown>]> = {
 	acquireText: ["acquire", (limit, id) => limit.acquireText(JSON.stringify(ask(id)))],
+	acquireManyText: ["acquire", (limit, id) => limit.acquireManyText(JSON.stringify([ask(id)]))],
 	"a request that is tied": ["acquire", (limit, id) => limit.tether(ask(id))],
 	"a tether that renews": ["renew", async (limit, id) => (await limit.tether(id)).tether?.renew()],
 	"a tether that releases": ["release", async (limit, id) => (await limit.tether(id)).tether?.release()],
@@ -50,7 +51,7 @@ const BY_ANOTHER: Record<string, [as: keyof RequestCalls, (limit: Limit, id: str
 
 /** What is asked of the limit as a whole, by its name. */
 const OF_THE_LIMIT: Record<
-	Exclude<keyof LimitCalls | keyof MovingCalls, keyof RequestCalls | "acquireText" | "tether">,
+	Exclude<keyof LimitCalls | keyof MovingCalls, keyof RequestCalls | "acquireText" | "acquireManyText" | "tether">,
 	true
 > = {
 	...{ absorbed: true, configure: true, create: true, patch: true, takeBack: true, remove: true, rename: true },
@@ -83,6 +84,7 @@ test("these are all that can be asked of the object of a limit", async () => {
 			found.push(...Object.getOwnPropertyNames(from));
 		return [...new Set(found)];
 	});
-	const named = [...Object.keys(BY_ID), ...Object.keys(OF_THE_LIMIT), "acquireText", "tether", "alarm", "constructor"];
+	const apart = ["acquireText", "acquireManyText", "tether", "alarm", "constructor"];
+	const named = [...Object.keys(BY_ID), ...Object.keys(OF_THE_LIMIT), ...apart];
 	expect(methods.sort()).toEqual(named.sort());
 });

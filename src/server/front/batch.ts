@@ -4,12 +4,14 @@
  */
 
 import type { BatchOutcome, Problem } from "../../protocol.ts";
-import { type Ask, type Missing, type Outcome, problem } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
-import { type AskOne, acquire, type Caller } from "./acquire.ts";
+import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
+import { problem } from "../contract/problems.ts";
+import { type AskOne, acquire } from "./acquire.ts";
 import { forbidden, type Grant } from "./auth.ts";
-import { problemOf } from "./http.ts";
-import type { LimitCalls } from "./limit-stub.ts";
+import type { Caller } from "./caller.ts";
+import { problemOf } from "./http/refused.ts";
+import type { LimitStub } from "./limit-stub.ts";
 import type { Acquire, Parsed } from "./requests.ts";
 
 export async function acquireBatch(
@@ -56,7 +58,7 @@ const refused = (refusal: Problem): BatchOutcome => ({ status: refusal.status, p
 
 /** Requests of one name on their way to it, and who waits for the answers. */
 interface Crossing {
-	limit: LimitCalls;
+	limit: LimitStub;
 	asks: Ask[];
 	answered: ((answer: Outcome | Missing) => void)[];
 	failed: ((error: unknown) => void)[];

@@ -109,7 +109,7 @@ route(app, { POST: "use" }, "/v1/acquire", {
 
 route(app, { POST: "use" }, "/v1/acquire/batch", {
 	POST: async (c) => {
-		const wishes = accept(requests.parseBatch(await body(c), () => crypto.randomUUID()));
+		const wishes = accept(requests.parseBatch(await body(c.req.raw), () => crypto.randomUUID()));
 		return answerJson({ answers: await acquireBatch(c.env, wishes, c.get("grant"), callerOf(c)) }, {});
 	},
 });
