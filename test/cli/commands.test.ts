@@ -13,7 +13,7 @@ import { type Scope, VERSION } from "../../src/protocol.ts";
 import { type FreshServer, freshServer } from "../support/server.ts";
 import { read } from "../support/sources.ts";
 import { temporaryFolder } from "../support/temporary.ts";
-import { begin, headgate, newName, SOON_MS, shell } from "./support.ts";
+import { begin, headgate, newName, shell } from "./support.ts";
 
 let server: FreshServer;
 let gate: Headgate;
@@ -141,10 +141,10 @@ describe("limits", () => {
 		const name = newName();
 		await gate.configure(name, { limit: 2 });
 		const [plain, lines] = [begin(["watch", name], env), begin(["watch", name, "--json"], env)];
-		await expect.poll(() => plain.stdout(), { timeout: 10_000 }).toContain(`${name}\t0/2\t0 waiting\n`);
-		await expect.poll(() => lines.stdout(), { timeout: 10_000 }).toContain('"event":"limits"');
+		await expect.poll(() => plain.stdout()).toContain(`${name}\t0/2\t0 waiting\n`);
+		await expect.poll(() => lines.stdout()).toContain('"event":"limits"');
 		await using _ = await gate.acquire(name);
-		await expect.poll(() => plain.stdout(), { timeout: 10_000 }).toContain(`${name}\t1/2\t0 waiting\n`);
+		await expect.poll(() => plain.stdout()).toContain(`${name}\t1/2\t0 waiting\n`);
 		for (const one of [plain, lines]) one.process.kill("SIGINT");
 		expect(await plain.ended).toMatchObject({ code: 0, stderr: "" });
 		const end = await lines.ended;
@@ -399,14 +399,14 @@ test("watch outlives a restart of its server, and says that it was away", async 
 	const first = await startServer({ port: 0, data: folder.path });
 	await new Headgate({ url: first.url }).configure("kept", { limit: 2 });
 	const watch = begin(["watch"], { HEADGATE_URL: first.url });
-	await expect.poll(() => watch.stdout(), { timeout: SOON_MS }).toContain("kept\t0/2");
+	await expect.poll(() => watch.stdout()).toContain("kept\t0/2");
 	await first.stop();
-	await expect.poll(() => watch.stderr(), { timeout: SOON_MS }).toContain("could not be reached");
+	await expect.poll(() => watch.stderr()).toContain("could not be reached");
 	const second = await startServer({ port: Number(new URL(first.url).port), data: folder.path });
 	try {
-		await expect.poll(() => watch.stdout().split("kept\t0/2").length, { timeout: SOON_MS }).toBeGreaterThan(2);
+		await expect.poll(() => watch.stdout().split("kept\t0/2").length).toBeGreaterThan(2);
 		await new Headgate({ url: second.url }).update("kept", { limit: 3 });
-		await expect.poll(() => watch.stdout(), { timeout: SOON_MS }).toContain("kept\t0/3");
+		await expect.poll(() => watch.stdout()).toContain("kept\t0/3");
 		watch.process.kill("SIGINT");
 		expect((await watch.ended).code).toBe(0);
 	} finally {

@@ -9,7 +9,7 @@ import type { Ended } from "../support/start.ts";
 
 export const main = path.join(root, "src/cli/main.ts");
 /** Enough for a process to start and to answer on a loaded machine. */
-export const SOON_MS = 15_000;
+export const SOON_MS = 45_000;
 
 export interface Running {
 	process: ChildProcess;

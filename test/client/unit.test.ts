@@ -979,7 +979,7 @@ describe("a process", () => {
 	const run = (program: string): Promise<string> =>
 		new Promise((resolve, reject) => {
 			const args = ["--input-type=module", "--eval", prelude + program];
-			execFile(process.execPath, args, { timeout: 15_000 }, (error, stdout, stderr) =>
+			execFile(process.execPath, args, { timeout: 60_000 }, (error, stdout, stderr) =>
 				error ? reject(new Error(`${error.message}\n${stderr}`)) : resolve(stdout.trim()),
 			);
 		});

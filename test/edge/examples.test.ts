@@ -81,8 +81,7 @@ test("llm-gateway: three answers at once to their last word, and ten calls a min
 	);
 	const more = await Promise.all([1, 1, 1, 1, 1, 1].map(ask));
 	expect(more.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 200]);
-	// Ten calls were short, and still count: the eleventh waits for the first to come back, after six seconds.
-	const eleventhAt = performance.now();
+	// Ten calls were short, and still count: the eleventh waits for the first to come back, six seconds after it began.
 	expect((await ask(1)).status).toBe(200);
-	expect(performance.now() - eleventhAt).toBeGreaterThan(2_000);
+	expect(performance.now() - startedAt).toBeGreaterThanOrEqual(6_000);
 });

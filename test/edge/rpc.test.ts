@@ -32,7 +32,7 @@ async function isFree(...names: string[]): Promise<void> {
 			const { activeSlots, waitingCount } = await edge.inspect(name);
 			return { activeSlots, waitingCount };
 		};
-		await expect.poll(state, { timeout: 2_000, interval: 20 }).toEqual({ activeSlots: 0, waitingCount: 0 });
+		await expect.poll(state, { interval: 20 }).toEqual({ activeSlots: 0, waitingCount: 0 });
 	}
 }
 
@@ -120,7 +120,7 @@ describe("a lease in the hands of another Worker", () => {
 		const name = await newLimit();
 		expect(await use("in-the-background", name)).toBe("answered");
 		expect((await edge.inspect(name)).activeSlots).toBe(1);
-		await expect.poll(async () => (await edge.inspect(name)).activeSlots, { timeout: 5_000 }).toBe(0);
+		await expect.poll(async () => (await edge.inspect(name)).activeSlots).toBe(0);
 		expect((await edge.inspect(name)).totals.expired).toBe(0);
 	});
 
@@ -160,7 +160,7 @@ describe("waiting", () => {
 		const holding = use("holds", name);
 		await expect.poll(async () => (await edge.inspect(name)).activeSlots).toBe(1);
 		expect(await use("leaves-the-line", name)).toBe(1);
-		await expect.poll(async () => (await edge.inspect(name)).waitingCount, { timeout: 2_000 }).toBe(0);
+		await expect.poll(async () => (await edge.inspect(name)).waitingCount).toBe(0);
 		await holding;
 		await isFree(name);
 		expect((await edge.inspect(name)).totals.grantedAfterWait).toBe(0);
@@ -174,7 +174,7 @@ test.each(["-b", ""])(
 		await edge.call("POST", "/v1/acquire", { names: `${name}${full}`, occupy: 2, leaseSeconds: 600 });
 		await use("leaves-the-lines-of-several", name);
 		for (const each of [name, `${name}-b`]) {
-			await expect.poll(async () => (await edge.inspect(each)).waitingCount, { timeout: 2_000 }).toBe(0);
+			await expect.poll(async () => (await edge.inspect(each)).waitingCount).toBe(0);
 		}
 	},
 );

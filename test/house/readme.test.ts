@@ -63,7 +63,7 @@ function aimed(code: string): string {
 
 function execute(program: string, args: string[], env: Record<string, string> = {}) {
 	return new Promise<{ code: number; output: string }>((resolve, reject) => {
-		const options = { cwd: folder.path, timeout: 30_000, env: { ...process.env, ...env } };
+		const options = { cwd: folder.path, timeout: 120_000, env: { ...process.env, ...env } };
 		execFile(program, args, options, (error, stdout, stderr) => {
 			const code = error === null ? 0 : error.code;
 			if (typeof code === "number") resolve({ code, output: stdout + stderr });

@@ -9,10 +9,11 @@ import { blocks } from "../support/markdown.ts";
 import { root } from "../support/sources.ts";
 import { temporaryFolder } from "../support/temporary.ts";
 
-const TWO_MINUTES_MS = 120_000;
+/** Ends a start that hangs. */
+const READY_MS = 120_000;
 const run = promisify(execFile);
 
-test("from clone to a limited curl in less than two minutes", { timeout: 2 * TWO_MINUTES_MS }, async () => {
+test("from clone to a limited curl", async () => {
 	await using folder = await temporaryFolder();
 	const clone = path.join(folder.path, "headgate");
 	const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|HEADGATE_)/i.test(name));
@@ -41,13 +42,12 @@ test("from clone to a limited curl in less than two minutes", { timeout: 2 * TWO
 	for (const stream of [server.stdout, server.stderr]) stream?.on("data", collect);
 	const url = await vi.waitFor(
 		() => /ready on (http\S+)/.exec(output)?.[1] ?? Promise.reject(new Error(`not ready: ${output}`)),
-		{ timeout: TWO_MINUTES_MS, interval: 200 },
+		{ timeout: READY_MS, interval: 200 },
 	);
 	const { stdout } = await run("bash", ["-euc", (ask?.code ?? "").replaceAll("http://127.0.0.1:8787", url)], { env });
 	const seconds = (performance.now() - startedAt) / 1_000;
 	console.log(`From clone to a limited curl: ${seconds.toFixed(0)} s.`);
 	expect(stdout.trim().split(/\s+/).slice(-3)).toEqual(["200", "200", "429"]);
-	expect(seconds * 1_000).toBeLessThan(TWO_MINUTES_MS);
 	const gone = new Promise((resolve) => server.once("close", resolve));
 	process.kill(-(server.pid ?? 0), "SIGTERM");
 	await gone;

@@ -11,7 +11,7 @@ import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
 import { Caller, until, within } from "./support.ts";
 
 const HOUR_SECONDS = 3_600;
-const ANSWER_MS = 20_000;
+const ANSWER_MS = 45_000;
 
 let folder: TemporaryFolder;
 let offset: number;

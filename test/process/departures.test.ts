@@ -22,12 +22,11 @@ startOne();
 
 /** A waiter that is gone stays in line for less than this. How much less is a figure: `npm run bench -- --check`. */
 const GONE_MS = 2_000;
-/** Ends a round that hangs: far above what it takes on any machine, and far below the lease, which would end it too. */
-const HANGS_MS = 20_000;
 /** A caller that goes later than this after its grant may have heard of it, and its lease stands. */
 const HEARD_MS = 40;
 const ROUNDS = 5;
-const ANSWER_MS = 10_000;
+/** Ends what hangs: below every lease and every wait here, so that none of those is what brings the slots back. */
+const ANSWER_MS = 45_000;
 
 interface Client extends Heard {
 	leave(): void;
@@ -56,8 +55,7 @@ function processThatEnds(signal: "SIGKILL" | "SIGINT", body: AcquireRequest): Cl
 
 /** Runs the rounds side by side, each on limits of its own, and reports what they measured. */
 async function rounds(what: string, round: (index: number) => Promise<number>): Promise<void> {
-	const latencies = await Promise.all(Array.from({ length: ROUNDS }, (_, index) => round(index)));
-	expect(report(what, latencies).max).toBeLessThan(HANGS_MS);
+	report(what, await Promise.all(Array.from({ length: ROUNDS }, (_, index) => round(index))));
 }
 
 // Side by side, for each of them waits most of the time.
@@ -103,7 +101,7 @@ describe.concurrent.each(Object.entries(WAYS))("%s", (way, ask) => {
 			next.close();
 			return goneAfter;
 		});
-		expect(report(`${way}, ${count} waited for: passed by the next after`, passed).max).toBeLessThan(HANGS_MS);
+		report(`${way}, ${count} waited for: passed by the next after`, passed);
 	});
 
 	test.each([
@@ -235,5 +233,5 @@ test.concurrent("promise 5: a plain lease of a process that was killed comes bac
 		}),
 	);
 	expect(Math.min(...late)).toBeGreaterThan(-5);
-	expect(report("after its end a plain lease was with the next", late).max).toBeLessThan(HANGS_MS);
+	report("after its end a plain lease was with the next", late);
 });

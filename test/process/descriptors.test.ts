@@ -7,7 +7,7 @@ import { type Program, run, runtimePid } from "../support/start.ts";
 import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
 import { Caller, type Stream, until } from "./support.ts";
 
-const ANSWER_MS = 30_000;
+const ANSWER_MS = 45_000;
 const FEW = 400;
 
 const limited = (limit: number | string): string[] => ["sh", "-c", `ulimit ${limit}; exec "$@"`, "sh"];

@@ -9,7 +9,7 @@ import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
 import { Caller } from "./support.ts";
 
 const PAGE = 4096;
-const SOON_MS = 10_000;
+const SOON_MS = 45_000;
 
 let disk: TemporaryFolder;
 let data: string;

@@ -108,7 +108,7 @@ const plain = (proxy: Proxy, body: object): Promise<Response> =>
 	});
 
 describe.concurrent("behind nginx with its defaults", () => {
-	test("a plain wait of 60 s is answered with a denial, before nginx gives it up", { timeout: 120_000 }, async () => {
+	test("a plain wait of 60 s is answered with a denial, before nginx gives it up", async () => {
 		const { name } = await newLimit();
 		await using _holder = await direct().acquire(name);
 		const several = await newLimit();

@@ -22,6 +22,7 @@ import {
 	release,
 	remove,
 	renew,
+	stopClock,
 	UUID,
 	until,
 	untilWaiting,
@@ -29,6 +30,7 @@ import {
 
 describe("POST /v1/acquire", () => {
 	test("one name is answered with a lease and how the limit stands", async () => {
+		stopClock();
 		const name = await newLimit({ limit: 3 });
 		const { status, headers, body } = await acquire({ names: name, occupy: 2, leaseSeconds: 30, holder: "me" });
 		expect(status).toBe(200);
@@ -40,8 +42,7 @@ describe("POST /v1/acquire", () => {
 			waitedSeconds: 0,
 			limits: [{ name, limit: 3, activeSlots: 2, remaining: 1, enforced: true }],
 		});
-		expect(fromNow(body.expiresAt)).toBeGreaterThan(28_000);
-		expect(fromNow(body.expiresAt)).toBeLessThanOrEqual(30_000);
+		expect(fromNow(body.expiresAt)).toBe(30_000);
 	});
 
 	test("names may be a text, a list, or slots per name", async () => {
@@ -62,10 +63,10 @@ describe("POST /v1/acquire", () => {
 	});
 
 	test("a lease is for 60 seconds unless it says otherwise", async () => {
+		stopClock();
 		const name = await newLimit();
 		const { expiresAt } = await granted({ names: name });
-		expect(fromNow(expiresAt)).toBeGreaterThan(58_000);
-		expect(fromNow(expiresAt)).toBeLessThanOrEqual(60_000);
+		expect(fromNow(expiresAt)).toBe(60_000);
 	});
 
 	test("rate-limit mode is answered with a receipt, and holds nothing", async () => {
@@ -168,25 +169,27 @@ describe("POST /v1/acquire", () => {
 	});
 
 	test("promise 8: a retry at exactly the announced moment is granted", async () => {
+		const clock = stopClock();
 		const name = await newLimit({ limit: 2, slotDecayPerSecond: 7 });
 		await granted({ names: name, occupy: 2, mode: "rate_limit" });
 		const denied = await acquire({ names: name, mode: "rate_limit" });
 		expectProblem(denied, 429, "denied");
 		const announced = denied.body.retryAfterSeconds ?? Number.NaN;
-		expect(announced).toBeGreaterThan(0);
-		expect(announced).toBeLessThanOrEqual(0.143);
-		await scheduler.wait(Math.ceil(announced * 1000));
+		expect(announced).toBe(0.143);
+		clock.pass(142);
+		expectProblem(await acquire({ names: name, mode: "rate_limit" }), 429, "denied");
+		clock.pass(1);
 		expect((await acquire({ names: name, mode: "rate_limit" })).status).toBe(200);
 	});
 
 	test("promise 8: a limit that decays in a second refills each second", async () => {
 		const name = await newLimit({ limit: 4, slotDecayPerSecond: 4 });
+		const askedAt = Date.now();
 		await granted({ names: name, occupy: 4, mode: "rate_limit" });
-		for (let round = 0; round < 2; round += 1) {
-			const { status, body } = await acquire({ names: name, occupy: 4, mode: "rate_limit", waitSeconds: 3 });
+		for (let round = 1; round <= 2; round += 1) {
+			const { status } = await acquire({ names: name, occupy: 4, mode: "rate_limit", waitSeconds: 60 });
 			expect(status).toBe(200);
-			expect(body.waitedSeconds).toBeGreaterThan(0.9);
-			expect(body.waitedSeconds).toBeLessThan(1.5);
+			expect(Date.now() - askedAt).toBeGreaterThanOrEqual(1_000 * round);
 		}
 	});
 });
@@ -291,6 +294,7 @@ describe("missing names", () => {
 
 describe("renew and release", () => {
 	test("a lease is sent back as it was answered", async () => {
+		stopClock();
 		const names = await newLimits(3, 3);
 		const one = await granted({ names: names[0] as string, leaseSeconds: 5 });
 		const several = await granted({ names, occupy: 2, leaseSeconds: 5 });
@@ -298,7 +302,7 @@ describe("renew and release", () => {
 			const renewed = await renew({ ...lease, leaseSeconds: 100 });
 			expect(renewed.status).toBe(200);
 			expect(renewed.body).toEqual({ id: lease.id, expiresAt: expect.stringMatching(MOMENT) });
-			expect(fromNow(renewed.body.expiresAt)).toBeGreaterThan(98_000);
+			expect(fromNow(renewed.body.expiresAt)).toBe(100_000);
 		}
 		expect((await release(several)).body).toEqual({ released: 4 });
 		expect((await release(one)).body).toEqual({ released: 1 });
@@ -306,10 +310,11 @@ describe("renew and release", () => {
 	});
 
 	test("renew keeps the length that the lease was acquired with", async () => {
+		stopClock();
 		const name = await newLimit();
 		const lease = await granted({ names: name, leaseSeconds: 500 });
 		const { body } = await renew(lease);
-		expect(fromNow(body.expiresAt)).toBeGreaterThan(498_000);
+		expect(fromNow(body.expiresAt)).toBe(500_000);
 		expect((await inspect(name)).leases[0]?.expiresAt).toBe(body.expiresAt);
 	});
 
@@ -334,7 +339,7 @@ describe("renew and release", () => {
 	test("promise 7: an expired lease is gone, and releasing it gives nothing back", async () => {
 		const name = await newLimit();
 		const lease = await granted({ names: name, leaseSeconds: 1 });
-		await until(async () => (await inspect(name)).activeSlots === 0, 3_000);
+		await until(async () => (await inspect(name)).activeSlots === 0);
 		const next = await granted({ names: name });
 		expectProblem(await renew(lease), 410, "lease_gone");
 		expect((await release(lease)).body).toEqual({ released: 0 });
@@ -357,10 +362,18 @@ describe("renew and release", () => {
 				status === 200 ? { status, waitingCount: 1 } : { status: 410, waitingCount: 0 },
 			);
 			await remove(name);
-			return status;
 		};
-		const statuses = await Promise.all([-150, -20, -10, -5, -2, 0, 2, 5, 10, 20, 150].map(race));
-		expect(new Set(statuses)).toEqual(new Set([200, 410]));
+		// Who wins depends on the machine; that there is one does not.
+		await Promise.all([-150, -20, -10, -5, -2, 0, 2, 5, 10, 20, 150].map(race));
+	});
+
+	test("promise 7: a lease can be renewed until its end, and not at it", async () => {
+		const clock = stopClock();
+		for (const [passed, status] of [[999, 200] as const, [1_000, 410] as const]) {
+			const lease = await granted({ names: await newLimit(), leaseSeconds: 1 });
+			clock.pass(passed);
+			expect((await renew({ ...lease, leaseSeconds: 60 })).status).toBe(status);
+		}
 	});
 
 	test("promise 7: a lease on a decaying limit gives back only what has not come back by itself", async () => {

@@ -3,13 +3,14 @@
 import { runInDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
+import { AWAY_MS } from "../../src/core/patience.ts";
 import type { Lease } from "../../src/protocol.ts";
+import { BEAT_MS } from "../../src/server/limit/hearers.ts";
 import {
 	acquire,
 	call,
 	configure,
 	expectProblem,
-	fromNow,
 	granted,
 	inspect,
 	isSettled,
@@ -26,7 +27,7 @@ import {
 	remove,
 	renew,
 	type Stream,
-	timed,
+	stopClock,
 	until,
 	untilActive,
 	untilWaiting,
@@ -47,7 +48,7 @@ async function line(name: string, requests: Record<string, unknown>[]) {
 	for (const [index, request] of requests.entries()) {
 		const stream = await openQueued({ names: name, ...request });
 		streams.push(stream);
-		void stream.granted(60_000).then(
+		void stream.granted().then(
 			() => order.push(index),
 			() => undefined,
 		);
@@ -58,52 +59,34 @@ async function line(name: string, requests: Record<string, unknown>[]) {
 /** Longer than a stream looks, after a grant, whether its reader is still there; what it might undo is undone by then. */
 const PROBED_MS = 300;
 
-/** Longest that a hand-off may take on a machine that does other things as well. */
-const AT_ONCE_MS = 400;
-
-describe("promise 4: whatever frees slots grants the next at once", () => {
-	/** A full limit with one waiter; answers how long after `free` it was granted, by call and by stream. */
-	async function handOff(
-		settings: Record<string, unknown>,
-		request: Record<string, unknown>,
-		free: (name: string, lease: Lease) => Promise<unknown>,
-	): Promise<number> {
-		const name = await newLimit({ limit: 1, ...settings });
-		const lease = await granted({ names: name, ...request });
-		const stream = await openQueued({ names: name, ...request });
-		const plain = acquire({ names: name, waitSeconds: 30, ...request });
+describe("promise 4: whatever frees slots grants the next, and nobody has to ask", () => {
+	/** A full limit with a stream and a call in line. The stream is granted by `free` alone. */
+	async function handOff(free: (name: string, lease: Lease) => Promise<unknown>, more = {}): Promise<void> {
+		const name = await newLimit({ limit: 1 });
+		const lease = await granted({ names: name, ...more });
+		const stream = await openQueued({ names: name, ...more });
+		const plain = acquire({ names: name, waitSeconds: 60, ...more });
 		await untilWaiting(name, 2);
-		const tookMs = await timed(async () => {
-			await free(name, lease);
-			await stream.granted();
-		});
-		expect(stream.lease).toMatchObject({ names: { [name]: 1 } });
-		if ((await inspect(name)).waitingCount > 0) {
-			await patch(name, { active: false });
-		}
+		await free(name, lease);
+		expect(await stream.granted()).toMatchObject({ names: { [name]: 1 } });
+		if ((await inspect(name)).waitingCount > 0) await patch(name, { active: false });
 		expect((await plain).status).toBe(200);
-		return tookMs;
 	}
 
-	test("release", async () => {
-		expect(await handOff({}, {}, (_, lease) => release(lease))).toBeLessThan(AT_ONCE_MS);
-	});
+	test.each<[string, (name: string, lease: Lease) => Promise<unknown>]>([
+		["release", (_, lease) => release(lease)],
+		["forced release", (name, { id }) => call("DELETE", `${path(name)}/leases/${id}`)],
+		["a limit raised a little", (name) => patch(name, { limit: 2 })],
+		["a limit raised a lot", (name) => configure(name, { limit: 5 })],
+	])("%s", (_, free) => handOff(free));
 
-	test("forced release", async () => {
-		const force = (name: string, { id }: Lease) => call("DELETE", `${path(name)}/leases/${id}`);
-		expect(await handOff({}, {}, force)).toBeLessThan(AT_ONCE_MS);
-	});
-
-	test("a raised limit", async () => {
-		expect(await handOff({}, {}, (name) => patch(name, { limit: 2 }))).toBeLessThan(AT_ONCE_MS);
-		expect(await handOff({}, {}, (name) => configure(name, { limit: 5 }))).toBeLessThan(AT_ONCE_MS);
-	});
+	test("expiry", () => handOff(() => Promise.resolve(), { leaseSeconds: 1 }));
 
 	test("deactivation: all of them, and they hold nothing", async () => {
 		const name = await newLimit();
 		await granted({ names: name });
 		const { streams } = await line(name, [{}, {}, {}]);
-		expect(await timed(() => patch(name, { active: false }))).toBeLessThan(AT_ONCE_MS);
+		await patch(name, { active: false });
 		for (const stream of streams) expect((await stream.granted()).limits).toMatchObject([{ enforced: false }]);
 		expect(await inspect(name)).toMatchObject({ waitingCount: 0, leaseCount: 1 });
 	});
@@ -112,29 +95,23 @@ describe("promise 4: whatever frees slots grants the next at once", () => {
 		const name = await newLimit({ limit: 2 });
 		await patch(name, { activeSlots: 2 });
 		const stream = await openQueued({ names: name });
-		expect(await timed(() => patch(name, { activeSlots: 1 }).then(() => stream.granted()))).toBeLessThan(AT_ONCE_MS);
+		await patch(name, { activeSlots: 1 });
+		await stream.granted();
 	});
 
-	test("expiry", async () => {
-		const tookMs = await handOff({}, { leaseSeconds: 1 }, async (_, { expiresAt }) =>
-			scheduler.wait(fromNow(expiresAt)),
-		);
-		expect(tookMs).toBeLessThan(1_000 + AT_ONCE_MS);
-	});
-
-	test("decay", async () => {
+	test("decay: in the order of arrival, and none before its slot has come back", async () => {
 		const name = await newLimit({ limit: 1, slotDecayPerSecond: 4 });
+		const askedAt = Date.now();
 		await granted({ names: name, mode: "rate_limit" });
-		const lates = await Promise.all(
-			[1, 2, 3, 4].map(async () => {
-				const { body } = await acquire({ names: name, mode: "rate_limit", waitSeconds: 10 });
-				return body.waitedSeconds;
-			}),
+		const { order, streams } = await line(
+			name,
+			[1, 2, 3, 4].map(() => ({ mode: "rate_limit" })),
 		);
-		for (const [index, waited] of lates.sort((a, b) => a - b).entries()) {
-			expect(waited).toBeGreaterThan(0.25 * (index + 1) - 0.1);
-			expect(waited).toBeLessThan(0.25 * (index + 1) + AT_ONCE_MS / 1000);
+		for (const [index, stream] of streams.entries()) {
+			await stream.granted();
+			expect(Date.now() - askedAt).toBeGreaterThanOrEqual(250 * (index + 1));
 		}
+		expect(order).toEqual([0, 1, 2, 3]);
 	});
 
 	test("a faster decay", async () => {
@@ -142,7 +119,7 @@ describe("promise 4: whatever frees slots grants the next at once", () => {
 		await granted({ names: name, mode: "rate_limit" });
 		const stream = await openQueued({ names: name, mode: "rate_limit" });
 		await patch(name, { slotDecayPerSecond: 100 });
-		await stream.granted(1_000);
+		await stream.granted();
 	});
 
 	test("the leaving of one that stood in the way", async () => {
@@ -152,7 +129,7 @@ describe("promise 4: whatever frees slots grants the next at once", () => {
 		const small = await openQueued({ names: name });
 		const { waiting } = await inspect(name);
 		await release({ id: waiting[0]?.id, names: name });
-		await small.granted(1_000);
+		await small.granted();
 		expect((await big.denied()).code).toBe("id_in_use");
 	});
 
@@ -183,7 +160,7 @@ describe("promise 3: first come, first served", () => {
 		for (let index = 0; index < 6; index += 1) {
 			if (index % 2 === 0) {
 				const stream = await openQueued({ names: name });
-				answers.push(stream.granted(20_000).then((each) => took(index, each)));
+				answers.push(stream.granted().then((each) => took(index, each)));
 			} else {
 				const { answer } = await waiting(name);
 				answers.push(answer.then(({ body }) => took(index, body)));
@@ -225,32 +202,33 @@ describe("promise 3: first come, first served", () => {
 	});
 
 	test("promise 8: with decay, what is announced counts those ahead in line", async () => {
+		const clock = stopClock();
 		const name = await newLimit({ limit: 10, slotDecayPerSecond: 10 });
 		await granted({ names: name, occupy: 10, mode: "rate_limit" });
 		const ahead = openQueued({ names: name, occupy: 5, mode: "rate_limit" });
 		await ahead;
 		const { body } = await acquire({ names: name, occupy: 5, mode: "rate_limit" });
-		expect(body.retryAfterSeconds).toBeGreaterThan(0.8);
-		expect(body.retryAfterSeconds).toBeLessThanOrEqual(1);
-		await scheduler.wait(Math.ceil((body.retryAfterSeconds ?? 0) * 1000));
+		expect(body.retryAfterSeconds).toBe(1);
+		clock.pass(1_000);
 		expect((await acquire({ names: name, occupy: 5, mode: "rate_limit" })).status).toBe(200);
 	});
 
-	test("promise 1: in any time, no more than the limit and what decayed is granted, and hardly less", async () => {
+	test("promise 1: in any time, no more than the limit and what decayed is granted", async () => {
 		const [limit, perSecond] = [5, 40];
 		const name = await newLimit({ limit, slotDecayPerSecond: perSecond });
 		const startedAt = Date.now();
 		let grants = 0;
+		// Those who wait are all served, however long it takes.
 		const ask = async () => {
-			while (Date.now() - startedAt < 1_500) {
-				const { status } = await acquire({ names: name, mode: "rate_limit", waitSeconds: 1 });
-				if (status === 200) grants += 1;
+			for (let times = 0; times < 6; times += 1) {
+				const { status } = await acquire({ names: name, mode: "rate_limit", waitSeconds: 60 });
+				expect(status).toBe(200);
+				grants += 1;
+				expect(grants).toBeLessThanOrEqual(limit + (perSecond * (Date.now() - startedAt)) / 1000);
 			}
 		};
 		await Promise.all(Array.from({ length: 10 }, ask));
-		const most = limit + (perSecond * (Date.now() - startedAt)) / 1000;
-		expect(grants).toBeLessThanOrEqual(most);
-		expect(grants).toBeGreaterThan(most * 0.9);
+		expect(grants).toBe(60);
 	});
 
 	test("a thousand wait in one limit and are served in order", async () => {
@@ -265,7 +243,7 @@ describe("promise 3: first come, first served", () => {
 			order.push(index);
 			await release({ id, names: name });
 		});
-		await untilWaiting(name, count, 20_000);
+		await untilWaiting(name, count);
 		const arrived = await runInDurableObject(limitObject(name), (_, state) =>
 			state.storage.sql
 				.exec<{ id: string }>("SELECT id FROM entry ORDER BY seq")
@@ -289,23 +267,25 @@ describe("an answer that is held back", () => {
 		const name = await newLimit();
 		await granted({ names: name });
 		const startedAt = Date.now();
+		// One that waits longer is in line meanwhile: it is the deadline that answers, and no slot.
+		const longer = await openQueued({ names: name });
 		const answer = await acquire({ names: name, waitSeconds: 0.5 });
-		const tookMs = Date.now() - startedAt;
 		expectProblem(answer, 429, "denied");
-		expect(tookMs).toBeGreaterThan(480);
-		expect(tookMs).toBeLessThan(500 + AT_ONCE_MS);
+		expect(Date.now() - startedAt).toBeGreaterThanOrEqual(500);
+		expect(longer.problem).toBeNull();
+		await longer.leave();
+		await untilWaiting(name, 0);
 		expect(await inspect(name)).toMatchObject({ activeSlots: 1, waitingCount: 0 });
 	});
 
 	test("tells how long was waited", async () => {
 		const name = await newLimit();
+		const clock = stopClock();
 		const lease = await granted({ names: name });
 		const { answer } = await waiting(name);
-		await scheduler.wait(120);
+		clock.pass(1_234);
 		await release(lease);
-		const { body } = await answer;
-		expect(body.waitedSeconds).toBeGreaterThan(0.1);
-		expect(body.waitedSeconds).toBeLessThan(2);
+		expect((await answer).body.waitedSeconds).toBe(1.234);
 		expect((await inspect(name)).totals).toMatchObject({ grantedAtOnce: 1, grantedAfterWait: 1 });
 	});
 
@@ -339,7 +319,7 @@ describe("an answer that is held back", () => {
 		going.abort();
 		await gone;
 		await release(lease);
-		await next.granted(3_000);
+		await next.granted();
 		expect(await inspect(name)).toMatchObject({ activeSlots: 1, leaseCount: 1 });
 	});
 });
@@ -397,7 +377,7 @@ describe("a stream", () => {
 		await granted({ names: name });
 		const short = await openQueued({ names: name, waitSeconds: 0.6 });
 		const long = await openQueued({ names: name, waitSeconds: 100_000 });
-		expect((await short.denied(3_000)).code).toBe("denied");
+		expect((await short.denied()).code).toBe("denied");
 		await short.ended;
 		expect(long.problem).toBeNull();
 		expect((await inspect(name)).waitingCount).toBe(1);
@@ -410,30 +390,21 @@ describe("a stream", () => {
 		expect(streams.map(({ positions }) => positions)).toEqual([[1], [2], [3], [4]]);
 		await release(lease);
 		lease = await (streams[0] as Stream).granted();
-		await until(() => streams[3]?.positions.at(-1) === 3, AT_ONCE_MS);
+		await until(() => streams[3]?.positions.at(-1) === 3);
 		await release(lease);
 		await (streams[1] as Stream).granted();
-		await until(() => streams[3]?.positions.at(-1) === 2, AT_ONCE_MS);
+		await until(() => streams[3]?.positions.at(-1) === 2);
 		expect(streams[2]?.positions).toEqual([3, 2, 1]);
 		expect(streams[3]?.positions).toEqual([4, 3, 2]);
 	});
 
 	test.concurrent("beats at least every second while it waits near the head, and while it holds", async () => {
+		expect(BEAT_MS).toBeLessThan(1_000);
 		const name = await newLimit();
 		const holding = await open({ names: name, hold: true });
 		await holding.granted();
 		const near = await openQueued({ names: name });
-		const beats = [holding, near].map((stream) => ({ stream, gaps: [] as number[], lastAt: Date.now(), seen: 0 }));
-		await until(() => {
-			for (const each of beats) {
-				if (each.stream.beats === each.seen) continue;
-				each.seen = each.stream.beats;
-				each.gaps.push(Date.now() - each.lastAt);
-				each.lastAt = Date.now();
-			}
-			return beats.every(({ seen }) => seen >= 3);
-		}, 6_000);
-		for (const { gaps } of beats) expect(Math.max(...gaps)).toBeLessThan(1_000);
+		await until(() => [holding, near].every(({ beats }) => beats >= 3));
 		await holding.leave();
 	});
 
@@ -445,9 +416,10 @@ describe("a stream", () => {
 			Array.from({ length: 20 }, () => ({})),
 		);
 		const before = streams.map(({ beats }) => beats);
-		await until(() => (streams[0] as Stream).beats >= (before[0] as number) + 3, 5_000);
-		expect((streams[15] as Stream).beats).toBeGreaterThan(before[15] as number);
-		expect((streams[19] as Stream).beats).toBe(before[19]);
+		const since = (at: number): number => (streams[at] as Stream).beats - (before[at] as number);
+		await until(() => since(0) >= 3 && since(15) >= 2);
+		// One beat in many, so at most one of these.
+		expect(since(19)).toBeLessThanOrEqual(1);
 		expect(streams.map(({ positions }) => positions.at(-1))).toEqual(Array.from({ length: 20 }, (_, at) => at + 1));
 		await remove(name);
 	});
@@ -459,14 +431,11 @@ describe.concurrent("promise 5: a lease that lives as long as its stream", () =>
 		const stream = await open({ names: name, hold: true, leaseSeconds: 1 });
 		const { id } = await stream.granted();
 		const next = await openQueued({ names: name });
-		await until(() => stream.beats >= 4, 5_000);
+		await until(() => stream.beats >= 4);
 		expect((await inspect(name)).leases.map((lease) => lease.id)).toEqual([id]);
 		expect(stream.state).toBe("open");
-		const tookMs = await timed(async () => {
-			await stream.leave();
-			await next.granted();
-		});
-		expect(tookMs).toBeLessThan(2_000);
+		await stream.leave();
+		await next.granted();
 		expect((await inspect(name)).activeSlots).toBe(1);
 	});
 
@@ -505,10 +474,10 @@ describe.concurrent("promise 5: a lease that lives as long as its stream", () =>
 		await release(lease);
 		await stream.granted();
 		const beats = stream.beats;
-		await until(() => stream.beats >= beats + 4, 5_000);
+		await until(() => stream.beats >= beats + 4);
 		expect((await inspect(name)).leaseCount).toBe(1);
 		await stream.leave();
-		await untilActive(name, 0, 2_000);
+		await untilActive(name, 0);
 	});
 
 	test("on a limit that is off as well: it holds nothing, and lives on", async () => {
@@ -529,23 +498,24 @@ describe.concurrent("promise 5: a lease that lives as long as its stream", () =>
 		expect((await second.granted()).expiresAt >= lease.expiresAt).toBe(true);
 		await first.leave();
 		const beats = second.beats;
-		await until(() => second.beats >= beats + 4, 5_000);
+		await until(() => second.beats >= beats + 4);
 		expect((await inspect(name)).leases.map(({ id }) => id)).toEqual([request.id]);
 		await second.leave();
-		await untilActive(name, 0, 2_000);
+		await untilActive(name, 0);
 	});
 });
 
 describe.concurrent("promise 10: gone waiters take nothing", () => {
+	test("at the second line that nobody reads, and what is left of its patience, the two seconds are not over", () => {
+		expect(2 * BEAT_MS + AWAY_MS).toBeLessThan(2_000);
+	});
+
 	test("a stream that its reader leaves is out of the line within 2 s", async () => {
 		const name = await newLimit();
 		const lease = await granted({ names: name });
 		const { streams } = await line(name, [{}, {}, {}]);
-		const tookMs = await timed(async () => {
-			await (streams[0] as Stream).leave();
-			await untilWaiting(name, 2);
-		});
-		expect(tookMs).toBeLessThan(2_000);
+		await (streams[0] as Stream).leave();
+		await untilWaiting(name, 2);
 		await until(() => streams[1]?.positions.at(-1) === 1);
 		await release(lease);
 		await (streams[1] as Stream).granted();
@@ -557,8 +527,7 @@ describe.concurrent("promise 10: gone waiters take nothing", () => {
 		const { streams } = await line(name, [{}, {}, {}]);
 		await Promise.all([streams[0]?.leave(), streams[1]?.leave()]);
 		await release(lease);
-		const tookMs = await timed(() => (streams[2] as Stream).granted());
-		expect(tookMs).toBeLessThan(2_000);
+		await (streams[2] as Stream).granted();
 		const { leases, waitingCount } = await inspect(name);
 		expect(leases.map(({ id }) => id)).toEqual([streams[2]?.lease?.id]);
 		expect(waitingCount).toBe(0);
@@ -571,7 +540,7 @@ describe.concurrent("promise 10: gone waiters take nothing", () => {
 		const going = gone.leave();
 		await release(lease);
 		await going;
-		await untilActive(name, 0, 2_000);
+		await untilActive(name, 0);
 		expect(await inspect(name)).toMatchObject({ leaseCount: 0, waitingCount: 0 });
 	});
 
@@ -727,7 +696,7 @@ describe("settings that change under those who wait", () => {
 		const small = await openQueued({ names: name, occupy: 3 });
 		expect(small.lease).toBeNull();
 		await patch(name, { limit: 3 });
-		const problem = await big.denied(2_000);
+		const problem = await big.denied();
 		expect(problem).toMatchObject({ status: 422, code: "exceeds_limit" });
 		await big.ended;
 		expectProblem(await answer, 422, "exceeds_limit");
@@ -742,7 +711,7 @@ describe("settings that change under those who wait", () => {
 		const rate = await openQueued({ names: name, mode: "rate_limit" });
 		const { answer } = await waiting(name, { mode: "rate_limit" });
 		await patch(name, { slotDecayPerSecond: 0 });
-		expect(await rate.denied(2_000)).toMatchObject({ status: 422, code: "no_decay" });
+		expect(await rate.denied()).toMatchObject({ status: 422, code: "no_decay" });
 		expectProblem(await answer, 422, "no_decay");
 		expect((await inspect(name)).waitingCount).toBe(0);
 	});
@@ -755,7 +724,7 @@ describe("settings that change under those who wait", () => {
 		const { answer } = await waiting(name);
 		expect((await remove(name)).status).toBe(204);
 		for (const each of [held, stream]) {
-			expect(await each.denied(2_000)).toMatchObject({ status: 404, code: "unknown_limit" });
+			expect(await each.denied()).toMatchObject({ status: 404, code: "unknown_limit" });
 			await each.ended;
 		}
 		expectProblem(await answer, 404, "unknown_limit");
@@ -796,7 +765,7 @@ describe("promise 12: the line is bounded", () => {
 			);
 			return Promise.all(asks);
 		});
-		await untilWaiting(name, 10_000, 20_000);
+		await untilWaiting(name, 10_000);
 		const answer = await acquire({ names: name, waitSeconds: 5 });
 		const problem = expectProblem(answer, 503, "queue_full");
 		expect(problem["violated-policies"]).toEqual([name]);

@@ -89,7 +89,7 @@ class Watching {
 async function watch(query: Record<string, string>): Promise<Watching> {
 	const url = `http://headgate.test/v1/watch?${new URLSearchParams(query)}`;
 	const watching = new Watching(await exports.default.fetch(new Request(url)));
-	await until(() => watching.events.length > 0, 10_000, "a first line");
+	await until(() => watching.events.length > 0, "a first line");
 	return watching;
 }
 
@@ -191,7 +191,6 @@ describe("GET /v1/watch", () => {
 			calls += 2;
 		}
 		const lines = watching.events.filter(({ event }) => event === "limit").length;
-		expect(calls).toBeGreaterThan(4 * lines);
 		expect(lines).toBeLessThanOrEqual(2 + (4 * (Date.now() - startedAt)) / 1_000);
 		await until(() => watching.limits.get(name)?.totals.released === calls / 2);
 	});
@@ -225,7 +224,7 @@ describe("GET /v1/watch", () => {
 		await using watching = await watch({ name: `${prefix}:x` });
 		expect(watching.limits.get(`${prefix}:x`)).toMatchObject({ limit: 3, origin: "policy", policy: `${prefix}:*` });
 		await setPolicy(`${prefix}:*`, { limit: 7 });
-		await until(() => watching.limits.get(`${prefix}:x`)?.limit === 7, 20_000);
+		await until(() => watching.limits.get(`${prefix}:x`)?.limit === 7);
 		await removePolicy(`${prefix}:*`);
 	});
 
