@@ -7,6 +7,7 @@
 import { Headgate } from "../../src/client/index.ts";
 import type { Assignment, JobReport } from "./client.ts";
 import { runClients } from "./clients.ts";
+import { beside, judged } from "./control.ts";
 import { LineWatch } from "./line-watch.ts";
 import { type Act, ms, type Progress, percentile, s } from "./show.ts";
 
@@ -19,7 +20,9 @@ const WORKERS = 5;
 /** Longer than any job stands in line, so that no renewal is part of the picture. */
 const LEASE_SECONDS = 60;
 const IDEAL_MS = (JOBS * JOB_MS) / LIMIT;
-const PATIENCE_MS = 10 * IDEAL_MS;
+/** Ends what hangs. */
+const PATIENCE_MS = 100 * IDEAL_MS;
+/** Of jobs that take as long as they do, and hand on as fast as the control says. */
 const MOST_WALL = 1.15;
 const MOST_HAND_OFF_MS = 10;
 
@@ -32,8 +35,8 @@ export async function pile(url: string, progress: Progress): Promise<Act> {
 		return { url, teams: [{ names: ["pile"], jobs, workers: WORKERS }], jobMs: JOB_MS, leaseSeconds: LEASE_SECONDS };
 	});
 	const watch = new LineWatch(url, "pile");
-	const { jobs, startedAt, endedAt } = await runClients(assignments, PATIENCE_MS, (done) =>
-		progress.at(`${done} of ${JOBS} done`),
+	const [{ jobs, startedAt, endedAt }, control] = await beside(url, () =>
+		runClients(assignments, PATIENCE_MS, (done) => progress.at(`${done} of ${JOBS} done`)),
 	);
 	await watch.stop();
 
@@ -42,14 +45,16 @@ export async function pile(url: string, progress: Progress): Promise<Act> {
 	const most = Math.max(mostAtOnce(jobs), watch.mostSlots);
 	const handOffs = handOffsOf(jobs);
 	const handOff = percentile(handOffs, 0.5);
+	const mostWallMs = (MOST_WALL * JOBS * (JOB_MS + control.overheadMs)) / LIMIT;
+	const mostHandOffMs = Math.max(MOST_HAND_OFF_MS, control.middleMs);
 	return {
 		title: `${JOBS} jobs of ${JOB_MS} ms on a limit of ${LIMIT}, ${CLIENTS} programs (the case of Prefect's issue #23183)`,
 		findings: [
 			{
 				what: "wall time",
 				measured: `${s(wallMs)} = ${(wallMs / IDEAL_MS).toFixed(3)} × ideal`,
-				aim: `≤ ${MOST_WALL} × (ideal ${s(IDEAL_MS)})`,
-				met: jobs.length === JOBS && wallMs <= MOST_WALL * IDEAL_MS,
+				aim: `≤ ${s(mostWallMs)} (ideal ${s(IDEAL_MS)}, a call takes ${ms(control.callMs)} here)`,
+				met: jobs.length === JOBS && judged(control, wallMs <= mostWallMs),
 			},
 			{
 				what: `order inversions (${checked} jobs in line)`,
@@ -61,8 +66,8 @@ export async function pile(url: string, progress: Progress): Promise<Act> {
 			{
 				what: "hand-off p50 / p99",
 				measured: `${ms(handOff)} / ${ms(percentile(handOffs, 0.99))}`,
-				aim: `p50 ≤ ${MOST_HAND_OFF_MS} ms`,
-				met: handOff <= MOST_HAND_OFF_MS,
+				aim: `p50 ≤ ${ms(mostHandOffMs)}`,
+				met: judged(control, handOff <= mostHandOffMs),
 			},
 		],
 	};

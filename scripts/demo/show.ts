@@ -2,12 +2,12 @@
 
 import Table from "cli-table3";
 
-/** One line of the closing table. Without `met` it is only told. */
+/** One line of the closing table. Without `met` it is only told, and where the machine stalled it is not judged. */
 export interface Finding {
 	what: string;
 	measured: string;
 	aim?: string;
-	met?: boolean;
+	met?: boolean | "stalled";
 }
 
 export interface Act {
@@ -43,6 +43,11 @@ export class Progress {
 	}
 }
 
+function shown(met: Finding["met"]): string {
+	if (met === "stalled") return "machine stalled";
+	return met === undefined ? "" : met ? "✓" : "✗ missed";
+}
+
 /** The closing table; answers how many targets were missed. */
 export function closingTable(acts: Act[]): { text: string; missed: number } {
 	// Colours would end up in logs and copies.
@@ -50,7 +55,7 @@ export function closingTable(acts: Act[]): { text: string; missed: number } {
 	for (const { title, findings } of acts) {
 		table.push([{ content: title, colSpan: 4 }]);
 		for (const { what, measured, aim, met } of findings) {
-			table.push([`  ${what}`, measured, aim ?? "", met === undefined ? "" : met ? "✓" : "✗ missed"]);
+			table.push([`  ${what}`, measured, aim ?? "", shown(met)]);
 		}
 	}
 	const missed = acts.flatMap(({ findings }) => findings).filter(({ met }) => met === false).length;
