@@ -1,4 +1,7 @@
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
@@ -16,12 +19,15 @@ const wrangler = { configPath: "./wrangler.toml" };
 const local = ["damage", "descriptors", "disk", "folder", "full-disk", "nginx", "one-server", "restart", "start"].map(
 	(file) => `test/process/${file}.test.ts`,
 );
-/** Tests that start and kill servers take their time, above all on a loaded machine. */
-const processTimeout = 60_000;
+/** Ends what hangs, and says nothing of how fast anything is: a test that takes longer fails on no machine that moves at all. */
+const patience = { testTimeout: 300_000, hookTimeout: 300_000, expect: { poll: { timeout: 90_000 } } };
 /** npm may have to fetch what a clone needs. */
-const packageTimeout = 180_000;
-/** Enough for a wait of seconds in a queue. */
-const clientTimeout = 20_000;
+const npmPatience = { ...patience, testTimeout: 600_000, hookTimeout: 600_000 };
+
+// Programs under test are started hundreds of times, and each would compile the same files anew.
+const compiled = mkdtempSync(path.join(tmpdir(), "headgate-compiled-"));
+process.env.NODE_COMPILE_CACHE = compiled;
+process.on("exit", () => rmSync(compiled, { recursive: true, force: true }));
 
 export default defineConfig(async () => {
 	// `wrangler.toml` names the folder, so it has to be there.
@@ -35,8 +41,9 @@ const config = async () => ({
 		maxWorkers: 3,
 		// A server's log tells of each change and each refusal; of a test that passed nobody reads it.
 		silent: "passed-only" as const,
+		reporters: ["./test/support/quiet.ts"],
 		projects: [
-			{ test: { name: "core", include: ["test/core/**/*.test.ts"], testTimeout: 60_000 } },
+			{ test: { name: "core", include: ["test/core/**/*.test.ts"], ...patience } },
 			{
 				plugins: [
 					cloudflareTest({
@@ -44,15 +51,14 @@ const config = async () => ({
 						miniflare: { bindings: { HEADGATE_OPEN: "true", HEADGATE_HOSTS: "headgate.test" } },
 					}),
 				],
-				test: { name: "server", include: ["test/server/**/*.test.ts"], testTimeout: 30_000 },
+				test: { name: "server", include: ["test/server/**/*.test.ts"], ...patience },
 			},
 			{
 				test: {
 					// Real Workers beside each other, in wrangler's test harness and on workerd itself.
 					name: "edge",
 					include: ["test/edge/**/*.test.ts"],
-					testTimeout: 30_000,
-					hookTimeout: processTimeout,
+					...patience,
 				},
 			},
 			{
@@ -63,16 +69,14 @@ const config = async () => ({
 						"test/house/http-docs.test.ts": ["python3", "go"],
 						"test/house/metrics.test.ts": ["python3"],
 					}),
-					testTimeout: processTimeout,
-					hookTimeout: processTimeout,
+					...patience,
 				},
 			},
 			{
 				test: {
 					name: "cli",
 					include: ["test/cli/**/*.test.ts"],
-					testTimeout: processTimeout,
-					hookTimeout: processTimeout,
+					...patience,
 				},
 			},
 			{
@@ -80,7 +84,7 @@ const config = async () => ({
 					name: "client-node",
 					include: ["test/client/**/*.test.ts"],
 					globalSetup: clientServer,
-					testTimeout: clientTimeout,
+					...patience,
 				},
 			},
 			{
@@ -89,7 +93,7 @@ const config = async () => ({
 					name: "client-workerd",
 					include: [everyRuntime],
 					globalSetup: clientServer,
-					testTimeout: clientTimeout,
+					...patience,
 				},
 			},
 			...(await browserProjects()),
@@ -97,8 +101,7 @@ const config = async () => ({
 				test: {
 					name: "security",
 					include: ["test/security/**/*.test.ts"],
-					testTimeout: processTimeout,
-					hookTimeout: processTimeout,
+					...patience,
 				},
 			},
 			{
@@ -111,8 +114,7 @@ const config = async () => ({
 						"test/process/full-disk.test.ts": ["mount"],
 						"test/process/nginx.test.ts": ["nginx"],
 					}),
-					testTimeout: processTimeout,
-					hookTimeout: processTimeout,
+					...patience,
 				},
 			},
 			{
@@ -122,8 +124,7 @@ const config = async () => ({
 					exclude: [...local, ...filesWithoutTools({ "test/process/clock.test.ts": ["gcc"] })],
 					// Crowds of callers, and servers that are killed: after all the others.
 					sequence: { groupOrder: 1 },
-					testTimeout: processTimeout,
-					hookTimeout: processTimeout,
+					...patience,
 				},
 			},
 			{
@@ -133,8 +134,7 @@ const config = async () => ({
 					// They install packages, which keeps the whole machine busy.
 					sequence: { groupOrder: 2 },
 					fileParallelism: false,
-					testTimeout: packageTimeout,
-					hookTimeout: packageTimeout,
+					...npmPatience,
 				},
 			},
 		] satisfies TestProjectInlineConfiguration[],
@@ -151,8 +151,7 @@ async function browserProjects(): Promise<TestProjectInlineConfiguration[]> {
 			test: {
 				name: "dashboard",
 				include: ["test/dashboard/**/*.test.ts"],
-				testTimeout: processTimeout,
-				hookTimeout: processTimeout,
+				...patience,
 			},
 		},
 		{
@@ -161,7 +160,7 @@ async function browserProjects(): Promise<TestProjectInlineConfiguration[]> {
 				name: "client-browser",
 				include: [everyRuntime],
 				globalSetup: clientServer,
-				testTimeout: clientTimeout,
+				...patience,
 				provide: { corsOrigins: [`http://localhost:${port}`, `http://127.0.0.1:${port}`] },
 				browser: {
 					enabled: true,
