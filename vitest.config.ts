@@ -15,10 +15,6 @@ const everyRuntime = "test/client/headgate.test.ts";
 const clientServer = "test/support/client-server.ts";
 const wrangler = { configPath: "./wrangler.toml" };
 
-/** Tests of servers that mostly wait for one, and measure nothing. */
-const local = ["damage", "descriptors", "disk", "folder", "full-disk", "nginx", "one-server", "restart", "start"].map(
-	(file) => `test/process/${file}.test.ts`,
-);
 /** Ends what hangs, and says nothing of how fast anything is: a test that takes longer fails on no machine that moves at all. */
 const patience = { testTimeout: 300_000, hookTimeout: 300_000, expect: { poll: { timeout: 90_000 } } };
 /** npm may have to fetch what a clone needs. */
@@ -106,10 +102,11 @@ const config = async () => ({
 			},
 			{
 				test: {
-					// The local server and what happens to it: its files, its descriptors, what stands before it.
-					name: "local",
-					include: [...local],
+					// Servers that are started and killed, and what happens to their files and their callers.
+					name: "process",
+					include: ["test/process/**/*.test.ts"],
 					exclude: filesWithoutTools({
+						"test/process/clock.test.ts": ["gcc"],
 						"test/process/disk.test.ts": ["mount"],
 						"test/process/full-disk.test.ts": ["mount"],
 						"test/process/nginx.test.ts": ["nginx"],
@@ -119,21 +116,10 @@ const config = async () => ({
 			},
 			{
 				test: {
-					name: "process",
-					include: ["test/process/**/*.test.ts"],
-					exclude: [...local, ...filesWithoutTools({ "test/process/clock.test.ts": ["gcc"] })],
-					// Crowds of callers, and servers that are killed: after all the others.
-					sequence: { groupOrder: 1 },
-					...patience,
-				},
-			},
-			{
-				test: {
 					name: "package",
 					include: ["test/package/**/*.test.ts"],
-					// They install packages, which keeps the whole machine busy.
-					sequence: { groupOrder: 2 },
-					fileParallelism: false,
+					// They build into the checkout's own dist/, which others read.
+					sequence: { groupOrder: 1 },
 					...npmPatience,
 				},
 			},

@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { AWAY_MS } from "../../src/core/patience.ts";
 import type { AcquireRequest, Lease } from "../../src/protocol.ts";
 import { Random } from "../core/random.ts";
 import {
@@ -159,10 +160,16 @@ describe.concurrent.each(Object.entries(WAYS))("%s", (way, ask) => {
 			await within("a place in line", ANSWER_MS, broken.queued);
 			const behind = caller.stream({ names });
 			await within("a place behind", ANSWER_MS, behind.queued);
+			const leftAt = performance.now();
 			broken.leave();
 			await broken.ended;
 			const again = caller.stream(request);
-			expect(await within("the place it had", ANSWER_MS, again.queued)).toBe(1);
+			const place = await within("the place it had", ANSWER_MS, again.queued);
+			// A machine that took longer than the patience with those who are away did not let it be back at once.
+			if (place !== 1) {
+				expect(performance.now() - leftAt).toBeGreaterThan(AWAY_MS);
+				return;
+			}
 			// Past the moment in which the broken connection is noticed and given up.
 			await sleep(GONE_MS);
 			for (const name of names) expect((await caller.inspect(name)).waiting[0]?.id).toBe(request.id);

@@ -60,7 +60,8 @@ export async function within<T>(what: string, withinMs: number, promise: Promise
 /** Calls one server. `close` cuts every connection that it has. */
 export class Caller {
 	readonly url: string;
-	readonly #agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
+	/** The server closes a connection that is idle for five seconds; one that is about to be closed is not used again. */
+	readonly #agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY, timeout: 1_000 });
 	readonly #sockets = new Set<Socket>();
 	#limits = 0;
 

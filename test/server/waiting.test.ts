@@ -5,12 +5,13 @@ import { exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { AWAY_MS } from "../../src/core/patience.ts";
 import type { Lease } from "../../src/protocol.ts";
-import { BEAT_MS } from "../../src/server/limit/hearers.ts";
+import { BEAT_MS } from "../../src/rhythms.ts";
 import {
 	acquire,
 	call,
 	configure,
 	expectProblem,
+	fromNow,
 	granted,
 	inspect,
 	isSettled,
@@ -61,11 +62,11 @@ const PROBED_MS = 300;
 
 describe("promise 4: whatever frees slots grants the next, and nobody has to ask", () => {
 	/** A full limit with a stream and a call in line. The stream is granted by `free` alone. */
-	async function handOff(free: (name: string, lease: Lease) => Promise<unknown>, more = {}): Promise<void> {
+	async function handOff(free: (name: string, lease: Lease) => Promise<unknown>): Promise<void> {
 		const name = await newLimit({ limit: 1 });
-		const lease = await granted({ names: name, ...more });
-		const stream = await openQueued({ names: name, ...more });
-		const plain = acquire({ names: name, waitSeconds: 60, ...more });
+		const lease = await granted({ names: name });
+		const stream = await openQueued({ names: name });
+		const plain = acquire({ names: name, waitSeconds: 60 });
 		await untilWaiting(name, 2);
 		await free(name, lease);
 		expect(await stream.granted()).toMatchObject({ names: { [name]: 1 } });
@@ -80,7 +81,13 @@ describe("promise 4: whatever frees slots grants the next, and nobody has to ask
 		["a limit raised a lot", (name) => configure(name, { limit: 5 })],
 	])("%s", (_, free) => handOff(free));
 
-	test("expiry", () => handOff(() => Promise.resolve(), { leaseSeconds: 1 }));
+	test("expiry, and not before it", async () => {
+		const name = await newLimit();
+		const { expiresAt } = await granted({ names: name, leaseSeconds: 1 });
+		const next = await open({ names: name });
+		await next.granted();
+		expect(fromNow(expiresAt)).toBeLessThanOrEqual(0);
+	});
 
 	test("deactivation: all of them, and they hold nothing", async () => {
 		const name = await newLimit();
@@ -99,19 +106,16 @@ describe("promise 4: whatever frees slots grants the next, and nobody has to ask
 		await stream.granted();
 	});
 
-	test("decay: in the order of arrival, and none before its slot has come back", async () => {
+	test("decay: each in its turn, and none before its slot has come back", async () => {
 		const name = await newLimit({ limit: 1, slotDecayPerSecond: 4 });
 		const askedAt = Date.now();
 		await granted({ names: name, mode: "rate_limit" });
-		const { order, streams } = await line(
-			name,
-			[1, 2, 3, 4].map(() => ({ mode: "rate_limit" })),
-		);
+		const streams: Stream[] = [];
+		for (let index = 0; index < 4; index += 1) streams.push(await open({ names: name, mode: "rate_limit" }));
 		for (const [index, stream] of streams.entries()) {
 			await stream.granted();
 			expect(Date.now() - askedAt).toBeGreaterThanOrEqual(250 * (index + 1));
 		}
-		expect(order).toEqual([0, 1, 2, 3]);
 	});
 
 	test("a faster decay", async () => {
@@ -231,10 +235,12 @@ describe("promise 3: first come, first served", () => {
 		expect(grants).toBe(60);
 	});
 
-	test("a thousand wait in one limit and are served in order", async () => {
+	test("hundreds wait in one limit and are served in order", async () => {
 		const name = await newLimit({ limit: 10 });
 		const first = await granted({ names: name, occupy: 10 });
-		const count = 1_000;
+		// A plain answer waits for no more than a minute, so they are as many as a busy machine serves in it; a thousand wait
+		// by streams in test/process/waiters.test.ts.
+		const count = 300;
 		const order: number[] = [];
 		const ids = Array.from({ length: count }, (_, index) => `${index}`);
 		const served = ids.map(async (id, index) => {
@@ -292,8 +298,11 @@ describe("an answer that is held back", () => {
 	test("promise 10: those who timed out are passed, and take nothing", async () => {
 		const name = await newLimit();
 		const lease = await granted({ names: name });
-		const late = acquire({ names: name, waitSeconds: 0.2 });
-		await untilWaiting(name, 1);
+		let over = false;
+		const late = acquire({ names: name, waitSeconds: 0.2 }).finally(() => {
+			over = true;
+		});
+		await until(async () => over || (await inspect(name)).waitingCount === 1);
 		const next = await openQueued({ names: name });
 		expect((await late).status).toBe(429);
 		await until(() => next.positions.at(-1) === 1);
