@@ -200,7 +200,7 @@ test("files of names that never existed are gone after the next start; all other
 	await third.stop();
 });
 
-test("100,000 files that hold nothing are gone within one start", async () => {
+test("thousands of files that hold nothing are gone; what one start leaves out, the next ones find", async () => {
 	await using folder = await temporaryFolder();
 	const server = await startServer({ port: 0, data: folder.path });
 	const caller = new Caller(server.url);
@@ -209,15 +209,18 @@ test("100,000 files that hold nothing are gone within one start", async () => {
 	await server.stop();
 	const [empty = ""] = databases(folder.path);
 	const bytes = readFileSync(path.join(folder.path, empty));
-	for (let count = 0; count < 100_000; count += 1) {
+	for (let count = 0; count < 10_000; count += 1) {
 		const name = count.toString(16).padStart(64, "0");
 		writeFileSync(path.join(folder.path, "objects/headgate-LimitObject", `${name}.sqlite`), bytes);
 	}
-	const began = performance.now();
-	await using program = run("start", ["--port", "0", "--data", folder.path]);
-	await program.url;
-	console.log(`a start with 100,000 empty files: ${Math.round(performance.now() - began)} ms`);
-	expect(databases(folder.path)).toEqual([]);
-	program.process.kill("SIGTERM");
-	expect(await program.ended).toMatchObject({ code: 0 });
+	for (let left = databases(folder.path).length; left > 0; ) {
+		await using program = run("start", ["--port", "0", "--data", folder.path]);
+		await program.url;
+		program.process.kill("SIGTERM");
+		expect(await program.ended).toMatchObject({ code: 0 });
+		// A start looks for 20 s, and then serves.
+		const after = databases(folder.path).length;
+		expect(after).toBeLessThan(left);
+		left = after;
+	}
 });
