@@ -304,6 +304,7 @@ const activeOf = ({ on, off }: Record<string, unknown>): { active?: boolean } =>
 const START_HELP = `
 Environment:
   HEADGATE_TOKENS        who may call, as JSON; see: headgate token new --help
+  HEADGATE_ADMIN_TOKEN   one token of scope admin, as it is, to begin with (openssl rand -hex 24)
   HEADGATE_CORS_ORIGINS  origins whose pages may call, with commas between them
   HEADGATE_HOSTS         host names by which an open server may be called, beside localhost
   HEADGATE_DENIAL_MEMORY off: each denial comes from its limit, and none from memory`;

@@ -10,7 +10,7 @@ import { Keeper, type ServerExit } from "./keeper.ts";
 import { lockFolder } from "./lock.ts";
 import { writePage } from "./page.ts";
 import { sweep } from "./sweep.ts";
-import { checkTokens, type TokenEntry } from "./tokens.ts";
+import { checkAdminToken, checkTokens, type TokenEntry } from "./tokens.ts";
 import { descriptorLimit, spawnWorkerd, workerdConfig } from "./workerd.ts";
 
 export type { ServerExit } from "./keeper.ts";
@@ -24,6 +24,8 @@ export interface ServerOptions {
 	data?: string;
 	/** Who may call; a list, or the JSON of one. Without it a server on loopback is open to every local process. */
 	tokens?: string | TokenEntry[] | undefined;
+	/** One token of scope `admin`, as it is, beside those of the list. */
+	adminToken?: string | undefined;
 	/** Origins of other sites whose pages may call. */
 	cors?: string[] | undefined;
 	/** Host names that an open server answers to beside `host` and those of loopback. */
@@ -148,13 +150,18 @@ function textBindings(options: ServerOptions, host: string): Record<string, stri
 		const json = typeof options.tokens === "string" ? options.tokens : JSON.stringify(options.tokens);
 		checkTokens(json);
 		bindings.HEADGATE_TOKENS = json;
-	} else if (isLoopback(host)) {
+	}
+	const admin = options.adminToken?.trim();
+	if (admin) bindings.HEADGATE_ADMIN_TOKEN = checkAdminToken(admin);
+	if (bindings.HEADGATE_TOKENS !== undefined || admin) return bindings;
+	if (isLoopback(host)) {
 		bindings.HEADGATE_OPEN = "true";
 	} else {
 		throw new StartError(
 			`Headgate does not listen on ${host} without tokens: anybody who reaches that address could take and free every slot.\n` +
 				"Make one with: headgate token new --scope use (in a checkout: npm run token -- --scope use)\n" +
-				"and put its entry into the environment variable HEADGATE_TOKENS; or leave --host out to stay on loopback.",
+				"and put its entry into the environment variable HEADGATE_TOKENS, or one token of your own, as it is, into\n" +
+				"HEADGATE_ADMIN_TOKEN (openssl rand -hex 24); or leave --host out to stay on loopback.",
 			2,
 		);
 	}

@@ -29,6 +29,16 @@ export function newToken(
 	return { token, entry: { name: called, sha256, scope, ...(prefix === undefined ? {} : { prefix }) } };
 }
 
+/** The plain secret to begin with: it has to be long, for it is kept as it is. */
+export function checkAdminToken(token: string): string {
+	if (token.length >= BOUNDS.tokenLength) return token;
+	throw new StartError(
+		`HEADGATE_ADMIN_TOKEN has ${token.length} characters, which can be guessed; at least ${BOUNDS.tokenLength} are needed. ` +
+			"Make one with: openssl rand -hex 24",
+		2,
+	);
+}
+
 const digestOf = (text: string): string => createHash("sha256").update(text).digest("hex");
 /** What comes of hashing a variable that is not set, and of hashing it with the end of its line. */
 const EMPTY = ["", "\n", "\r\n"].map(digestOf);

@@ -368,6 +368,22 @@ test("a token lets its holder in and nobody else", async () => {
 	expect((await program.ended).stdout).toContain("1 token, loopback only");
 });
 
+test("one plain secret closes a server on this machine, and a short one starts none", async () => {
+	await using folder = await temporaryFolder();
+	await using short = start(folder.path, [], { HEADGATE_ADMIN_TOKEN: "guess-me" });
+	const refused = await short.ended;
+	expect(refused.code).toBe(2);
+	expect(refused.stderr).toContain("HEADGATE_ADMIN_TOKEN has 8 characters, which can be guessed; at least 20");
+	const secret = "a-secret-of-this-test-alone";
+	await using program = start(folder.path, [], { HEADGATE_ADMIN_TOKEN: secret });
+	const url = await program.url;
+	const scope = (headers: Record<string, string>) => call(url, "GET", "/v1/token", undefined, headers);
+	expect((await scope({})).status).toBe(401);
+	expect((await scope({ authorization: `Bearer ${secret}` })).body).toMatchObject({ scope: "admin", prefix: "" });
+	program.process.kill("SIGTERM");
+	expect((await program.ended).stdout).toContain("1 token, loopback only");
+});
+
 test.each([
 	["not JSON", "ci:secret", "is not JSON"],
 	["no list", "{}", "is not a list"],

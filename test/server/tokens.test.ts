@@ -7,7 +7,7 @@ import type { Env } from "../../src/server/contract/env.ts";
 import { service } from "../../src/server/front/routes.ts";
 import { type Answer, bindings, expectProblem, newId, newLimit, newName, read, until } from "./support.ts";
 
-type Vars = Pick<Env, "HEADGATE_TOKENS" | "HEADGATE_OPEN" | "HEADGATE_CORS_ORIGINS">;
+type Vars = Pick<Env, "HEADGATE_TOKENS" | "HEADGATE_ADMIN_TOKEN" | "HEADGATE_OPEN" | "HEADGATE_CORS_ORIGINS">;
 
 /** One call of a Worker with variables of its own. */
 async function ask<Body = unknown>(
@@ -133,6 +133,43 @@ describe("a server that is closed", () => {
 		const name = newName();
 		for (const [, method, route, body] of routes(name)) {
 			expect([401, 403]).not.toContain((await ask({ HEADGATE_OPEN: "true" }, method, route, { body })).status);
+		}
+	});
+
+	test("one plain secret is a token of scope admin, beside those of the list, and closes the server", async () => {
+		const plain = long("plain");
+		const name = newName();
+		const list = await secret({ token: "reader", scope: "read" });
+		for (const vars of [
+			{ HEADGATE_ADMIN_TOKEN: plain },
+			{ HEADGATE_ADMIN_TOKEN: `${plain}\n`, HEADGATE_OPEN: "true" },
+			{ HEADGATE_ADMIN_TOKEN: plain, ...list },
+		]) {
+			const configured = await ask<{ updatedBy: string }>(vars, "PUT", `/v1/limits/${name}`, {
+				...{ token: "plain", body: { limit: 1 } },
+			});
+			expect([200, 201]).toContain(configured.status);
+			expect(configured.body.updatedBy).toBe("HEADGATE_ADMIN_TOKEN");
+			expectProblem(await ask(vars, "GET", "/v1/limits"), 401, "unauthorized");
+			expectProblem(await ask(vars, "GET", "/v1/limits", { token: "plainer" }), 401, "unauthorized");
+		}
+		const both = { HEADGATE_ADMIN_TOKEN: plain, ...list };
+		expect((await ask(both, "GET", "/v1/token", { token: "reader" })).body).toMatchObject({ scope: "read" });
+		expectProblem(await ask(both, "DELETE", `/v1/limits/${name}`, { token: "reader" }), 403, "forbidden");
+	});
+
+	test.each([
+		["empty", ""],
+		["white space", " \n"],
+		["short", "guess-me"],
+	])("a plain secret that is %s lets nobody in, and opens nothing", async (_, HEADGATE_ADMIN_TOKEN) => {
+		for (const HEADGATE_OPEN of ["true", "false"]) {
+			const request = new Request("http://headgate.test/v1/limits", {
+				headers: { Authorization: `Bearer ${HEADGATE_ADMIN_TOKEN.trim()}` },
+			});
+			const { LIMITS, DIRECTORY } = bindings;
+			const vars = { LIMITS, DIRECTORY, HEADGATE_HOSTS: "headgate.test", HEADGATE_OPEN, HEADGATE_ADMIN_TOKEN };
+			expectProblem(await read(await service.fetch(request, vars, createExecutionContext())), 401, "unauthorized");
 		}
 	});
 

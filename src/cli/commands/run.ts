@@ -58,6 +58,8 @@ export async function run(context: Context, words: string[], options: RunOptions
 		await checkEnforced(context, lease, options);
 		const env: NodeJS.ProcessEnv = { ...inheritedEnvironment(), HEADGATE_LEASE: JSON.stringify(lease) };
 		// Who may call the service is this program's affair; a command has no need of it.
+		// The secret of a server is no business of a command, whatever it is passed.
+		delete env.HEADGATE_ADMIN_TOKEN;
 		if (!options.passToken) delete env.HEADGATE_TOKEN;
 		command = await RunningCommand.start(program, args, {
 			...{ env, ignored, mark: lease.id, wanted: () => received === undefined },

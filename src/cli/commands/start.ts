@@ -17,11 +17,11 @@ export interface StartOptions {
 }
 
 /** Everything in the brackets of the ready line: where the data is and who may call. */
-function describe(options: StartOptions, tokens: string | undefined): string {
+function describe(options: StartOptions, tokens: string | undefined, admin: string | undefined): string {
 	const folder = path.relative(process.cwd(), path.resolve(options.data)) || ".";
 	const data = `data in ${folder.startsWith("..") ? path.resolve(options.data) : folder}`;
-	if (!tokens) return `${data}, open: loopback only`;
-	const count = checkTokens(tokens).length;
+	if (!tokens && !admin) return `${data}, open: loopback only`;
+	const count = (tokens ? checkTokens(tokens).length : 0) + (admin ? 1 : 0);
 	return `${data}, ${count} token${count === 1 ? "" : "s"}${isLoopback(options.host) ? ", loopback only" : ""}`;
 }
 
@@ -62,6 +62,7 @@ export async function start(options: StartOptions): Promise<number> {
 	}
 
 	const tokens = process.env.HEADGATE_TOKENS;
+	const admin = process.env.HEADGATE_ADMIN_TOKEN?.trim();
 	const cors = process.env.HEADGATE_CORS_ORIGINS;
 	const hosts = process.env.HEADGATE_HOSTS;
 	const memory = process.env.HEADGATE_DENIAL_MEMORY;
@@ -71,12 +72,13 @@ export async function start(options: StartOptions): Promise<number> {
 	server = await startServer({
 		...options,
 		tokens,
+		adminToken: admin,
 		cors: cors ? [cors] : undefined,
 		hosts: hosts ? [hosts] : undefined,
 		...(memory && { env: { HEADGATE_DENIAL_MEMORY: memory } }),
 		onLine: (line) => write(process.stderr, `${line}\n`),
 	});
-	write(process.stdout, `Headgate is ready on ${server.url} (${describe(options, tokens)})\n`);
+	write(process.stdout, `Headgate is ready on ${server.url} (${describe(options, tokens, admin)})\n`);
 	const carries = room(server.descriptors);
 	if (carries !== undefined) write(process.stdout, `${carries}\n`);
 	const exit = await server.exited;

@@ -10,6 +10,8 @@ export interface Env {
 	ASSETS?: Fetcher;
 	/** Secret: who may do what; a JSON list, see `front/auth.ts`. Without it every call but `/health` is refused. */
 	HEADGATE_TOKENS?: string;
+	/** Secret: one token of scope `admin`, as it is, to begin with. Beside those of the list. */
+	HEADGATE_ADMIN_TOKEN?: string;
 	/** "true": no tokens are needed. Only the local server, bound to loopback, sets it. */
 	HEADGATE_OPEN?: string;
 	/** Host names that an open server answers to beside those of loopback, separated by commas. */

@@ -64,6 +64,22 @@ function readTokens(text: string): Token[] {
 	return tokens;
 }
 
+/** The plain secret to begin with, as an entry of the list. */
+let first: { text: string; token: Promise<Token> } | null = null;
+
+function firstToken(text: string): Promise<Token> {
+	if (first?.text !== text) first = { text, token: makeFirst(text) };
+	return first.token;
+}
+
+const makeFirst = async (text: string): Promise<Token> => ({
+	...{ name: "HEADGATE_ADMIN_TOKEN", scope: "admin", prefix: "" },
+	digest: await digestOf(text),
+});
+
+const digestOf = async (text: string): Promise<Uint8Array<ArrayBuffer>> =>
+	new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+
 /** Requests that came in without a token, by a way that is a permission itself. No header can say so. */
 const granted = new WeakMap<Request, Grant>();
 
@@ -81,22 +97,26 @@ export const nameOf = (request: Request): string | undefined => granted.get(requ
 export const isGranted = (request: Request): boolean => granted.has(request);
 
 /** Whether every caller that reaches the server may do everything: no tokens, and told to be open. */
-export const isOpen = (env: Env): boolean => env.HEADGATE_TOKENS === undefined && env.HEADGATE_OPEN === "true";
+export const isOpen = (env: Env): boolean => !hasTokens(env) && env.HEADGATE_OPEN === "true";
+
+/** Whether there is any token, be it one that lets no caller in. */
+export const hasTokens = (env: Env): boolean =>
+	env.HEADGATE_TOKENS !== undefined || env.HEADGATE_ADMIN_TOKEN !== undefined;
 
 /** What the caller of a request may do, or the problem that refuses it. */
 export async function authenticate(request: Request, env: Env): Promise<Grant | Problem> {
 	const grant = granted.get(request);
 	if (grant) return grant;
-	if (env.HEADGATE_TOKENS === undefined) {
+	if (!hasTokens(env)) {
 		if (isOpen(env)) return EVERYTHING;
 		return problem(
 			"unauthorized",
-			"This server has no tokens, so it refuses every call. Set the secret HEADGATE_TOKENS: see docs/tokens.md.",
+			"This server has no tokens, so it refuses every call. Set the secret HEADGATE_ADMIN_TOKEN, or HEADGATE_TOKENS: see docs/tokens.md.",
 		);
 	}
 	let tokens: Token[];
 	try {
-		tokens = readTokens(env.HEADGATE_TOKENS);
+		tokens = readTokens(env.HEADGATE_TOKENS ?? "[]");
 	} catch (error) {
 		// Only what is wrong is logged, never the text: it may be a token that was put there by mistake.
 		const why = error instanceof z.ZodError ? z.prettifyError(error) : "it is not JSON";
@@ -113,7 +133,10 @@ export async function authenticate(request: Request, env: Env): Promise<Grant | 
 			"Send a token: `Authorization: Bearer <token>`, or Basic with the token as password.",
 		);
 	}
-	const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(presented)));
+	const digest = await digestOf(presented);
+	// A line's end is what `openssl rand -hex 24 | wrangler secret put` may leave; no token has one.
+	const plain = env.HEADGATE_ADMIN_TOKEN?.trim();
+	if (plain) tokens = [...tokens, await firstToken(plain)];
 	// Every digest is compared, each in constant time, so that time tells nothing of which one matched.
 	const matching = tokens.filter((token) => crypto.subtle.timingSafeEqual(token.digest, digest));
 	const [token] = matching;

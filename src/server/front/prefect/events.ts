@@ -9,7 +9,7 @@ import { BOUNDS } from "../../../protocol.ts";
 import type { Env } from "../../contract/env.ts";
 import { problem } from "../../contract/problems.ts";
 import { Admission } from "../admission/admission.ts";
-import { authenticate, type Grant } from "../auth.ts";
+import { authenticate, type Grant, hasTokens } from "../auth.ts";
 import { listed } from "../http/origins.ts";
 import { fromProblem } from "./http.ts";
 
@@ -21,7 +21,7 @@ const TRY_AGAIN_LATER = 1013;
 const open = { all: 0, strangers: 0 };
 
 export async function acceptEvents(request: Request, env: Env): Promise<Response> {
-	const speaks = env.HEADGATE_TOKENS === undefined || request.headers.has("Authorization");
+	const speaks = !hasTokens(env) || request.headers.has("Authorization");
 	const who = speaks ? await authenticate(request, env) : null;
 	if (who && "code" in who) return fromProblem(who).response;
 	const leave = who && new Admission(who).enter("sockets");
