@@ -126,13 +126,9 @@ class _Block:
             on_lost()
 
     def _lose(self) -> None:
-        if not self._running or self._cancelled:
-            return
-        if self._raises:
+        if self._running and self._raises and not self._cancelled:
             self._cancelled = True
             self._task.cancel()
-        else:
-            log.warning("work goes on without its slots: %s", self._hold.lost)
 
     async def leave(self, error: BaseException | None) -> None:
         """Gives back, and raises that the lease was lost in place of the cancellation that it caused."""
@@ -149,7 +145,9 @@ class _Block:
             await self._release()
         lost = self._hold.lost
         by_us = heard and self._cancelled and _cancellations(self._task) <= self._before
-        if lost is not None and self._raises and (error is None or by_us):
+        if lost is not None and not self._raises:
+            log.warning("work went on without its slots: %s", lost)
+        elif lost is not None and (error is None or by_us):
             raise lost
 
     async def _release(self) -> None:

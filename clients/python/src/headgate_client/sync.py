@@ -90,10 +90,10 @@ class Concurrency(AbstractContextManager[Lease, None]):
     ) -> None:
         lease, self._lease = cast("Lease", self._lease), None
         lease._release_quietly()  # pyright: ignore[reportPrivateUsage]
-        if lease.lost is not None and error is None and self._raises:
-            raise lease.lost
-        if lease.lost is not None:
+        if lease.lost is not None and not self._raises:
             log.warning("work went on without its slots: %s", lease.lost)
+        elif lease.lost is not None and error is None:
+            raise lease.lost
 
     def __call__(self, work: Callable[P, T]) -> Callable[P, T]:
         checked_work(work, is_async=False)
