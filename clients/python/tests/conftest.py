@@ -140,7 +140,8 @@ class Program:
 
     def __init__(self, source: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", source, *arguments],
+            # From 3.12 on Python warns of every fork of a process that has threads.
+            [sys.executable, "-W", "error", "-W", "ignore:This process", "-c", source, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -28,7 +27,6 @@ class Gate:
         if url is None and token is not None:
             raise ValueError("A token is for one service: give its url too, or set HEADGATE_URL and HEADGATE_TOKEN.")
         self._read: tuple[tuple[str, str | None], Transport] | None = None
-        self._reading = threading.Lock()
 
     @property
     def transport(self) -> Transport:
@@ -36,10 +34,11 @@ class Gate:
         if self._fixed is not None:
             return self._fixed
         named = (os.environ.get("HEADGATE_URL") or LOCAL_URL, os.environ.get("HEADGATE_TOKEN") or None)
-        with self._reading:
-            if self._read is None or self._read[0] != named:
-                self._read = (named, Transport(*named, self._headers))
-            return self._read[1]
+        # Without a lock, which a fork could find held for ever: two that are made at once are as good as one.
+        read = self._read
+        if read is None or read[0] != named:
+            read = self._read = (named, Transport(*named, self._headers))
+        return read[1]
 
     def _renewing(self, lease_id: str, names: Names, lease_duration: float | None) -> Future[Any]:
         body: dict[str, Any] = {"id": checked_text(lease_id, "The id of a lease"), "names": _by_name(names)}

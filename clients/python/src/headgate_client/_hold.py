@@ -110,7 +110,7 @@ class Hold:
                 renew_at = self._ends_at - self._lease_seconds + first
                 await asyncio.sleep(max(0.0, renew_at - monotonic()))
                 await self._renew()
-        except (HeadgateError, Interruption) as error:
+        except Exception as error:
             self._lose(error)
 
     async def _renew(self) -> None:

@@ -404,7 +404,7 @@ class _Stream:
                     if line.strip():
                         self._lines.put_nowait(parsed(line))
             self._lines.put_nowait(Interruption("the answer ended without a verdict"))
-        except (HeadgateError, Interruption) as error:
+        except Exception as error:
             self._lines.put_nowait(error)
             return False
         return True
