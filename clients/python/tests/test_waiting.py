@@ -134,30 +134,6 @@ def test_cancelled_when_the_grant_is_there_and_not_taken_it_leaks_no_slot(new_li
         limit.wait_for(active=0)
 
 
-def test_the_end_of_a_program_takes_its_waiting_requests_back(new_limit: NewLimit, program: NewProgram) -> None:
-    limit = new_limit()
-    held = limit.take()
-    waiter = program(
-        """
-import asyncio, sys
-from headgate_client.asyncio import concurrency
-
-async def main():
-    task = asyncio.create_task(concurrency(sys.argv[1]).acquire())
-    await asyncio.to_thread(sys.stdin.readline)
-    task.cancel()
-
-asyncio.run(main())
-""",
-        limit.name,
-    )
-    limit.wait_for(waiting=1)
-    waiter.say()
-    assert waiter.end() == (0, "", "")
-    assert limit.waiting == 0
-    limit.give(held)
-
-
 def test_promise_11_a_wait_outlives_kill_9_of_the_server_and_keeps_its_place(killable: Killable) -> None:
     limit = Limit(killable.url)
     gate = with_sync.Headgate(killable.url)
@@ -404,6 +380,50 @@ def test_behind_a_proxy_that_holds_streams_back_it_waits_by_plain_answers(
         gate.concurrency(limit.name).acquire().release()
     assert proxy.asked[asked:] == ["plain"]
     assert limit.active == 0
+
+
+def test_the_end_of_a_program_waits_for_what_it_takes_back(
+    new_limit: NewLimit, program: NewProgram, proxy: BufferingProxy
+) -> None:
+    limit = new_limit()
+    held = limit.take()
+    # Behind this proxy the service does not see that its caller has gone. So it has to be told.
+    waiter = program(
+        """
+import asyncio, atexit, socket, sys
+# The first to be registered is the last to be called.
+atexit.register(print, "is out", flush=True)
+from headgate_client.asyncio import Headgate
+
+look_up, cancelled = socket.getaddrinfo, asyncio.Event()
+
+def look_up_late(*args):
+    if cancelled.is_set():
+        print("looks up", flush=True)
+        sys.stdin.readline()
+        print("has looked up", flush=True)
+    return look_up(*args)
+
+async def main():
+    task = asyncio.create_task(Headgate(sys.argv[1]).concurrency(sys.argv[2]).acquire())
+    await asyncio.to_thread(sys.stdin.readline)
+    socket.getaddrinfo = look_up_late
+    cancelled.set()
+    task.cancel()
+
+asyncio.run(main())
+print("is over", flush=True)
+""",
+        proxy.url.replace("127.0.0.1", "localhost"),
+        limit.name,
+    )
+    limit.wait_for(waiting=1)
+    waiter.say()
+    assert {waiter.hear(), waiter.hear()} == {"looks up", "is over"}
+    waiter.say()
+    assert waiter.end() == (0, "has looked up\nis out\n", "")
+    limit.wait_for(waiting=0)
+    limit.give(held)
 
 
 def test_many_wait_at_once(new_limit: NewLimit) -> None:

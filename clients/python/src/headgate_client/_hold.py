@@ -68,7 +68,7 @@ class Hold:
     async def released(self) -> None:
         if self._releasing is None:
             self._releasing = self._engine.errand(self._release())
-        await asyncio.shield(self._releasing)
+        await self._releasing
 
     async def _release(self) -> None:
         if self._keeping is not None:
