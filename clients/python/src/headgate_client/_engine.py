@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import os
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 
 T = TypeVar("T")
 
+#: Give-backs at one time in the background; the rest take turns. A thousand tasks that are cancelled together would
+#: else be late together, and make those late who release or renew.
+TURNS = 16
+#: Connections side by side in one pool of `httpx`, which looks at all of them whenever one comes or goes.
+LANE = 64
 #: Longest time that the end of a process waits for give-backs under way, each in its current try.
 LEAVE_SECONDS = 5.0
 
@@ -50,6 +58,14 @@ class _Loop(asyncio.SelectorEventLoop):
         return await asyncio.wrap_future(found, loop=self)
 
 
+@dataclass
+class _Lane:
+    """Connections that are kept together, and how many calls have one of them."""
+
+    client: httpx.AsyncClient
+    in_use: int = 0
+
+
 class Engine:
     """An event loop in a daemon thread, and the connections of all gates of this process."""
 
@@ -59,7 +75,11 @@ class Engine:
         self.leaving = False
         self._selector = selectors.DefaultSelector()
         self._loop = _Loop(self._selector)
-        self._client: httpx.AsyncClient | None = None
+        self._waiting: list[_Lane] = []
+        self._calling: list[_Lane] = []
+        #: Made once, because that takes tens of milliseconds.
+        self._tls = functools.cache(httpx.create_ssl_context)
+        self.turn = asyncio.Semaphore(TURNS)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._errands: set[asyncio.Task[Any]] = set()
         self._pauses: set[asyncio.Future[None]] = set()
@@ -86,13 +106,20 @@ class Engine:
 
     # ------------------------------------------------------------------------------ on the engine's thread
 
-    @property
-    def client(self) -> httpx.AsyncClient:
-        """One for all gates. Each waiting caller has a connection, so their number has no bound here."""
-        if self._client is None:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-            self._client = httpx.AsyncClient(limits=limits, timeout=None, follow_redirects=True)
-        return self._client
+    @contextmanager
+    def client(self, waits: bool) -> Generator[httpx.AsyncClient, None, None]:
+        """What to call with. There is no bound to the number of those who wait, who are apart from all other calls."""
+        lanes = self._waiting if waits else self._calling
+        lane = next((lane for lane in lanes if lane.in_use < LANE), None)
+        if lane is None:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=TURNS)
+            lane = _Lane(httpx.AsyncClient(limits=limits, timeout=None, follow_redirects=True, verify=self._tls()))
+            lanes.append(lane)
+        lane.in_use += 1
+        try:
+            yield lane.client
+        finally:
+            lane.in_use -= 1
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that is held here until it ends, and whose failure is told to whoever awaits it alone."""

@@ -26,7 +26,8 @@ async def give_back(
     failures = 0
     while True:
         try:
-            await transport.once(engine, "POST", "/v1/release", {"id": lease_id, "names": names}, TRY_SECONDS)
+            async with engine.turn:
+                await transport.once(engine, "POST", "/v1/release", {"id": lease_id, "names": names}, TRY_SECONDS)
             return None
         except HeadgateError as refusal:
             return refusal  # What is refused stays so.

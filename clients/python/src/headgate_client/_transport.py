@@ -93,20 +93,25 @@ class Transport:
 
     @asynccontextmanager
     async def open(
-        self, engine: Engine, method: str, path: str, body: object, accept: str
+        self, engine: Engine, method: str, path: str, body: object, accept: str, *, waits: bool
     ) -> AsyncGenerator[httpx.Response, None]:
-        """One try, without a time limit. Raises `Interruption` if another makes sense, and `HeadgateError` if not."""
+        """One try, without a time limit. Raises `Interruption` if another makes sense, and `HeadgateError` if not.
+
+        `waits`: the answer may take as long as a place in line does.
+        """
         headers = {**self._headers, "Accept": accept}
         content = None
         if body is not None:
             headers["Content-Type"] = "application/json"
             content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         try:
-            async with engine.client.stream(method, self.url + path, headers=headers, content=content) as response:
-                if not response.is_success:
-                    problem, ours = _problem_of(response, await body_of(response))
-                    raise failure(problem, ours, response.headers.get("Retry-After"))
-                yield response
+            with engine.client(waits) as client:
+                opening = client.stream(method, self.url + path, headers=headers, content=content)
+                async with opening as response:
+                    if not response.is_success:
+                        problem, ours = _problem_of(response, await body_of(response))
+                        raise failure(problem, ours, response.headers.get("Retry-After"))
+                    yield response
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             if isinstance(error, HeadgateError):
                 raise
@@ -116,14 +121,18 @@ class Transport:
         self, engine: Engine, method: str, path: str, body: object = None, answer_seconds: float = ANSWER_SECONDS
     ) -> Any:
         """One try of a call. Answers with the body."""
+        return await within(self._read(engine, method, path, body), answer_seconds, silence(answer_seconds))
 
-        async def read() -> Any:
-            async with self.open(engine, method, path, body, "application/json") as response:
-                text = await body_of(response)
-                # What was deleted is answered without a body.
-                return None if response.status_code == 204 else parsed(text)
+    async def wait(self, engine: Engine, path: str, body: object, answer_seconds: float) -> Any:
+        """One try of a call that waits in line. Answers with the body."""
+        work = self._read(engine, "POST", path, body, waits=True)
+        return await within(work, answer_seconds, silence(answer_seconds))
 
-        return await within(read(), answer_seconds, silence(answer_seconds))
+    async def _read(self, engine: Engine, method: str, path: str, body: object, *, waits: bool = False) -> Any:
+        async with self.open(engine, method, path, body, "application/json", waits=waits) as response:
+            text = await body_of(response)
+            # What was deleted is answered without a body.
+            return None if response.status_code == 204 else parsed(text)
 
     async def call(
         self, engine: Engine, method: str, path: str, body: object = None, answer_seconds: float = ANSWER_SECONDS

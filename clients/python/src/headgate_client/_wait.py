@@ -231,7 +231,9 @@ class _Ask:
     async def _ask(self, wait_until: float | None) -> Grant:
         """Asks once, in the way that this transport has. None: without waiting in line."""
         if wait_until is None:
-            return await self._ask_plainly(self._here(), ANSWER_SECONDS)
+            record = await self._transport.once(self._engine, "POST", "/v1/acquire", self._here())
+            self.heard = True
+            return Grant(record, True)
         if self._transport.holds_back:
             return await self._wait_plainly(wait_until, None)
         return await self._wait(wait_until)
@@ -250,8 +252,8 @@ class _Ask:
             return self._request
         return {**self._request, "waitSeconds": math.ceil(max(0.0, wait_seconds) * 1_000) / 1_000}
 
-    async def _ask_plainly(self, request: dict[str, Any], answer_seconds: float) -> Grant:
-        record = await self._transport.once(self._engine, "POST", "/v1/acquire", request, answer_seconds)
+    async def _wait_once(self, request: dict[str, Any], answer_seconds: float) -> Grant:
+        record = await self._transport.wait(self._engine, "/v1/acquire", request, answer_seconds)
         self.heard = True
         return Grant(record, True)
 
@@ -336,7 +338,7 @@ class _Ask:
 
     def _stand_in_line(self, wait_seconds: float) -> asyncio.Task[Grant]:
         request = self._waiting(wait_seconds)
-        return self._engine.spawn(self._ask_plainly(request, wait_seconds + ANSWER_SECONDS))
+        return self._engine.spawn(self._wait_once(request, wait_seconds + ANSWER_SECONDS))
 
 
 async def _first(following: asyncio.Task[Grant], before: asyncio.Task[Grant] | None, seconds: float) -> Grant | None:
@@ -398,7 +400,7 @@ class _Stream:
     async def _read(self, transport: Transport, request: dict[str, Any]) -> bool:
         """Answers whether it was read to its end."""
         try:
-            opening = transport.open(self._engine, "POST", "/v1/acquire", request, "application/x-ndjson")
+            opening = transport.open(self._engine, "POST", "/v1/acquire", request, "application/x-ndjson", waits=True)
             async with opening as response:
                 async for line in _lines_of(response.aiter_bytes()):
                     if line.strip():
