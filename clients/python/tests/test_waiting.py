@@ -223,9 +223,12 @@ def test_a_thread_that_outlives_the_main_one_still_waits_and_gives_back(
 import sys, threading
 from headgate_client.sync import Headgate
 
+gate = Headgate(sys.argv[1])
+gate.inspect(sys.argv[2])  # Python 3.12.1 starts no thread later, and so no client either.
+
 def work():
     threading.main_thread().join()
-    with Headgate(sys.argv[1]).concurrency(sys.argv[2]):
+    with gate.concurrency(sys.argv[2]):
         print("held")
 
 threading.Thread(target=work).start()

@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import functools
 import os
+import queue
 import selectors
 import socket
 import threading
@@ -34,7 +35,17 @@ LEAVE_SECONDS = 5.0
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Looks hosts up in threads of its own: Python's pool for that ends with the main thread, before others do."""
+    """Looks hosts up in a thread of its own, each once at a time.
+
+    Python's pool for that ends with the main thread, before other threads do, and from then on some versions start no
+    new thread either. So this one is there from the beginning.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        super().__init__(selector)
+        self._asked: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._sought: dict[tuple[Any, ...], Future[list[Any]]] = {}
+        threading.Thread(target=self._look_up, name="headgate-lookup", daemon=True).start()
 
     async def getaddrinfo(
         self,
@@ -46,16 +57,28 @@ class _Loop(asyncio.SelectorEventLoop):
         proto: int = 0,
         flags: int = 0,
     ) -> list[Any]:
-        found: Future[list[Any]] = uncancellable()
+        question = (host, port, family, type, proto, flags)
+        if question not in self._sought:
+            self._sought[question] = uncancellable()
+            self._asked.put(question)
+        return await asyncio.wrap_future(self._sought[question], loop=self)
 
-        def look_up() -> None:
+    def _look_up(self) -> None:
+        while True:
+            question = self._asked.get()
             try:
-                found.set_result(socket.getaddrinfo(host, port, family, type, proto, flags))
-            except BaseException as error:
-                found.set_exception(error)
+                found = socket.getaddrinfo(*question)
+            except Exception as error:
+                self.call_soon_threadsafe(self._answer, question, error)
+            else:
+                self.call_soon_threadsafe(self._answer, question, found)
 
-        threading.Thread(target=look_up, name="headgate-lookup", daemon=True).start()
-        return await asyncio.wrap_future(found, loop=self)
+    def _answer(self, question: tuple[Any, ...], found: list[Any] | Exception) -> None:
+        answer = self._sought.pop(question)
+        if isinstance(found, Exception):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
 
 
 @dataclass
