@@ -1,7 +1,8 @@
 /**
  * `npm run bench:prefect`: the same Prefect client, as published, against Prefect's own server and against Headgate, on
  * this machine and one after the other. Headgate twice: polled, as an unchanged client does, and with the header that
- * lets it wait in line. And once against next to nothing, which shows what the client itself takes.
+ * lets it wait in line. Then the same program with Headgate's own Python client in its place. And once against next to
+ * nothing, which shows what Prefect's client itself takes.
  */
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
@@ -18,6 +19,7 @@ import { type Report, toText, write } from "./report.ts";
 
 const document = path.resolve(import.meta.dirname, "../docs/benchmarks.md");
 const program = path.resolve(import.meta.dirname, "prefect/worker.py");
+const clients = path.resolve(import.meta.dirname, "../clients/python/src");
 
 const PROCESSES = 4;
 const WAITERS = 20;
@@ -306,6 +308,10 @@ async function main(): Promise<void> {
 			{
 				...{ name: "Headgate, `Prefer: wait`", api: `${headgate.url}/api` },
 				env: { PREFECT_CLIENT_CUSTOM_HEADERS: '{"Prefer": "wait=30"}' },
+			},
+			{
+				...{ name: "Headgate, its own client", api: `${headgate.url}/api` },
+				env: { BENCH_CLIENT: "headgate", HEADGATE_URL: headgate.url, PYTHONPATH: clients },
 			},
 		];
 		const bare: Side = { name: "a bare line", api: `${line.url}/api`, env: {}, bare: true };

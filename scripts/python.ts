@@ -7,10 +7,11 @@ import path from "node:path";
 
 const root = path.resolve(import.meta.dirname, "..");
 
-/** The interpreter of an environment with the packages of this `requirements.txt`. */
-export function pythonWith(requirements: string): string {
+/** The interpreter of an environment with the packages of this `requirements.txt`, made by `program`. */
+export function pythonWith(requirements: string, program = "python3"): string {
 	const file = path.resolve(root, requirements);
-	const digest = createHash("sha256").update(readFileSync(file)).digest("hex").slice(0, 12);
+	const own = program === "python3" ? "" : program;
+	const digest = createHash("sha256").update(readFileSync(file)).update(own).digest("hex").slice(0, 12);
 	const folder = path.join(root, ".venv", digest);
 	const python = path.join(folder, "bin/python");
 	const done = path.join(folder, "installed");
@@ -19,7 +20,7 @@ export function pythonWith(requirements: string): string {
 	rmSync(folder, { recursive: true, force: true });
 	const run = (program: string, args: string[]) =>
 		execFileSync(program, args, { stdio: ["ignore", "ignore", "inherit"] });
-	run("python3", ["-m", "venv", folder]);
+	run(program, ["-m", "venv", folder]);
 	run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", file]);
 	writeFileSync(done, "");
 	return python;

@@ -1,0 +1,88 @@
+"""What both faces of the client share: a service, the wishes that callers have of it, and what they ask besides."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+from urllib.parse import quote
+
+from ._answers import LimitInfo, LimitSummary, Receipt
+from ._engine import engine
+from ._hold import Hold
+from ._names import Names, checked_text, names_of
+from ._transport import LOCAL_URL, Transport
+
+
+class Gate:
+    """A service, and what may be asked of it; the faces wait for the futures, each in its way."""
+
+    def __init__(
+        self, url: str | None = None, token: str | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._headers = dict(headers or {})
+        self._fixed = None if url is None else Transport(url, token, self._headers)
+        if url is None and token is not None:
+            raise ValueError("A token is for one service: give its url too, or set HEADGATE_URL and HEADGATE_TOKEN.")
+        self._read: tuple[tuple[str, str | None], Transport] | None = None
+
+    @property
+    def transport(self) -> Transport:
+        """To the url that was given, or to the one that the environment names now."""
+        if self._fixed is not None:
+            return self._fixed
+        named = (os.environ.get("HEADGATE_URL") or LOCAL_URL, os.environ.get("HEADGATE_TOKEN") or None)
+        # Without a lock, which a fork could find held for ever: two that are made at once are as good as one.
+        read = self._read
+        if read is None or read[0] != named:
+            read = self._read = (named, Transport(*named, self._headers))
+        return read[1]
+
+    def _renewing(self, lease_id: str, names: Names, lease_duration: float | None) -> Future[Any]:
+        body: dict[str, Any] = {"id": checked_text(lease_id, "The id of a lease"), "names": _by_name(names)}
+        if lease_duration is not None:
+            body["leaseSeconds"] = lease_duration
+        return self._call("POST", "/v1/renew", body)
+
+    def _releasing(self, lease_id: str, names: Names) -> Future[Any]:
+        body = {"id": checked_text(lease_id, "The id of a lease"), "names": _by_name(names)}
+        return self._call("POST", "/v1/release", body)
+
+    def _configuring(self, name: str, limit: int, slot_decay_per_second: float, active: bool) -> Future[LimitSummary]:
+        body = {"limit": limit, "slotDecayPerSecond": slot_decay_per_second, "active": active}
+        return self._call("PUT", _path_of(name), body)
+
+    def _inspecting(self, name: str) -> Future[LimitInfo]:
+        return self._call("GET", _path_of(name))
+
+    def _call(self, method: str, path: str, body: object = None) -> Future[Any]:
+        own, transport = engine(), self.transport
+        return own.run(lambda: transport.call(own, method, path, body))
+
+
+def _by_name(names: Names) -> Any:
+    return dict(names) if isinstance(names, Mapping) else names_of(names)
+
+
+def _path_of(name: str) -> str:
+    """A URL has no place for `.` and `..`: they would be read as a folder, even when escaped."""
+    if checked_text(name, "A name") in ("", ".", ".."):
+        raise ValueError(f'A limit cannot be called "{name}" here.')
+    return f"/v1/limits/{quote(name, safe='')}"
+
+
+def receipt_of(hold: Hold) -> Receipt:
+    return Receipt(hold.id, hold.names, hold.waited_seconds, hold.limits, hold.enforced)
+
+
+def checked_work(work: Any, is_async: bool) -> None:
+    """What a decorator can hold slots around: it must have ended when its call does."""
+    right = "an `async def` function" if is_async else "a plain function"
+    other = "headgate_client.sync" if is_async else "headgate_client.asyncio"
+    generates = inspect.isgeneratorfunction(work) or inspect.isasyncgenfunction(work)
+    if not callable(work) or generates or inspect.iscoroutinefunction(work) is not is_async:
+        raise TypeError(
+            f"`concurrency` decorates {right} here, not {work!r}; see {other}, or use it in a `with` block."
+        )

@@ -1,0 +1,232 @@
+"""Named limits for programs without asyncio, and for their threads; the names of `prefect.concurrency.sync`.
+
+from headgate_client.sync import concurrency, rate_limit
+
+with concurrency("database"):
+    ...  # At most as many run here at once, anywhere, as the limit has slots.
+rate_limit("openai", occupy=3)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from ._answers import LimitInfo, LimitSummary, Receipt
+from ._gate import Gate, checked_work, receipt_of
+from ._hold import Acquisition, Hold, warn_unreleased
+from ._lease import AnyLease
+from ._names import Names, Occupy, holder_of, slots_of
+from ._transport import log
+from ._wait import LEASE_SECONDS, OnError, Wish
+from .errors import (
+    AcquireConcurrencySlotTimeoutError,
+    ConcurrencySlotAcquisitionError,
+    HeadgateError,
+    HeadgateUnreachableError,
+    LeaseLostError,
+)
+
+__all__ = [
+    "AcquireConcurrencySlotTimeoutError",
+    "ConcurrencySlotAcquisitionError",
+    "Headgate",
+    "HeadgateError",
+    "HeadgateUnreachableError",
+    "Lease",
+    "LeaseLostError",
+    "concurrency",
+    "rate_limit",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Lease(AnyLease):
+    """Slots, held until `release()`, and renewed in a thread until then."""
+
+    def release(self) -> None:
+        """Gives the slots back. Once is enough: later calls give back nothing more.
+
+        Raises `HeadgateUnreachableError` when the service could not be reached within 5 s. It is tried on in the
+        background until `expires_at`, when the slots come back by themselves, for as long as this program runs.
+        """
+        if self._hold.is_own:
+            self._hold.release().result()
+
+    def _release_quietly(self) -> None:
+        try:
+            self.release()
+        except HeadgateError as error:
+            warn_unreleased(self._hold, error)
+
+
+class Concurrency(AbstractContextManager[Lease, None]):
+    """A block of code that holds slots, or a decorator. It may be entered again when it was left."""
+
+    def __init__(self, gate: Headgate, wish: Wish, raises: bool) -> None:
+        self._gate = gate
+        self._wish = wish
+        #: Whether the loss of the lease is an error of the block.
+        self._raises = raises
+        self._lease: Lease | None = None
+
+    def acquire(self) -> Lease:
+        """Takes the slots for work that is not one block: they are held until `lease.release()`."""
+        return Lease(taken(self._gate, self._wish))
+
+    def __enter__(self) -> Lease:
+        if self._lease is not None:
+            raise RuntimeError("This block is running already: call `concurrency` once for each.")
+        self._lease = self.acquire()
+        return self._lease
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        lease, self._lease = cast("Lease", self._lease), None
+        lease._release_quietly()  # pyright: ignore[reportPrivateUsage]
+        if lease.lost is not None and not self._raises:
+            log.warning("work went on without its slots: %s", lease.lost)
+        elif lease.lost is not None and error is None:
+            raise lease.lost
+
+    def __call__(self, work: Callable[P, T]) -> Callable[P, T]:
+        checked_work(work, is_async=False)
+
+        @functools.wraps(work)
+        def held(*args: P.args, **kwargs: P.kwargs) -> T:
+            with Concurrency(self._gate, self._wish, self._raises):
+                return work(*args, **kwargs)
+
+        return held
+
+
+def taken(gate: Headgate, wish: Wish) -> Hold:
+    """What is granted. A caller that is interrupted, such as by Ctrl-C, leaves nothing behind."""
+    acquisition = Acquisition(gate.transport, wish)
+    try:
+        return acquisition.hold.result()
+    except BaseException:
+        acquisition.abandon()
+        raise
+
+
+class Headgate(Gate):
+    """A Headgate service: named limits, shared by every program that knows them. Safe for threads, and after a fork.
+
+        gate = Headgate("https://limits.example.workers.dev", token="...")
+        with gate.concurrency(["database", "reports"], timeout_seconds=30):
+            ...
+
+    Without a `url` it is the service that `HEADGATE_URL` (default `http://127.0.0.1:8787`) and `HEADGATE_TOKEN` name.
+    """
+
+    def concurrency(
+        self,
+        names: Names,
+        occupy: Occupy = 1,
+        timeout_seconds: float | None = None,
+        max_retries: int | None = None,
+        lease_duration: float = LEASE_SECONDS,
+        strict: bool = False,
+        holder: Any = None,
+        raise_on_lease_renewal_failure: bool | None = None,
+        *,
+        create_if_missing: bool = True,
+        rate: Names | None = None,
+        on_error: OnError = "raise",
+    ) -> Concurrency:
+        """Holds slots of all the limits, all or none, while a `with` block or a decorated function runs.
+
+        Waits in line for them, first come, first served. They are given back when the block ends, whatever it does.
+
+        Args:
+            names: A name, several, or a mapping of names to slots. None of them: nothing is asked.
+            occupy: Slots of each limit, or a mapping of names to slots (names left out: 1).
+            timeout_seconds: How long to wait, counted from the call; 0 asks once. None: for ever.
+            max_retries: How often to ask again after a denial; 0 asks once, without waiting. None: waits in line.
+            lease_duration: Seconds that the slots stay taken when this program is not heard of any more, 1 to 86,400.
+                The lease is renewed at a third of it.
+            strict: A name that nobody has configured is an error, and nothing is taken.
+            holder: Who asks, for the operator's eyes: a string, or anything with a `type` and an `id`.
+            raise_on_lease_renewal_failure: False: a block whose lease was lost goes on, and a warning is logged.
+                Otherwise the loss is an error of the block, raised when it ends or calls `lease.check()`.
+            create_if_missing: Create limits that nobody configured, by policy or inactive. False: they are skipped.
+            rate: Limits to take in the same request by rate: a name, several, or a mapping of names to slots.
+            on_error: When the service cannot be reached. "raise", or "open": the block runs without a limit.
+
+        Raises:
+            AcquireConcurrencySlotTimeoutError: There were no slots within `timeout_seconds`.
+            ConcurrencySlotAcquisitionError: The slots were refused.
+            HeadgateUnreachableError: The service cannot be reached.
+            LeaseLostError: The lease was taken back, or could not be renewed in time.
+        """
+        wish = Wish(
+            slots=slots_of(names, occupy),
+            mode="concurrency",
+            rate=None if rate is None else slots_of(rate, 1, "rate"),
+            timeout_seconds=timeout_seconds,
+            max_retries=max_retries,
+            lease_seconds=lease_duration,
+            create_if_missing=create_if_missing,
+            strict=strict,
+            holder=holder_of(holder),
+            on_error=on_error,
+        )
+        return Concurrency(self, wish, raise_on_lease_renewal_failure is not False)
+
+    def rate_limit(
+        self,
+        names: Names,
+        occupy: Occupy = 1,
+        timeout_seconds: float | None = None,
+        strict: bool = False,
+        *,
+        max_retries: int | None = None,
+        create_if_missing: bool = True,
+        holder: Any = None,
+        on_error: OnError = "raise",
+    ) -> Receipt:
+        """Takes slots that come back by themselves, at the limit's decay; waits in line until they fit.
+
+        Options and errors are those of `concurrency`. A limit without decay is refused.
+        """
+        wish = Wish(
+            slots=slots_of(names, occupy),
+            mode="rate_limit",
+            timeout_seconds=timeout_seconds,
+            max_retries=max_retries,
+            create_if_missing=create_if_missing,
+            strict=strict,
+            holder=holder_of(holder),
+            on_error=on_error,
+        )
+        return receipt_of(taken(self, wish))
+
+    def renew(self, lease_id: str, names: Names, lease_duration: float | None = None) -> str:
+        """Renews a lease that another program holds, and answers when it ends; a `Lease` renews itself."""
+        return self._renewing(lease_id, names, lease_duration).result()["expiresAt"]
+
+    def release(self, lease_id: str, names: Names) -> int:
+        """Gives back a lease by its id and names. Answers with the slots given back: 0 when there was nothing left."""
+        return self._releasing(lease_id, names).result()["released"]
+
+    def configure(
+        self, name: str, limit: int, *, slot_decay_per_second: float = 0, active: bool = True
+    ) -> LimitSummary:
+        """Creates a limit, or replaces its settings."""
+        return self._configuring(name, limit, slot_decay_per_second, active).result()
+
+    def inspect(self, name: str) -> LimitInfo:
+        """Shows a limit: settings, slots in use, who holds and who waits."""
+        return self._inspecting(name).result()
+
+
+_environment = Headgate()
+concurrency = _environment.concurrency
+rate_limit = _environment.rate_limit

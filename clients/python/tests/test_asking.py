@@ -1,0 +1,345 @@
+"""What is asked for, and how it is refused: the same for both faces."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import Limit
+
+import headgate_client
+import headgate_client.asyncio as with_asyncio
+import headgate_client.sync as with_sync
+from headgate_client import (
+    AcquireConcurrencySlotTimeoutError,
+    ConcurrencySlotAcquisitionError,
+    HeadgateError,
+    HeadgateUnreachableError,
+)
+from headgate_client._names import holder_of, slots_of
+
+NewLimit = Callable[..., Limit]
+
+
+def by_sync(names: Any, *args: Any, **options: Any) -> with_sync.Lease:
+    """Enters a block and leaves it."""
+    with with_sync.concurrency(names, *args, **options) as lease:
+        return lease
+
+
+def by_asyncio(names: Any, *args: Any, **options: Any) -> with_asyncio.Lease:
+    async def main() -> with_asyncio.Lease:
+        async with with_asyncio.concurrency(names, *args, **options) as lease:
+            return lease
+
+    return asyncio.run(main())
+
+
+def rate_by_sync(names: Any, *args: Any, **options: Any) -> headgate_client.Receipt:
+    return with_sync.rate_limit(names, *args, **options)
+
+
+def rate_by_asyncio(names: Any, *args: Any, **options: Any) -> headgate_client.Receipt:
+    return asyncio.run(with_asyncio.rate_limit(names, *args, **options))
+
+
+holding = pytest.mark.parametrize("hold", [by_sync, by_asyncio])
+rating = pytest.mark.parametrize("rate", [rate_by_sync, rate_by_asyncio])
+
+
+@holding
+def test_slots_are_held_while_the_block_runs_and_given_back_after(hold: Any, new_limit: NewLimit) -> None:
+    limit = new_limit(limit=2)
+    lease = hold(limit.name, holder="nightly")
+    assert lease.names == {limit.name: 1}
+    assert lease.enforced
+    assert lease.expires_at is not None
+    assert [(status["name"], status["activeSlots"]) for status in lease.limits] == [(limit.name, 1)]
+    assert limit.active == 0
+
+
+def test_who_holds_is_seen_by_the_operator(new_limit: NewLimit) -> None:
+    limit = new_limit()
+    for holder, seen in [("nightly", "nightly"), ({"type": "flow_run", "id": 7}, "flow_run:7"), (None, None)]:
+        with with_sync.concurrency(limit.name, holder=holder) as lease:
+            (shown,) = limit.leases
+            assert (shown["id"], shown.get("holder")) == (lease.id, seen)
+
+
+@holding
+@pytest.mark.parametrize(
+    ("names", "occupy", "taken"),
+    [
+        (["a", "b", "a"], 2, {"a": 2, "b": 2}),
+        (("a", "b"), {"b": 3}, {"a": 1, "b": 3}),
+        ({"a": 2, "b": 1}, 1, {"a": 2, "b": 1}),
+        ({"a"}, 1, {"a": 1}),
+    ],
+)
+def test_promise_2_several_names_are_taken_together(
+    hold: Any, new_limit: NewLimit, names: Any, occupy: Any, taken: dict[str, int]
+) -> None:
+    made = {key: new_limit(limit=3) for key in taken}
+    own = {key: limit.name for key, limit in made.items()}
+    renamed = (
+        {own[key]: slots for key, slots in names.items()}
+        if isinstance(names, dict)
+        else type(names)(own[key] for key in names)
+    )
+    each = {own[key]: slots for key, slots in occupy.items()} if isinstance(occupy, dict) else occupy
+    assert hold(renamed, each).names == {own[key]: slots for key, slots in taken.items()}
+    made["a"].take(3)
+    with pytest.raises(ConcurrencySlotAcquisitionError):
+        hold(renamed, each, max_retries=0)
+    assert [limit.active for key, limit in made.items() if key != "a"] == [0] * (len(made) - 1)
+
+
+@holding
+def test_a_denial_without_retries_says_why_and_leaves_no_trace(hold: Any, new_limit: NewLimit) -> None:
+    limit = new_limit()
+    limit.take()
+    with pytest.raises(ConcurrencySlotAcquisitionError, match="429 denied") as caught:
+        hold(limit.name, max_retries=0)
+    assert (caught.value.code, caught.value.status) == ("denied", 429)
+    assert caught.value.names == {limit.name: 1}
+    assert caught.value.problem is not None
+    assert caught.value.problem.get("retryAfterSeconds", 0) > 0
+    assert (limit.active, limit.waiting) == (1, 0)
+
+
+@holding
+def test_promise_10_a_wait_that_takes_too_long_leaves_the_line(hold: Any, new_limit: NewLimit) -> None:
+    limit = new_limit()
+    held = limit.take()
+    with pytest.raises(
+        AcquireConcurrencySlotTimeoutError, match=r"within 0.5 s; the last place in line was 1"
+    ) as caught:
+        hold(limit.name, timeout_seconds=0.5)
+    assert isinstance(caught.value, TimeoutError)
+    limit.wait_for(waiting=0)
+    limit.give(held)
+    assert limit.active == 0
+
+
+@holding
+def test_no_time_asks_once(hold: Any, new_limit: NewLimit) -> None:
+    limit = new_limit()
+    assert hold(limit.name, timeout_seconds=0).names == {limit.name: 1}
+    limit.take()
+    with pytest.raises(AcquireConcurrencySlotTimeoutError):
+        hold(limit.name, timeout_seconds=0)
+
+
+@holding
+def test_more_slots_than_the_limit_has_are_refused_at_once(hold: Any, new_limit: NewLimit) -> None:
+    with pytest.raises(ConcurrencySlotAcquisitionError, match="422 exceeds_limit"):
+        hold(new_limit(limit=2).name, 3)
+
+
+@holding
+def test_a_name_that_nobody_configured(hold: Any, new_limit: NewLimit, caplog: pytest.LogCaptureFixture) -> None:
+    name = f"missing-{new_limit().name}"
+    with pytest.raises(ConcurrencySlotAcquisitionError, match="404 unknown_limit"):
+        hold(name, strict=True)
+    assert hold(name, create_if_missing=False).names == {}
+    for _ in range(2):
+        lease = hold(name)
+        assert lease.names == {name: 1}
+        assert not lease.enforced
+    told = [record.getMessage() for record in caplog.records if record.name == "headgate_client"]
+    assert told == [f'nobody configured "{name}", so it holds nobody back: give it a limit, or a policy']
+
+
+@holding
+def test_without_names_nothing_is_asked(hold: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADGATE_URL", "http://127.0.0.1:9")
+    lease = hold([])
+    assert (lease.names, lease.enforced, lease.expires_at) == ({}, False, None)
+
+
+@holding
+@pytest.mark.parametrize("form", ["ünïcödé ☃ {}", "日本{}", "{} ?#:.,~!'\"\\", "{} 𝒳"])
+def test_names_are_any_text(hold: Any, new_limit: NewLimit, form: str) -> None:
+    name = form.format(new_limit().name)
+    limit = new_limit(name, limit=1)
+    with with_sync.concurrency(limit.name):
+        assert with_sync.Headgate().inspect(name)["activeSlots"] == 1
+        with pytest.raises(ConcurrencySlotAcquisitionError):
+            hold(name, max_retries=0)
+    assert hold(name).names == {name: 1}
+
+
+@rating
+def test_promise_1_slots_by_rate_are_never_too_many(rate: Any, new_limit: NewLimit) -> None:
+    limit = new_limit(limit=3, slotDecayPerSecond=10)
+    began = time.monotonic()
+    granted = sum(rate(limit.name, 2).names[limit.name] for _ in range(6))
+    # The service granted all of them within this time or less.
+    assert granted == 12 <= 3 + 10 * (time.monotonic() - began)
+
+
+@rating
+def test_promise_8_a_retry_at_the_announced_moment_is_granted(rate: Any, new_limit: NewLimit) -> None:
+    limit = new_limit(limit=2, slotDecayPerSecond=4)
+    rate(limit.name, 2)
+    with pytest.raises(ConcurrencySlotAcquisitionError) as caught:
+        rate(limit.name, 2, max_retries=0)
+    assert caught.value.code == "denied"
+    assert rate(limit.name, 2, max_retries=1).names == {limit.name: 2}
+
+
+@rating
+def test_a_rate_limit_has_a_time_limit_and_needs_decay(rate: Any, new_limit: NewLimit) -> None:
+    slow = new_limit(limit=1, slotDecayPerSecond=0.001)
+    receipt = rate(slow.name, timeout_seconds=5)
+    assert receipt.enforced
+    with pytest.raises(AcquireConcurrencySlotTimeoutError):
+        rate(slow.name, timeout_seconds=0.3)
+    slow.wait_for(waiting=0)
+    with pytest.raises(ConcurrencySlotAcquisitionError, match="422 no_decay"):
+        rate(new_limit().name)
+    with pytest.raises(ConcurrencySlotAcquisitionError, match="404 unknown_limit"):
+        rate(f"missing-{slow.name}", strict=True)
+    assert rate([]).names == {}
+
+
+@holding
+def test_held_and_counted_in_one_request(hold: Any, new_limit: NewLimit) -> None:
+    held, counted = new_limit(), new_limit(limit=5, slotDecayPerSecond=0.001)
+    lease = hold(held.name, rate={counted.name: 2})
+    assert (lease.names, lease.rate) == ({held.name: 1}, {counted.name: 2})
+    assert (held.active, counted.active) == (0, 2)
+
+
+@holding
+def test_promise_13_a_service_that_is_not_there_is_an_error(hold: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADGATE_URL", "http://127.0.0.1:9")
+    with pytest.raises(HeadgateUnreachableError, match=r"Connect call failed.*Is it running") as caught:
+        hold("database", max_retries=0)
+    # As a program that was written for Prefect's client expects it.
+    assert isinstance(caught.value, (ConcurrencySlotAcquisitionError, ConnectionError))
+    assert caught.value.names == {"database": 1}
+    lease = hold("database", max_retries=0, on_error="open")
+    assert (lease.names, lease.enforced) == ({}, False)
+
+
+@holding
+def test_an_answer_of_something_else_is_named(hold: Any, headgate_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADGATE_URL", f"{headgate_server}/elsewhere")
+    with pytest.raises(HeadgateError, match="404"):
+        hold("database", max_retries=0)
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        (None, {}),
+        (7, {}),
+        (["a", None], {}),
+        ("a", {"occupy": 1.5}),
+        ("a", {"occupy": True}),
+        ("a", {"occupy": "2"}),
+        ("a", {"timeout_seconds": "3"}),
+        ("a", {"max_retries": "3"}),
+        ("a", {"holder": 7}),
+    ],
+)
+@pytest.mark.parametrize("face", [with_sync, with_asyncio])
+def test_a_mistake_is_a_type_error_before_anything_is_asked(face: Any, names: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        face.concurrency(names, **options)
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        ("a", {"occupy": 0}),
+        ("a", {"occupy": {"b": 1}}),
+        ("a\ud800", {}),
+        ("a", {"timeout_seconds": -1}),
+        ("a", {"timeout_seconds": float("nan")}),
+        ("a", {"max_retries": -1}),
+        ("a", {"on_error": "close"}),
+    ],
+)
+@pytest.mark.parametrize("face", [with_sync, with_asyncio])
+def test_a_wrong_value_is_refused_before_anything_is_asked(face: Any, names: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        face.concurrency(names, **options)
+
+
+def test_slots_of_and_holder_of() -> None:
+    assert slots_of({"a": 2}, {"a": 5}) == {"a": 2}
+    assert slots_of(["b", "a"], 3) == {"b": 3, "a": 3}
+    assert holder_of(SimpleNamespace(type="task_run", id="x")) == "task_run:x"
+
+
+@pytest.mark.parametrize("url", ["", "headgate", "ftp://x", "http://", "http://u:p@x", "http://x:port", 7])
+def test_a_url_that_is_none_is_told(url: Any) -> None:
+    with pytest.raises(ValueError, match="Headgate"):
+        with_sync.Headgate(url)
+
+
+def test_a_token_is_sent_and_belongs_to_a_url(headgate_server: str) -> None:
+    with pytest.raises(ValueError, match="url"):
+        with_sync.Headgate(token="x")
+    gate = with_sync.Headgate(f"{headgate_server}/", "any")
+    assert gate.configure("token-test", 1)["limit"] == 1
+
+
+def test_the_five_verbs_by_sync(new_limit: NewLimit) -> None:
+    gate = with_sync.Headgate()
+    name = new_limit().name
+    assert gate.configure(name, 3, slot_decay_per_second=0, active=True)["limit"] == 3
+    lease = gate.concurrency(name, 2).acquire()
+    assert gate.inspect(name)["activeSlots"] == 2
+    assert gate.renew(lease.id, lease.names, 300) > (lease.expires_at or "")
+    assert gate.release(lease.id, lease.names) == 2
+    assert gate.release(lease.id, lease.names) == 0
+    with pytest.raises(HeadgateError, match="lease_gone"):
+        gate.renew(lease.id, name)
+    with pytest.raises(ValueError, match="called"):
+        gate.inspect("..")
+    lease.release()
+
+
+def test_the_five_verbs_by_asyncio(new_limit: NewLimit) -> None:
+    async def main() -> None:
+        gate = with_asyncio.Headgate()
+        name = new_limit().name
+        assert (await gate.configure(name, 3))["limit"] == 3
+        lease = await gate.concurrency(name, 2).acquire()
+        assert (await gate.inspect(name))["activeSlots"] == 2
+        assert await gate.renew(lease.id, lease.names, 300) > (lease.expires_at or "")
+        await lease.release()
+        await lease.release()
+        assert await gate.release(lease.id, lease.names) == 0
+
+    asyncio.run(main())
+
+
+#: `inspect.signature` of prefect.concurrency 3.8.4; `npm run test:prefect` compares with the real one.
+PREFECT = {
+    "concurrency": (
+        "names occupy timeout_seconds max_retries lease_duration strict holder raise_on_lease_renewal_failure"
+    ),
+    "rate_limit": "names occupy timeout_seconds strict",
+}
+
+
+@pytest.mark.parametrize("face", [with_sync, with_asyncio])
+@pytest.mark.parametrize("verb", list(PREFECT))
+def test_the_signatures_are_those_of_prefect(face: Any, verb: str) -> None:
+    parameters = inspect.signature(getattr(face, verb)).parameters.values()
+    positional = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    assert positional == PREFECT[verb].split()
+
+
+def test_warnings_go_to_one_logger() -> None:
+    assert logging.getLogger("headgate_client").handlers == []
