@@ -1,12 +1,24 @@
-/** The Worker as it is, but for a limit that counts how often it is asked for slots, and a route that tells. */
+/**
+ * The Worker as it is, but for a limit that counts how often it is asked for slots and how often it came into memory, and
+ * routes that tell.
+ */
 
 import type { Env } from "../../src/server/contract/env.ts";
 import service, { LimitObject as Plain } from "../../src/server/worker.ts";
 
 export { DirectoryObject } from "../../src/server/directory/directory-object.ts";
 
+/** By name. On one machine the objects and the Worker are in one isolate. */
+const made = new Map<string, number>();
+
 export class LimitObject extends Plain {
 	#calls = 0;
+
+	constructor(ctx: DurableObjectState, env: Env) {
+		super(ctx, env);
+		const name = ctx.id.name ?? "";
+		made.set(name, (made.get(name) ?? 0) + 1);
+	}
 
 	override acquireText(ask: string): Promise<string> {
 		this.#calls += 1;
@@ -24,6 +36,8 @@ export class LimitObject extends Plain {
 export default {
 	async fetch(request: Request, env: Env, ctx: ExecutionContext): Promise<Response> {
 		const { pathname } = new URL(request.url);
+		// The object itself is not asked, which would bring it back into memory.
+		if (pathname.startsWith("/made/")) return Response.json({ made: made.get(pathname.slice(6)) ?? 0 });
 		if (!pathname.startsWith("/calls/")) return service.fetch(request, env, ctx);
 		const limit = env.LIMITS.getByName(pathname.slice(7)) as unknown as { calls(): Promise<number> };
 		return Response.json({ calls: await limit.calls() });

@@ -421,7 +421,7 @@ describe("names and values", () => {
 
 	test("F38: who holds and who waits can be seen, and so can what callers that poll have left behind", async () => {
 		const { name, id } = await full();
-		void prefect.lease(name, {}, wait(2));
+		void prefect.lease(name, {}, wait(50));
 		await untilWaiting(name, 1);
 		await prefect.lease(name);
 		const shown = await prefect.shown(name);
