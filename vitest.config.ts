@@ -47,7 +47,8 @@ const config = async () => ({
 						miniflare: { bindings: { HEADGATE_OPEN: "true", HEADGATE_HOSTS: "headgate.test" } },
 					}),
 				],
-				test: { name: "server", include: ["test/server/**/*.test.ts"], ...patience },
+				// One runtime for all of them: they take names of their own, and starting it costs more than most files.
+				test: { name: "server", include: ["test/server/**/*.test.ts"], isolate: false, ...patience },
 			},
 			{
 				test: {

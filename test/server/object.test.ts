@@ -3,6 +3,7 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { LimitsPage } from "../../src/protocol.ts";
+import { RULING_MAX_MS } from "../../src/server/contract/policies.ts";
 import { migrate } from "../../src/server/contract/schema.ts";
 import { SCHEMA_VERSION } from "../../src/server/limit/store.ts";
 import {
@@ -30,6 +31,7 @@ import {
 	removePolicy,
 	renew,
 	setPolicy,
+	stopClock,
 	stored,
 	until,
 	untilWaiting,
@@ -505,24 +507,27 @@ describe("schema", () => {
 });
 
 describe("the directory", () => {
-	/** While `work` runs, the directory does not answer to `method`. */
-	async function without(method: "register" | "unregister" | "match", work: () => Promise<void>): Promise<void> {
+	/** While `work` runs, the directory does not answer to these. */
+	async function without(
+		methods: ("register" | "unregister" | "match" | "policiesAfter")[],
+		work: () => Promise<void>,
+	): Promise<void> {
 		await runInDurableObject(directory(), (instance) => {
 			// A property of the object itself is out of reach of callers, and hides the method that is not.
-			Object.defineProperty(instance, method, { value: null, configurable: true });
+			for (const method of methods) Object.defineProperty(instance, method, { value: null, configurable: true });
 		});
 		try {
 			await work();
 		} finally {
 			await runInDurableObject(directory(), (instance) => {
-				Reflect.deleteProperty(instance, method);
+				for (const method of methods) Reflect.deleteProperty(instance, method);
 			});
 		}
 	}
 
 	test("that does not answer is told of a limit again until it has it, and nobody waits for that", async () => {
 		const name = newName();
-		await without("register", async () => {
+		await without(["register"], async () => {
 			await configure(name, { limit: 2 });
 			await granted({ names: name });
 			await granted({ names: name });
@@ -540,7 +545,7 @@ describe("the directory", () => {
 	test("that does not answer is told of a deletion again", async () => {
 		const name = await newLimit();
 		await until(() => listed(name));
-		await without("unregister", async () => {
+		await without(["unregister"], async () => {
 			expect((await remove(name)).status).toBe(204);
 			expectProblem(await call("GET", path(name)), 404, "unknown_limit");
 			expect((await storedState(name)).identity).toMatchObject({ alive: false, reported: false });
@@ -552,7 +557,9 @@ describe("the directory", () => {
 	test("is needed for a name never seen before, and for no other", async () => {
 		const known = await newLimit({ limit: 2 });
 		const unknown = newName();
-		await without("match", async () => {
+		// What this Worker knows of the policies is too old to go by.
+		stopClock().pass(RULING_MAX_MS + 1);
+		await without(["match", "policiesAfter"], async () => {
 			expect((await acquire({ names: known })).status).toBe(200);
 			const answer = await acquire({ names: unknown });
 			expectProblem(answer, 503, "overloaded");

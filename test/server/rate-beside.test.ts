@@ -55,7 +55,7 @@ describe("held and by rate in one request", () => {
 		const [atOnce, perMinute] = await jobs(3);
 		const held = await granted({ names: { [atOnce]: 2 } });
 		expectProblem(await acquire({ names: atOnce, rate: perMinute }), 429, "denied");
-		expect((await inspect(perMinute)).activeSlots).toBe(0);
+		await expect.poll(async () => (await inspect(perMinute)).activeSlots).toBe(0);
 		await release(held);
 		await granted({ names: perMinute, occupy: 3, mode: "rate_limit" });
 		expectProblem(await acquire({ names: atOnce, rate: perMinute }), 429, "denied");
