@@ -52,7 +52,9 @@ export type DenialCode =
 	| "queue_full"
 	| "unknown_limit"
 	/** Said before anything is decided, of one token's part of the line. */
-	| "too_many_waiters";
+	| "too_many_waiters"
+	/** Said before anything is decided: as many ids are remembered as there may be. */
+	| "overloaded";
 
 /** Moments in events are of the caller's clock. */
 export type Event =

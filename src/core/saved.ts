@@ -5,7 +5,7 @@ import type { Band } from "./level.ts";
 import { count, createLimit, decays, type Entry, inTurn, type Limit } from "./limit.ts";
 import { RESERVATION_MS, RESUME_MS } from "./patience.ts";
 import type { Polling } from "./polling.ts";
-import type { At } from "./time.ts";
+import type { At, Ms } from "./time.ts";
 import { completed } from "./totals.ts";
 
 /** A limit without its entries. */
@@ -16,17 +16,35 @@ export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals
 	level: { at: At; total: string; top: string };
 };
 
-export type SavedEntry = Omit<Entry, "heapIndex" | "giveUpAt" | "expiresAt" | "until" | "claims"> & {
-	/** Absent in what was written when it was only told whether there were any: `claimed`. */
-	claims?: number;
-	claimed?: boolean;
-	/** Null: never. */
-	giveUpAt: At | null;
-	expiresAt: At | null;
-	until: At | null;
-	/** What it owns of the level when it was last written, and what no lease owns beneath it. */
-	band?: { own: string; below: string; order: number };
-};
+/**
+ * An entry as it is stored. What is as it is with most leases is left out, for it is written with every commit: a lease that
+ * was granted at once is its id, its place, its slots, its print, its length and two moments. What was stored before that has
+ * every field, and `null` where a moment never comes.
+ */
+export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print" | "leaseMs" | "since"> {
+	mode?: Entry["mode"] | undefined;
+	holder?: string | null | undefined;
+	held?: boolean | undefined;
+	remember?: boolean | undefined;
+	others?: readonly string[] | undefined;
+	wants?: Entry["wants"] | undefined;
+	state?: Entry["state"] | undefined;
+	standing?: Entry["standing"] | undefined;
+	enforced?: boolean | undefined;
+	waitedMs?: Ms | undefined;
+	/** Left out: it does not wait, or did not. */
+	giveUpAt?: At | null | undefined;
+	/** Left out: never. */
+	expiresAt?: At | null | undefined;
+	/** Left out: at its end. */
+	until?: At | null | undefined;
+	peers?: readonly string[] | undefined;
+	claims?: number | undefined;
+	/** In place of `claims`, in what was stored when it was only told whether there were any. */
+	claimed?: boolean | undefined;
+	/** What it owns of the level when it was last written, and what nobody owns beneath it. */
+	band?: { own: string; below: string; order: number } | undefined;
+}
 
 export function saveLimit(limit: Limit): SavedLimit {
 	const { settings, clock, unleased, totals, meanHeldMs, nextSeq, polling, level } = limit;
@@ -37,19 +55,31 @@ export function saveLimit(limit: Limit): SavedLimit {
 }
 
 export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
-	const { heapIndex: _, ...fields } = entry;
-	const band = limit.level.band(entry.id);
+	const { id, seq, slots, print, leaseMs, since, mode, state, standing, until, expiresAt } = entry;
+	const band = limit.level.band(id);
 	return {
-		...fields,
-		giveUpAt: finite(entry.giveUpAt),
-		expiresAt: finite(entry.expiresAt),
-		until: finite(entry.until),
-		...(band && { band: { own: String(band.own), below: String(band.below), order: band.order } }),
+		...{ id, seq, slots, print, leaseMs, since },
+		expiresAt: expiresAt === Number.POSITIVE_INFINITY ? undefined : expiresAt,
+		mode: mode === "concurrency" ? undefined : mode,
+		holder: entry.holder ?? undefined,
+		held: entry.held || undefined,
+		remember: entry.remember || undefined,
+		others: entry.others,
+		wants: entry.wants === "lease" ? undefined : entry.wants,
+		state: state === "leased" ? undefined : state,
+		standing: standing === "parked" ? undefined : standing,
+		enforced: entry.enforced ? undefined : false,
+		waitedMs: entry.waitedMs || undefined,
+		giveUpAt: entry.giveUpAt === since ? undefined : finite(entry.giveUpAt),
+		until: until === expiresAt ? undefined : finite(until),
+		peers: entry.peers.length > 0 ? entry.peers : undefined,
+		claims: entry.claims || undefined,
+		band: band ? { own: String(band.own), below: String(band.below), order: band.order } : undefined,
 	};
 }
 
 /**
- * Rebuilds a limit after a restart. `entries` come in order of arrival. A waiter has no connection now:
+ * Rebuilds a limit after a restart. `entries` come in order of arrival. Whoever waited has no connection now:
  * its place is kept for a moment, in which the line waits for it.
  */
 export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: At, recall: Limit["recall"]): Limit {
@@ -61,13 +91,24 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		...(saved.polling && { polling: { ...saved.polling } }),
 	};
 	const bands: Band[] = [];
-	for (const { band, claimed, ...fields } of entries) {
+	for (const saved of entries) {
+		const { id, seq, slots, print, leaseMs, since, band } = saved;
+		const expiresAt = saved.expiresAt ?? Number.POSITIVE_INFINITY;
 		const entry: Entry = {
-			...fields,
-			claims: fields.claims ?? (claimed ? 1 : 0),
-			giveUpAt: fields.giveUpAt ?? Number.POSITIVE_INFINITY,
-			expiresAt: fields.expiresAt ?? Number.POSITIVE_INFINITY,
-			until: fields.until ?? Number.POSITIVE_INFINITY,
+			...{ id, seq, slots, print, leaseMs, since, expiresAt, others: saved.others },
+			mode: saved.mode ?? "concurrency",
+			holder: saved.holder ?? null,
+			held: saved.held ?? false,
+			remember: saved.remember ?? false,
+			wants: saved.wants ?? "lease",
+			state: saved.state ?? "leased",
+			standing: saved.standing ?? "parked",
+			enforced: saved.enforced ?? true,
+			waitedMs: saved.waitedMs ?? 0,
+			giveUpAt: saved.giveUpAt === undefined ? since : (saved.giveUpAt ?? Number.POSITIVE_INFINITY),
+			until: saved.until === undefined ? expiresAt : (saved.until ?? Number.POSITIVE_INFINITY),
+			peers: saved.peers ?? [],
+			claims: saved.claims ?? (saved.claimed ? 1 : 0),
 			heapIndex: -1,
 		};
 		if (band) bands.push({ id: entry.id, own: BigInt(band.own), below: BigInt(band.below), order: band.order });

@@ -44,8 +44,8 @@ export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy">> {
 	expiresAt: number;
 	/** When something must be done about it. */
 	until: number;
-	/** What its stored row says: neither a touch of a reservation nor a repeated answer is written. */
-	written: { until: number; claims: number; parked: boolean };
+	/** What its stored row says, if it has one: neither a reservation, nor a repeated answer is written. */
+	written: { until: number; giveUpAt: number; claims: number; parked: boolean; reserved: boolean } | null;
 	peers: readonly string[];
 	/** How often it was answered again after its grant. */
 	claims: number;
@@ -113,21 +113,30 @@ export class Model {
 	/** The state was written; `ids` are the rows that were. */
 	write(ids: ReadonlySet<string>): void {
 		for (const asked of this.state.asked.filter(({ id }) => ids.has(id))) {
-			asked.written = { until: asked.until, claims: asked.claims, parked: asked.standing === "parked" };
+			const { until, giveUpAt, claims, standing, state } = asked;
+			asked.written = { until, giveUpAt, claims, parked: standing === "parked", reserved: state === "reserved" };
 		}
 		this.stored = copy(this.state);
+		// A reservation is lost, unless its row had to be written anyway; a place in line that it came from is not.
+		this.stored.asked = this.stored.asked.filter((asked) => asked.state !== "reserved" || asked.written);
+		for (const asked of this.stored.asked) {
+			if (asked.state !== "reserved" || !asked.written || asked.written.reserved) continue;
+			Object.assign(asked, { state: "waiting", enforced: true, waitedMs: 0, giveUpAt: asked.written.giveUpAt });
+		}
 	}
 
 	restart(wall: number): void {
 		this.state = copy(this.stored);
 		const wokeAt = Math.max(wall + this.state.offsetMs, this.state.lastAt);
 		for (const asked of this.state.asked) {
-			asked.claims = asked.written.claims;
+			const { written } = asked;
+			if (!written) throw new Error(`${asked.id} was stored without a row.`);
+			asked.claims = written.claims;
 			if (asked.state !== "waiting") {
-				asked.until = asked.written.until;
+				asked.until = written.until;
 				continue;
 			}
-			asked.standing = asked.written.parked ? "parked" : "resuming";
+			asked.standing = written.parked ? "parked" : "resuming";
 			asked.until = Math.min(asked.giveUpAt, wokeAt + (asked.standing === "parked" ? RESERVATION_MS : RESUME_MS));
 		}
 		this.#now = this.state.lastAt;
@@ -353,7 +362,7 @@ export class Model {
 			...rest,
 			...{ wants, arrivedAt: this.#now, state: "waiting", standing: "parked", enforced: true, grantedAt: this.#now },
 			...{ waitedMs: 0, giveUpAt: this.#now + waitMs, expiresAt: NEVER, until: NEVER },
-			...{ peers: [], claims: 0, written: { until: NEVER, claims: 0, parked: true } },
+			...{ peers: [], claims: 0, written: null },
 		};
 		this.state.asked.push(fresh);
 		if (atOnce) this.#give(fresh);

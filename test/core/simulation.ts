@@ -480,7 +480,7 @@ export class Simulation {
 
 	#checkState(limit: Limit, where: string): void {
 		const model = this.#model;
-		const { asked, settings, unleased } = model.state;
+		const { asked, settings, unleased } = where === "" ? model.state : model.stored;
 		const same = (promise: number, name: string, is: unknown, ought: unknown): void =>
 			this.#hold(promise, is === ought, `${where}${name} is ${is}, the model has ${ought}`);
 		same(7, "the order of arrival", [...limit.entries.keys()].join(), asked.map(({ id }) => id).join());

@@ -23,6 +23,8 @@ export class Subject {
 	readonly #startedAt: number;
 	readonly #settings: Settings;
 	readonly #rows = new Map<string, string>();
+	/** Of the requests that rows are of. */
+	readonly #seqs = new Map<string, number>();
 	readonly #ended = new Map<string, Ended>();
 	#record: string;
 
@@ -75,6 +77,12 @@ export class Subject {
 		}
 		for (const id of touched) {
 			const entry = this.limit.entries.get(id);
+			// The row is of an earlier request of this id.
+			if (entry && this.#rows.has(id) && this.#seqs.get(id) !== entry.seq) {
+				written.rows.add(id);
+				written.any = true;
+			}
+			if (entry && written.rows.has(id)) this.#seqs.set(id, entry.seq);
 			if (entry && written.rows.has(id)) this.#rows.set(id, JSON.stringify(saveEntry(this.limit, entry)));
 			else if (!entry && this.#rows.delete(id)) written.any = true;
 		}
@@ -86,5 +94,5 @@ export class Subject {
 /** Whether an event says that the row of its request must be written. */
 function changesRow(event: Event): boolean {
 	if (event.kind === "granted") return !event.repeat;
-	return ["reserved", "queued", "parked", "renewed", "rewritten", "ended", "configured"].includes(event.kind);
+	return ["queued", "parked", "renewed", "rewritten", "ended", "configured"].includes(event.kind);
 }

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import type { LimitsPage } from "../../src/protocol.ts";
 import {
 	acquire,
+	alter,
 	call,
 	configure,
 	directory,
@@ -21,6 +22,7 @@ import {
 	remove,
 	removePolicy,
 	renew,
+	reported,
 	setPolicy,
 	stored,
 	until,
@@ -31,7 +33,7 @@ const isListed = async (name: string): Promise<boolean> => (await directory().id
 /** A limit that the directory knows, and whose storage is as that of an empty file. */
 async function lose(name: string): Promise<void> {
 	await until(() => isListed(name));
-	await until(async () => JSON.stringify((await stored(name)).tables).includes('\\"reported\\":true'));
+	await reported(name);
 	await runInDurableObject(limitObject(name), async (_, { storage }) => {
 		await storage.deleteAlarm();
 		await storage.deleteAll();
@@ -104,11 +106,8 @@ describe("a limit whose data is lost", () => {
 		await granted({ names: name });
 		await remove(name);
 		await until(async () => !(await isListed(name)));
-		await until(async () => JSON.stringify((await stored(name)).tables).includes('\\"reported\\":true'));
-		await runInDurableObject(limitObject(name), (_, { storage }) => {
-			storage.sql.exec("UPDATE itself SET identity = json_set(identity, '$.updatedAt', 1)");
-		});
-		await evictDurableObject(limitObject(name));
+		await reported(name);
+		await alter(name, ({ identity }) => ({ identity: { ...identity, updatedAt: 1 } }));
 		await runDurableObjectAlarm(limitObject(name));
 		expect((await stored(name)).tables).toEqual({});
 		await granted({ names: name });

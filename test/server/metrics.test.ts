@@ -13,6 +13,7 @@ import type { Identity } from "../../src/server/limit/store.ts";
 import { TELL_MS, TotalsReporter } from "../../src/server/limit/totals-reporter.ts";
 import {
 	acquire,
+	alter,
 	bindings,
 	call,
 	callsOf,
@@ -121,9 +122,7 @@ describe("policies", () => {
 		for (const key of keys) await release(await granted({ names: key, id: undefined }));
 		for (const key of keys) {
 			// The id is remembered for five minutes and keeps the key; a test does not wait for that.
-			await runInDurableObject(limitObject(key), async (_, state) => {
-				state.storage.sql.exec("DELETE FROM ended");
-			});
+			await alter(key, () => ({ ended: [] }));
 		}
 		await until(async () => {
 			for (const key of keys) await runDurableObjectAlarm(limitObject(key));

@@ -8,13 +8,14 @@ import { migrate } from "../../src/server/contract/schema.ts";
 import { SCHEMA_VERSION } from "../../src/server/limit/store.ts";
 import {
 	acquire,
+	alter,
 	bindings,
 	call,
 	configure,
 	crash,
 	directory,
-	dump,
 	expectProblem,
+	found,
 	fromNow,
 	granted,
 	inspect,
@@ -33,28 +34,12 @@ import {
 	setPolicy,
 	stopClock,
 	stored,
+	storedLimit,
 	until,
 	untilWaiting,
 } from "./support.ts";
 
 const evict = (name: string): Promise<void> => evictDurableObject(limitObject(name));
-
-/** One row of what a limit stored, parsed. */
-async function storedState(name: string): Promise<{ identity: Identity; state: State; usedAt: number }> {
-	const { tables } = await stored(name);
-	const row = tables.itself?.[0] as { identity: string; state: string; used_at: number };
-	return { identity: JSON.parse(row.identity) as Identity, state: JSON.parse(row.state) as State, usedAt: row.used_at };
-}
-
-interface Identity {
-	alive: boolean;
-	reported: boolean;
-	updatedAt: number;
-}
-
-interface State {
-	level: { at: number; total: string; top: string };
-}
 
 const SLOT = 10n ** 18n;
 
@@ -67,7 +52,7 @@ async function rewrite(name: string, statement: string, ...values: (string | num
 }
 
 /** Makes a limit believe that it was last used so long ago. */
-const lastUsed = (name: string, msAgo: number) => rewrite(name, "UPDATE itself SET used_at = ?", Date.now() - msAgo);
+const lastUsed = (name: string, msAgo: number) => alter(name, () => ({ usedAt: Date.now() - msAgo }));
 
 /** Names that the directory has. */
 async function listed(name: string): Promise<boolean> {
@@ -122,10 +107,10 @@ describe.concurrent("promise 6: what was said is there after a restart", () => {
 	test("promise 8: the level of a decaying limit, to the last fraction, with the bands of its leases", async () => {
 		const name = await newLimit({ limit: 100, slotDecayPerSecond: 0.01 });
 		const perMs = 10n ** 13n;
-		let before: State["level"] = { at: 0, total: "0", top: "0" };
+		let before = { at: 0, total: "0", top: "0" };
 		/** Fails unless the level is what it was, less the time that ran, plus the slots that came. */
 		const expectAdded = async (slots: number) => {
-			const { level } = (await storedState(name)).state;
+			const { level } = await storedLimit(name);
 			const drained = BigInt(level.at - before.at) * perMs;
 			const left = BigInt(before.total) - drained;
 			expect(BigInt(level.total)).toBe((left > 0n ? left : 0n) + BigInt(slots) * SLOT);
@@ -146,12 +131,12 @@ describe.concurrent("promise 6: what was said is there after a restart", () => {
 		await expectAdded(0);
 		// Only the oldest band has drained by now, so what is left without it is a whole number.
 		expect((await release(first)).body).toEqual({ released: 4 });
-		const { level } = (await storedState(name)).state;
+		const { level } = await storedLimit(name);
 		expect(BigInt(level.total)).toBe(7n * SLOT);
 		before = level;
 		await evict(name);
 		expect((await release(second)).body).toEqual({ released: 4 });
-		const last = (await storedState(name)).state.level;
+		const last = (await storedLimit(name)).level;
 		expect(BigInt(last.total)).toBe(3n * SLOT - BigInt(last.at - before.at) * perMs);
 	});
 
@@ -378,7 +363,7 @@ describe.concurrent("alarms", () => {
 		const lease = await granted({ names: name, leaseSeconds: 1 });
 		// An object that is awake has a timer; the alarm is there for one that is not.
 		expect((await stored(name)).alarm).not.toBeNull();
-		await until(async () => (await stored(name)).tables.entry?.length === 0);
+		await until(async () => (await storedLimit(name)).entries.length === 0);
 		expect(fromNow(lease.expiresAt)).toBeLessThanOrEqual(0);
 		expect((await inspect(name)).totals.expired).toBe(1);
 	});
@@ -389,14 +374,12 @@ describe.concurrent("alarms", () => {
 		await evict(name);
 		const { alarm } = await stored(name);
 		expect(alarm as number).toBeLessThanOrEqual(Date.parse(lease.expiresAt));
-		await runInDurableObject(limitObject(name), (_, state) => {
-			const past = Date.now() - 1;
-			const statement = "UPDATE entry SET data = json_set(data, '$.expiresAt', ?1, '$.until', ?1)";
-			state.storage.sql.exec(statement, past);
+		await alter(name, ({ limit }) => {
+			for (const entry of limit.entries.values()) entry.expiresAt = entry.until = Date.now() - 1;
+			return undefined;
 		});
-		await evict(name);
 		expect(await runDurableObjectAlarm(limitObject(name))).toBe(true);
-		expect((await stored(name)).tables.entry).toEqual([]);
+		expect((await storedLimit(name)).entries).toEqual([]);
 		expect((await inspect(name)).totals.expired).toBe(1);
 	});
 
@@ -404,23 +387,24 @@ describe.concurrent("alarms", () => {
 		const name = await newLimit();
 		const lease = await granted({ names: name, leaseSeconds: 30 });
 		await runDurableObjectAlarm(limitObject(name));
-		const { alarm, tables } = await stored(name);
-		expect(tables.entry).toHaveLength(1);
+		const { alarm } = await stored(name);
+		expect((await storedLimit(name)).entries).toHaveLength(1);
 		expect(Math.abs((alarm as number) - Date.parse(lease.expiresAt))).toBeLessThan(5_001);
 		expect((await renew(lease)).status).toBe(200);
 	});
 
-	test("ids that are no longer remembered leave no rows", async () => {
+	test("ids that are no longer remembered are ids like any other, and are not stored again", async () => {
 		const name = await newLimit({ limit: 5 });
 		const id = newId();
 		await release(await granted({ names: name, id }));
-		expect((await stored(name)).tables.ended).toHaveLength(1);
-		await rewrite(name, "UPDATE ended SET until = ?, data = json_set(data, '$.until', ?)", 1, 1);
+		await evict(name);
+		expectProblem(await acquire({ names: name, id }), 409, "id_in_use");
+		await alter(name, ({ ended }) => ({ ended: ended.map((record) => ({ ...record, until: 1 })) }));
 		expect((await granted({ names: name, id })).id).toBe(id);
 		await release({ id, names: name });
-		await rewrite(name, "UPDATE ended SET until = ?, data = json_set(data, '$.until', ?)", 1, 1);
-		await inspect(name);
-		await until(async () => (await stored(name)).tables.ended?.length === 0);
+		await evict(name);
+		expectProblem(await acquire({ names: name, id }), 409, "id_in_use");
+		expect((await storedLimit(name)).ended.filter((record) => record.until > 1)).toHaveLength(1);
 	});
 });
 
@@ -531,14 +515,14 @@ describe("the directory", () => {
 			await configure(name, { limit: 2 });
 			await granted({ names: name });
 			await granted({ names: name });
-			expect((await storedState(name)).identity).toMatchObject({ alive: true, reported: false });
+			expect((await storedLimit(name)).identity).toMatchObject({ alive: true, reported: false });
 			expect(await listed(name)).toBe(false);
 			await evict(name);
 			await runDurableObjectAlarm(limitObject(name));
-			expect((await storedState(name)).identity.reported).toBe(false);
+			expect((await storedLimit(name)).identity.reported).toBe(false);
 		});
 		await until(() => listed(name));
-		expect((await storedState(name)).identity.reported).toBe(true);
+		expect((await storedLimit(name)).identity.reported).toBe(true);
 		expect((await inspect(name)).activeSlots).toBe(2);
 	});
 
@@ -548,10 +532,10 @@ describe("the directory", () => {
 		await without(["unregister"], async () => {
 			expect((await remove(name)).status).toBe(204);
 			expectProblem(await call("GET", path(name)), 404, "unknown_limit");
-			expect((await storedState(name)).identity).toMatchObject({ alive: false, reported: false });
+			expect((await storedLimit(name)).identity).toMatchObject({ alive: false, reported: false });
 		});
 		await until(async () => (await directory().names(name, "", 1)).names.length === 0);
-		expect((await storedState(name)).identity.reported).toBe(true);
+		await until(async () => Object.keys((await stored(name)).tables).length === 0);
 	});
 
 	test("is needed for a name never seen before, and for no other", async () => {
@@ -576,7 +560,7 @@ describe("the directory", () => {
 		await until(() => listed(name));
 		await remove(name);
 		await configure(name, { limit: 3 });
-		await until(async () => (await storedState(name)).identity.reported);
+		await until(async () => (await storedLimit(name)).identity.reported);
 		expect(await listed(name)).toBe(true);
 		expect(await directory().nameOf((await inspect(name)).id)).toBe(name);
 	});
@@ -585,8 +569,8 @@ describe("the directory", () => {
 describe("names that nobody needs any more", () => {
 	/** Lets the time pass in which a deleted limit still answers its peers. */
 	async function buried(name: string): Promise<void> {
-		expect((await storedState(name)).identity.alive).toBe(false);
-		await rewrite(name, "UPDATE itself SET identity = json_set(identity, '$.updatedAt', ?)", Date.now() - 60_000);
+		expect((await storedLimit(name)).identity.alive).toBe(false);
+		await alter(name, ({ identity }) => ({ identity: { ...identity, updatedAt: Date.now() - 60_000 } }));
 		await runDurableObjectAlarm(limitObject(name));
 	}
 
@@ -655,7 +639,7 @@ describe("names that nobody needs any more", () => {
 		const name = await newLimit();
 		await granted({ names: name });
 		await remove(name);
-		await until(async () => (await storedState(name)).identity.reported);
+		await until(async () => (await storedLimit(name)).identity.reported);
 		await buried(name);
 		expect(await stored(name)).toEqual({ tables: {}, alarm: null });
 		await configure(name, { limit: 1 });
@@ -691,7 +675,7 @@ describe("commits", () => {
 		const name = await newLimit({ limit: 3 });
 		const lease = await granted({ names: name });
 		const waiter = await openQueued({ names: name, occupy: 3, id: newId() });
-		const before = await stored(name);
+		const { tables } = await stored(name);
 		await runInDurableObject(limitObject(name), (_, state) => {
 			state.storage.transactionSync = () => {
 				throw new Error("disk full");
@@ -703,7 +687,7 @@ describe("commits", () => {
 		expect(JSON.stringify(answer.body)).not.toContain("disk full");
 		await waiter.ended;
 		expect({ state: waiter.state, lease: waiter.lease }).toEqual({ state: "broken", lease: null });
-		expect((await stored(name)).tables.entry).toEqual(before.tables.entry);
+		expect((await stored(name)).tables).toEqual(tables);
 		expect(await inspect(name)).toMatchObject({ activeSlots: 1, waitingCount: 1 });
 		expect((await release(lease)).body).toEqual({ released: 1 });
 	});
@@ -725,7 +709,7 @@ describe("commits", () => {
 		const released = release(lease);
 		await until(() => synced > 0);
 		// The grant is decided and stored; the disk has not confirmed it, however many turns go by.
-		expect((await stored(name)).tables.entry).toHaveLength(1);
+		expect((await storedLimit(name)).entries).toHaveLength(1);
 		for (let turn = 0; turn < 20; turn += 1) await scheduler.wait(1);
 		expect(waiter.lease).toBeNull();
 		gate.resolve();
@@ -761,14 +745,14 @@ describe("commits", () => {
 	test("a denial costs no write", async () => {
 		const name = await newLimit();
 		await granted({ names: name });
-		const before = await stored(name);
+		const before = await storedLimit(name);
 		for (let times = 0; times < 3; times += 1) await acquire({ names: name });
-		expect((await stored(name)).tables.entry).toEqual(before.tables.entry);
+		expect((await storedLimit(name)).entries).toEqual(before.entries);
 		expect((await inspect(name)).totals.denied).toBe(3);
 		// They are written a moment later all the same, so that a restart does not lose them for long.
 		await until(async () => {
-			const { tables } = await runInDurableObject(limitObject(name), (_, state) => dump(state));
-			return JSON.stringify(tables.itself).includes('\\"denied\\":3');
+			const { limit } = await runInDurableObject(limitObject(name), (_, { storage }) => found(storage));
+			return limit.totals.denied === 3;
 		});
 	});
 

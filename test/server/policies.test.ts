@@ -7,6 +7,7 @@ import type { Ruling } from "../../src/server/contract/policies.ts";
 import { RULING_MAX_MS } from "../../src/server/contract/policies.ts";
 import {
 	acquire,
+	alter,
 	call,
 	callsOf,
 	configure,
@@ -56,18 +57,11 @@ afterEach(async () => {
 const look = async (name: string): Promise<LimitInfo> => (await call<LimitInfo>("GET", path(name))).body;
 const rateLimited = (name: string, more = {}) => acquire({ names: name, mode: "rate_limit", ...more });
 
-async function rewrite(name: string, statement: string, ...values: (string | number)[]): Promise<void> {
-	await runInDurableObject(limitObject(name), (_, state) => {
-		state.storage.sql.exec(statement, ...values);
-	});
-	await evictDurableObject(limitObject(name));
-}
-
 /** Makes a limit believe that it came to be so long ago. */
 const madeAgo = (name: string, ms: number) =>
-	rewrite(name, "UPDATE itself SET identity = json_set(identity, '$.createdAt', ?)", Date.now() - ms);
+	alter(name, ({ identity }) => ({ identity: { ...identity, createdAt: Date.now() - ms } }));
 
-const lastUsed = (name: string, msAgo: number) => rewrite(name, "UPDATE itself SET used_at = ?", Date.now() - msAgo);
+const lastUsed = (name: string, msAgo: number) => alter(name, () => ({ usedAt: Date.now() - msAgo }));
 
 async function listed(name: string): Promise<boolean> {
 	const { body } = await call<LimitsPage>("GET", `/v1/limits?prefix=${encodeURIComponent(name)}`);
@@ -406,7 +400,7 @@ describe("keys of a policy", () => {
 		expectProblem(await acquire({ names: name }), 429, "denied");
 		await until(() => listed(name));
 		await release(lease);
-		await rewrite(name, "DELETE FROM ended");
+		await alter(name, () => ({ ended: [] }));
 		await lastUsed(name, 301_000);
 		await runDurableObjectAlarm(limitObject(name));
 		expect(await listed(name)).toBe(false);

@@ -30,7 +30,7 @@ import {
 	renew,
 	type Stream,
 	stopClock,
-	stored,
+	storedLimit,
 	until,
 	untilActive,
 	untilWaiting,
@@ -39,8 +39,8 @@ import {
 /** Waits until a limit has asked the peers of its leases, and no longer doubts them. */
 const undoubted = (name: string): Promise<void> =>
 	until(async () => {
-		const rows = (await stored(name)).tables.entry as { data: string }[];
-		return rows.every(({ data }) => JSON.parse(data).state === "leased");
+		const { limit } = await storedLimit(name);
+		return [...limit.entries.values()].every(({ state }) => state === "leased");
 	}, `no doubts in ${name}`);
 
 afterEach(() => {
@@ -49,19 +49,25 @@ afterEach(() => {
 
 /** What a denial must leave as it was: everything but the counts of denials, and the clock. */
 async function standing(name: string) {
-	const { tables } = await stored(name);
+	const { entries, ended: remembered } = await storedLimit(name);
 	const { totals, waiting, waitingCount, activeSlots, leases } = await inspect(name);
 	const { denied: _, timedOut: __, ...counted } = totals;
-	// A table is made when there is something to put into it.
-	const { entry: rows = [], ended: remembered = [] } = tables;
+	const rows = entries.map(({ id, seq, slots, state, since, expiresAt }) => ({
+		id,
+		seq,
+		slots,
+		state,
+		since,
+		expiresAt,
+	}));
 	return { rows, remembered, counted, waiting, waitingCount, activeSlots, leases };
 }
 
 /** The level of a decaying limit in units of 10^-18 slot, at the moment when it was written. */
 async function level(name: string): Promise<{ at: number; total: bigint }> {
-	const { tables } = await stored(name);
-	const [row] = tables.itself as { state: string }[];
-	const { at, total } = (JSON.parse(row?.state ?? "") as { level: { at: number; total: string } }).level;
+	// Any change writes the limit as it is.
+	await patch(name, { active: true });
+	const { at, total } = (await storedLimit(name)).level;
 	return { at, total: BigInt(total) };
 }
 

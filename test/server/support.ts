@@ -1,8 +1,10 @@
 /** What the server's tests share: callers of the Worker, a look into its objects, and waiting for a condition. */
 
-import { runInDurableObject } from "cloudflare:test";
+import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { expect, onTestFinished, vi } from "vitest";
+import type { Ended, Limit } from "../../src/core/limit.ts";
+import { type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../../src/core/saved.ts";
 import type {
 	Lease,
 	LimitInfo,
@@ -17,6 +19,7 @@ import type {
 import type { Env } from "../../src/server/contract/env.ts";
 import type { DirectoryObject } from "../../src/server/directory/directory-object.ts";
 import type { LimitObject } from "../../src/server/limit/limit-object.ts";
+import { type Identity, LimitStore } from "../../src/server/limit/store.ts";
 
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 export const MOMENT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
@@ -358,6 +361,51 @@ export async function crash(name: string): Promise<void> {
 /** Everything that an object has stored: its tables with their rows, and its alarm. */
 export function stored(name: string): Promise<{ tables: Record<string, unknown[]>; alarm: number | null }> {
 	return runInDurableObject(limitObject(name), (_, state) => dump(state));
+}
+
+/** What the next object of a name would find. */
+export interface Found {
+	identity: Identity;
+	limit: Limit;
+	usedAt: number;
+	entries: SavedEntry[];
+	ended: Ended[];
+	level: SavedLimit["level"];
+}
+
+export function found(storage: DurableObjectStorage): Found {
+	const store = new LimitStore(storage);
+	const stored = store.load(Date.now());
+	if (stored === null || stored instanceof Error) throw stored ?? new Error("Nothing is stored.");
+	const { identity, limit, usedAt } = stored;
+	return {
+		...{ identity, limit, usedAt, ended: store.remembered(), level: saveLimit(limit).level },
+		entries: [...limit.entries.values()].map((entry) => saveEntry(limit, entry)),
+	};
+}
+
+export const storedLimit = (name: string): Promise<Found> =>
+	runInDurableObject(limitObject(name), (_, { storage }) => found(storage));
+
+/** The directory has heard what this limit had to tell, and the limit has stored that. */
+export const reported = (name: string): Promise<void> =>
+	until(async () => (await storedLimit(name)).identity.reported, "the directory has heard");
+
+/** Changes what a limit has stored, and throws its memory away. */
+export async function alter(name: string, change: (stored: Found) => Partial<Found> | undefined): Promise<void> {
+	await runInDurableObject(limitObject(name), (_, { storage }) => {
+		const was = found(storage);
+		const { identity, limit, usedAt, ended } = { ...was, ...change(was) };
+		storage.sql.exec("DROP TABLE schema");
+		const store = new LimitStore(storage);
+		store.together(() => {
+			store.create(identity, limit, usedAt);
+			store.remember(ended.map((record) => ({ kind: "ended", id: record.id, record })));
+			const all = [...limit.entries.keys()].map((id) => ({ kind: "rewritten" as const, id }));
+			store.write(limit, [...all, { kind: "configured" }], usedAt);
+		});
+	});
+	await evictDurableObject(limitObject(name));
 }
 
 export async function dump(

@@ -29,6 +29,7 @@ import {
 	renew,
 	type Stream,
 	stopClock,
+	storedLimit,
 	until,
 	untilActive,
 	untilWaiting,
@@ -250,12 +251,7 @@ describe("promise 3: first come, first served", () => {
 			await release({ id, names: name });
 		});
 		await untilWaiting(name, count);
-		const arrived = await runInDurableObject(limitObject(name), (_, state) =>
-			state.storage.sql
-				.exec<{ id: string }>("SELECT id FROM entry ORDER BY seq")
-				.toArray()
-				.map(({ id }) => id),
-		);
+		const arrived = (await storedLimit(name)).entries.map(({ id }) => id);
 		await release(first);
 		await Promise.all(served);
 		expect(order).toHaveLength(count);

@@ -50,7 +50,7 @@ export interface Answered {
 	denied: Extract<Event, { kind: "denied" | "parked" }> | null;
 }
 
-const WAITING_HELPS: DenialCode[] = ["denied", "queue_full", "too_many_waiters"];
+const WAITING_HELPS: DenialCode[] = ["denied", "queue_full", "too_many_waiters", "overloaded"];
 
 /** The problem of a request that was not granted. */
 export function denial(id: string, answered: Answered[]): Problem {
@@ -93,6 +93,8 @@ function because(id: string, { slots, status, denied }: Answered): string {
 			return `The line of "${name}" is full.`;
 		case "too_many_waiters":
 			return `Your token has as many requests in the line of "${name}" as it may: let some end, or raise \`waiters\` in its bounds.`;
+		case "overloaded":
+			return `"${name}" remembers as many ids of requests that ended as it may: ask again in a moment.`;
 		case "unknown_limit":
 			return `The limit "${name}" was deleted while the request waited.`;
 		default:

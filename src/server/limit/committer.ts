@@ -105,13 +105,13 @@ export class Committer {
 
 	/** Decides and writes all that waits, then what arrived meanwhile, until nothing is left. */
 	async #write(): Promise<void> {
-		const { storage, abort } = this.#deps;
+		const { storage, store, abort } = this.#deps;
 		this.#writing = true;
 		while (this.#jobs.length > 0) {
 			const jobs = this.#jobs;
 			this.#jobs = [];
 			try {
-				const { tell, written } = storage.transactionSync(() => this.#decide(jobs, Date.now()));
+				const { tell, written } = store.together(() => this.#decide(jobs, Date.now()));
 				const committed = written ? storage.sync() : null;
 				// Calls may be answered now: the output gate lets no answer out before the commit.
 				for (const each of tell) {
@@ -160,9 +160,8 @@ export class Committer {
 		}
 		const written = !this.limit || store.write(this.limit, all, now);
 		if (written) lifecycle.usedAt = now;
-		else if (news) store.writeSoon(() => this.limit && { limit: this.limit, usedAt: lifecycle.usedAt });
+		else if (news) store.writeSoon();
 		if (news) watchers.changed();
-		housework.ended(all);
 		const doubts = all.filter((event) => event.kind === "doubted");
 		if (doubts.length > 0) this.#deps.doubted(doubts);
 		lifecycle.after(now, jobs.some(isAsked));
@@ -183,18 +182,21 @@ export class Committer {
 		lifecycle.begin(name(), source, this.limit, now);
 	}
 
-	/** The limit is no more; its storage follows. `endedAt`: when there was last anything that a caller could miss. */
-	end(endedAt: At): void {
+	/**
+	 * The limit is no more; its storage follows, `vanishing` at once. `endedAt`: when there was last anything that a caller
+	 * could miss.
+	 */
+	end(endedAt: At, vanishing = false): void {
 		this.#deps.totals.end(endedAt);
-		this.cease(endedAt);
+		this.cease(endedAt, vanishing);
 	}
 
 	/** The limit is no more, or no more here. */
-	cease(endedAt: At): void {
+	cease(endedAt: At, vanishing = false): void {
 		const { lifecycle, watchers, name } = this.#deps;
 		this.limit = null;
 		this.wakeAt = null;
-		lifecycle.end(endedAt);
+		lifecycle.end(endedAt, vanishing);
 		watchers.ended(name());
 	}
 }

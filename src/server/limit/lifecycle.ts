@@ -9,7 +9,7 @@ import { DOUBT_MS } from "../../core/patience.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Origin, Policy } from "../../protocol.ts";
 import type { Env } from "../contract/env.ts";
-import { DamagedDataError, type Identity, type IdsUntil, type LimitStore } from "./store.ts";
+import { DamagedDataError, type Identity, type LimitStore, lostData } from "./store.ts";
 
 /** An idle limit that nobody configured is deleted after this: a day in which an operator could have seen it. */
 export const DEFAULT_IDLE_MS: Ms = 86_400_000;
@@ -19,8 +19,6 @@ export const LIST_AFTER_MS: Ms = 10_000;
 const GRAVE_MS = 3 * DOUBT_MS;
 /** How soon somebody who did not answer is told again: soon at first, and ever later while nothing else happens. */
 const TELL_AGAIN_MS = { first: 2_000, last: 60_000 };
-/** Ids whose time is over are forgotten together, as many as there are within this. */
-const FORGET_MS: Ms = 60_000;
 
 /** Whose settings a limit has. */
 export interface Source {
@@ -82,7 +80,7 @@ export class Lifecycle {
 		if (this.identity || this.#isNew) return;
 		const known = await this.#deps.directory().idOf(name);
 		if (this.identity) return;
-		if (known !== null && known !== id) throw new DamagedDataError(name);
+		if (known !== null && known !== id) throw lostData(name);
 		this.#isNew = true;
 	}
 
@@ -124,9 +122,13 @@ export class Lifecycle {
 		if (listing) this.#untold = true;
 	}
 
-	/** `endedAt`: when there was last anything that somebody could miss. */
-	end(endedAt: At): void {
-		this.#change({ alive: false, reported: !this.identity?.listed, updatedAt: endedAt });
+	/**
+	 * `endedAt`: when there was last anything that somebody could miss. What the directory never knew may go without its end
+	 * being written, where its storage is deleted right after: a crash between the two leaves a limit that is idle.
+	 */
+	end(endedAt: At, vanishing = false): void {
+		const listed = this.identity?.listed ?? true;
+		this.#change({ alive: false, reported: !listed, updatedAt: endedAt }, vanishing && !listed ? "not" : "now");
 	}
 
 	/**
@@ -143,7 +145,7 @@ export class Lifecycle {
 
 	/** Of its totals, this much was told to those who add them up. */
 	told(told: NonNullable<Identity["told"]>): void {
-		this.#change({ told });
+		this.#change({ told }, "soon");
 	}
 
 	/** Lists are to have this key of a policy. */
@@ -161,37 +163,37 @@ export class Lifecycle {
 
 	/**
 	 * When something can be done about this: never before, for an alarm costs a write and a call, whether anything comes of
-	 * it or not. `ids`: until when ids are remembered.
+	 * it or not.
 	 */
-	dueAt(limit: Limit | null, now: At, ids: IdsUntil | null): At {
+	dueAt(limit: Limit | null, now: At): At {
 		if (!this.identity) return Number.POSITIVE_INFINITY;
 		const { alive, reported, updatedAt } = this.identity;
 		if (!reported) {
 			this.#tellAt ??= now + this.#againMs(now);
 			return this.#tellAt;
 		}
-		if (!alive || !limit) return this.#goneAt(updatedAt);
-		const forgetAt = ids ? Math.min(ids.last, ids.first + FORGET_MS) : Number.POSITIVE_INFINITY;
-		return Math.min(forgetAt, this.leadsUntil ?? Number.POSITIVE_INFINITY, this.#endsAt(limit, ids));
+		if (!alive || !limit) return this.#goneAt(updatedAt, now);
+		return Math.min(this.leadsUntil ?? Number.POSITIVE_INFINITY, this.#endsAt(limit, now));
 	}
 
 	/** When it may end, or is to be listed because it cannot. What ends a request looks here again. */
-	#endsAt(limit: Limit, ids: IdsUntil | null): At {
+	#endsAt(limit: Limit, now: At): At {
 		const { idleMs, listed } = this.identity as Identity;
 		if (idleMs === null) return Number.POSITIVE_INFINITY;
 		const idleAt = this.usedAt + idleMs;
 		if (limit.entries.size > 0 || limit.unleased > 0) return listed ? Number.POSITIVE_INFINITY : idleAt;
 		const emptyAt = wallClock(limit, limit.level.reaches(0n));
-		return Math.max(idleAt, emptyAt, ids?.last ?? 0, this.#staysUntil);
+		return Math.max(idleAt, emptyAt, this.#deps.store.idsUntil(now) ?? 0, this.#staysUntil);
 	}
 
 	/**
 	 * Whether nobody would miss the limit: nobody configured it, nobody used it for long, it holds nothing, and no id is
 	 * remembered.
 	 */
-	isUnused(limit: Limit | null, now: At, ids: IdsUntil | null): boolean {
+	isUnused(limit: Limit | null, now: At): boolean {
 		const idleMs = this.identity?.idleMs ?? null;
-		return limit !== null && idleMs !== null && isIdle(limit) && now >= (ids?.last ?? 0) && now >= this.usedAt + idleMs;
+		if (limit === null || idleMs === null || !isIdle(limit)) return false;
+		return now >= this.usedAt + idleMs && this.#deps.store.idsUntil(now) === null;
 	}
 
 	/** It was to end, and something could not be told that would be lost with it. */
@@ -199,8 +201,10 @@ export class Lifecycle {
 		this.#staysUntil = now + this.#againMs(now);
 	}
 
-	#goneAt(endedAt: At): At {
-		return Math.max(endedAt + GRAVE_MS, this.leadsUntil ?? 0);
+	/** Where no id is remembered there is nothing that a peer could be told. */
+	#goneAt(endedAt: At, now: At): At {
+		const isAsked = this.#deps.store.idsUntil(now) !== null;
+		return Math.max(isAsked ? endedAt + GRAVE_MS : 0, this.leadsUntil ?? 0);
 	}
 
 	#againMs(now: At): Ms {
@@ -236,7 +240,7 @@ export class Lifecycle {
 	/** Deletes the storage of a dead limit, once nobody needs it. Answers whether it did. */
 	async vanish(now: At): Promise<boolean> {
 		if (!this.identity || this.identity.alive || !this.identity.reported) return false;
-		if (now < this.#goneAt(this.identity.updatedAt)) return false;
+		if (now < this.#goneAt(this.identity.updatedAt, now)) return false;
 		// All of it happens before the first await, for the name may be used again right after.
 		this.identity = null;
 		this.#isNew = true;
@@ -245,10 +249,10 @@ export class Lifecycle {
 		return true;
 	}
 
-	#change(change: Partial<Identity>): void {
+	#change(change: Partial<Identity>, written: "now" | "soon" | "not" = "now"): void {
 		if (!this.identity) return;
 		this.identity = { ...this.identity, ...change };
-		this.#deps.store.writeIdentity(this.identity);
+		if (written !== "not") this.#deps.store.writeIdentity(this.identity, written);
 	}
 }
 

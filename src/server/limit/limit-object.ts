@@ -16,7 +16,6 @@ import type { Env } from "../contract/env.ts";
 import type { By, ByHand, LimitCalls, Measured, StreamFor, Tied, Watched } from "../contract/limit-calls.ts";
 import type { Ask, Missing, Outcome, Peeked, Share, Status } from "../contract/outcomes.ts";
 import type { Ruling } from "../contract/policies.ts";
-import type { NewerDataError } from "../contract/schema.ts";
 import { Committer } from "./committer.ts";
 import { settleDoubts } from "./doubts.ts";
 import { Hearers } from "./hearers.ts";
@@ -27,7 +26,7 @@ import { Presence } from "./presence.ts";
 import { type Cargo, type MovingCalls, Relocation } from "./relocation.ts";
 import { Requests } from "./requests.ts";
 import { Shares } from "./shares.ts";
-import { LimitStore } from "./store.ts";
+import { LimitStore, type Stored } from "./store.ts";
 import { Tethers } from "./tether.ts";
 import { measure, TotalsReporter } from "./totals-reporter.ts";
 import * as views from "./views.ts";
@@ -50,8 +49,8 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 	readonly #presence: Presence;
 	readonly #relocation: Relocation;
 	readonly #tethers: Tethers;
-	/** Set when the stored data is newer than this code: then nothing is touched and nothing answered. */
-	readonly #newer: NewerDataError | null;
+	/** Set when the stored data is newer than this code, or torn: then nothing is touched and nothing answered. */
+	readonly #unread: Error | null;
 
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env);
@@ -61,7 +60,7 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		const limit = () => this.#committer.limit;
 		const abort = (reason: string) => ctx.abort(reason);
 		const background = (work: Promise<unknown>) => ctx.waitUntil(work);
-		const store = new LimitStore(storage.sql);
+		const store = new LimitStore(storage);
 		const lifecycle = new Lifecycle({
 			...{ storage, store, directory },
 			reported: () => this.#housework.set(Date.now(), true),
@@ -82,11 +81,12 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		});
 		const wakeups = new Wakeups({ storage, tick: () => this.#committer.run({ kind: "tick" }) });
 		const housework = new Housework({
-			...{ store, existence: lifecycle, ledger: totals, wakeups, limit },
+			...{ existence: lifecycle, ledger: totals, wakeups, limit },
 			wakeAt: () => this.#committer.wakeAt,
 			awaited: () => hearers.size > 0,
+			kept: () => limit()?.deadlines.first?.state !== "reserved",
 			tick: () => this.#committer.submit({ kind: "tick" }),
-			end: (endedAt) => this.#committer.end(endedAt),
+			end: (endedAt) => this.#committer.end(endedAt, true),
 		});
 		const watchers = new LimitWatchers({
 			look: (full) =>
@@ -100,28 +100,26 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 			...{ storage, store, lifecycle, hearers, watchers, follower, totals, housework, name, abort },
 			doubted: (doubts) => background(settleDoubts(env.LIMITS, doubts, settle)),
 		});
-		const newer = store.open();
-		const presence = new Presence({ storage, store, lifecycle, committer, follower, newer, name, abort });
+		const stored = store.load(Date.now());
+		const unread = stored instanceof Error ? stored : null;
+		const presence = new Presence({ storage, store, lifecycle, committer, follower, unread, name, abort });
 		const shares = new Shares(lifecycle);
-		const here = new Requests({ store, committer, presence, follower, hearers, shares });
+		const here = new Requests({ store, committer, presence, follower, hearers, shares, lifecycle });
 		this.#relocation = new Relocation({ ctx, limits: env.LIMITS, store, lifecycle, committer, hearers, here });
 		this.#tethers = new Tethers(this);
 		[this.#store, this.#lifecycle, this.#follower, this.#committer] = [store, lifecycle, follower, committer];
 		[this.#wakeups, this.#housework, this.#watchers, this.#presence] = [wakeups, housework, watchers, presence];
-		this.#newer = newer;
-		if (!newer) this.#wakeUp();
+		this.#unread = unread;
+		if (stored && !(stored instanceof Error)) this.#wakeUp(stored);
 		this.#relocation.wake();
 	}
 
 	/** Rebuilds the limit. Connections are gone, and with them the leases that lived by one. */
-	#wakeUp(): void {
-		const stored = this.#store.load(Date.now());
-		if (!stored) return;
+	#wakeUp(stored: Stored): void {
 		const recalled = this.#wakeups.recall();
 		void this.ctx.blockConcurrencyWhile(() => recalled);
 		this.#lifecycle.identity = stored.identity;
 		this.#lifecycle.usedAt = stored.usedAt;
-		this.#housework.begin();
 		if (stored.identity.alive) {
 			this.#committer.limit = stored.limit;
 			for (const { id, held, state } of stored.limit.entries.values()) {
@@ -134,8 +132,8 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 
 	override async alarm(): Promise<void> {
 		this.#relocation.tidy(Date.now());
-		// The newer code will want to be woken when it is back.
-		if (this.#newer) this.#wakeups.alarm(Date.now() + NEWER_AGAIN_MS);
+		// Newer code will want to be woken when it is back, and so will data that is whole.
+		if (this.#unread) this.#wakeups.alarm(Date.now() + NEWER_AGAIN_MS);
 		else await this.#housework.ring(Date.now());
 	}
 

@@ -5,7 +5,6 @@ import type { Limit } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
 import { clockFault } from "../contract/clock.ts";
 import type { Ruling } from "../contract/policies.ts";
-import type { NewerDataError } from "../contract/schema.ts";
 import type { Committer } from "./committer.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { PolicyFollower } from "./policy-follower.ts";
@@ -24,8 +23,8 @@ interface Deps {
 	lifecycle: Lifecycle;
 	committer: Committer;
 	follower: PolicyFollower;
-	/** The stored data is newer than this code: then nothing is touched and nothing answered. */
-	newer: NewerDataError | null;
+	/** The stored data is newer than this code, or torn: then nothing is touched and nothing answered. */
+	unread: Error | null;
 	name(): string;
 	abort(reason: string): void;
 }
@@ -45,9 +44,9 @@ export class Presence {
 		return fault === null ? undefined : this.#reset(fault);
 	}
 
-	/** Throws where the stored data is newer than this code. */
+	/** Throws where the stored data is newer than this code, or torn. */
 	exists(): boolean {
-		if (this.#deps.newer) throw this.#deps.newer;
+		if (this.#deps.unread) throw this.#deps.unread;
 		return this.#deps.committer.limit !== null;
 	}
 

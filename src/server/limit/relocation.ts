@@ -108,9 +108,12 @@ export class Relocation {
 		const limit = rebuild(state, entries, now, store.recall);
 		lifecycle.identity = { ...identity, name, listed: true, reported: false };
 		lifecycle.usedAt = usedAt;
-		store.create(lifecycle.identity, limit, usedAt);
-		store.remember(ended.map((record) => ({ kind: "ended", id: record.id, record })));
-		store.write(limit, [...entries.map(({ id }) => ({ kind: "rewritten" as const, id }))], now);
+		const { identity: mine } = lifecycle;
+		store.together(() => {
+			store.create(mine, limit, usedAt);
+			store.remember(ended.map((record) => ({ kind: "ended", id: record.id, record })));
+			store.write(limit, [...entries.map(({ id }) => ({ kind: "rewritten" as const, id }))], now);
+		});
 		committer.limit = limit;
 		for (const { id } of entries) this.#names.delete(id);
 		committer.run({ kind: "tick" });
@@ -148,7 +151,7 @@ export class Relocation {
 			return "taken";
 		}
 		const now = Date.now();
-		ctx.storage.transactionSync(() => {
+		store.together(() => {
 			for (const id of limit.entries.keys()) {
 				sql.exec("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", id, name, now + LED_ON_MS);
 				this.#names.set(id, name);

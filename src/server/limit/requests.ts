@@ -8,6 +8,7 @@ import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
 import type { Committer } from "./committer.ts";
 import { HearerStream } from "./hearer-stream.ts";
 import type { Hearers } from "./hearers.ts";
+import type { Lifecycle } from "./lifecycle.ts";
 import type { PolicyFollower } from "./policy-follower.ts";
 import type { Presence } from "./presence.ts";
 import type { Shares } from "./shares.ts";
@@ -21,7 +22,11 @@ interface Deps {
 	follower: PolicyFollower;
 	hearers: Hearers;
 	shares: Shares;
+	lifecycle: Lifecycle;
 }
+
+/** When a request is worth asking again for which there is no room to remember it. */
+const AGAIN_MS = 1_000;
 
 export class Requests implements RequestCalls {
 	readonly #deps: Deps;
@@ -41,7 +46,7 @@ export class Requests implements RequestCalls {
 	async open(ask: Ask, kind: "acquire" | "reserve", as: StreamFor): Promise<ReadableStream | Missing> {
 		const { committer, presence, follower, hearers, shares } = this.#deps;
 		const { request, call } = ask;
-		const refusal = shares.refusal(ask, committer.limit);
+		const refusal = shares.refusal(ask, committer.limit) ?? this.#unremembered(request);
 		if (refusal) {
 			const stream = new HearerStream(hearers, request, as, call);
 			stream.hear(refusal.event, refusal.status);
@@ -131,7 +136,7 @@ export class Requests implements RequestCalls {
 		const { committer, presence, follower, hearers, shares } = this.#deps;
 		const { call } = ask;
 		const { id } = command.request;
-		const refusal = shares.refusal(ask, committer.limit);
+		const refusal = shares.refusal(ask, committer.limit) ?? this.#unremembered(command.request);
 		if (refusal) return refusal;
 		const existed = committer.limit !== null;
 		if (call && command.kind === "reserve") hearers.asks(id, call);
@@ -142,6 +147,19 @@ export class Requests implements RequestCalls {
 		if (!first) return { missing: true };
 		const answer = await hearers.outcome(id, call, (hearer) => committer.submit(command, hearer, first));
 		return existed ? answer : { ...answer, made: true };
+	}
+
+	/** Refuses a request whose id could not be remembered after its end; null: there is room, or it is known. */
+	#unremembered({ id, mode, remember }: Request): Outcome | null {
+		const { store, committer, lifecycle } = this.#deps;
+		const { limit } = committer;
+		if (!limit || (mode === "rate_limit" && !remember) || store.hasRoom(limit.entries.size, Date.now())) return null;
+		if (limit.entries.has(id) || store.recall(id)) return null;
+		const position = limit.sums.inTurn + 1;
+		return {
+			event: { kind: "denied", id, code: "overloaded", retryAfterMs: AGAIN_MS, position },
+			status: views.status(lifecycle.identity, limit),
+		};
 	}
 
 	async #answer(command: Command, id: string): Promise<Outcome> {

@@ -1,16 +1,21 @@
 /**
- * What one limit keeps on its disk: a row for itself, a row for each live request, a row for each id that is
- * remembered. Written from events; nothing else decides what is stored.
+ * What one limit keeps on its disk: its own numbers, its live requests, the ids that it remembers and what it did lately.
+ * Written from events; nothing else decides what is stored. A commit is one row of a ring (`ring.ts`), which says what
+ * changed and, of the oldest rows, what is still true.
  */
 
 import type { Event } from "../../core/commands.ts";
 import { History, rebuildSample, SAMPLES, type SavedSample, saveSample } from "../../core/history.ts";
 import type { Ended, Entry, Limit } from "../../core/limit.ts";
+import { REMEMBER_MS } from "../../core/patience.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../../core/saved.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Totals } from "../../core/totals.ts";
-import type { Origin } from "../../protocol.ts";
-import { migrate, NewerDataError } from "../contract/schema.ts";
+import { BOUNDS, type Origin } from "../../protocol.ts";
+import { NewerDataError } from "../contract/schema.ts";
+import { type Alike, Remembered, type SavedAlike } from "./remembered.ts";
+import { RING_VERSION, Ring, type Written } from "./ring.ts";
+import { dropTables, readTables, type Tabled } from "./tables.ts";
 
 /** What a limit is, apart from its state. */
 export interface Identity {
@@ -40,177 +45,343 @@ export interface Identity {
 	told?: { at: At; totals: Totals };
 }
 
-/** What is remembered of an id, and by which limit; absent in what was stored before names could be used again. */
-type SavedEnded = Ended & { limitId?: string };
-
-/** When the first and the last of the ids that a limit remembers may be forgotten. */
-export interface IdsUntil {
-	first: At;
-	last: At;
-}
-
 /** What the identity of a limit says that was stored before these fields came. */
 const EARLIER = { policy: null, version: 0, updatedBy: null, listed: true };
 const earlierIdleMs = (origin: Origin): Ms | null =>
 	origin === "configured" ? null : origin === "policy" ? 300_000 : 86_400_000;
 
-/** Each entry brings the schema from the version of its index to the next. Never change one that was released. */
-const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
-	(sql) => {
-		sql.exec("CREATE TABLE itself (identity TEXT NOT NULL, state TEXT NOT NULL, used_at INTEGER NOT NULL)");
-	},
-	// The history came.
-	() => undefined,
-	// The other tables are made when there is something to put into them.
-	() => undefined,
-];
+export const SCHEMA_VERSION = RING_VERSION;
 
-/** Made when they are first written to: most keys of policies never need them, and each costs a page or two. */
-const TABLES = {
-	entry: "CREATE TABLE entry (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID",
-	ended: `
-		CREATE TABLE ended (id TEXT PRIMARY KEY, until INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID;
-		CREATE INDEX ended_until ON ended (until);
-	`,
-	history: "CREATE TABLE history (starts_at INTEGER PRIMARY KEY, sample TEXT NOT NULL)",
-};
-type Table = keyof typeof TABLES;
-
-export const SCHEMA_VERSION = MIGRATIONS.length;
-
-/** Nothing is stored of a limit that the directory knows. */
+/** Nothing is stored of a limit that the directory knows, or not all of it. */
 export class DamagedDataError extends Error {
 	override readonly name = "DamagedDataError";
-	constructor(name: string) {
-		super(
-			`The data of the limit "${name}" is lost: its file is empty or gone, though the directory knows the limit. ` +
-				"It is refused, for nobody knows who holds its slots. Restore the file from a copy and start again, or delete the limit.",
-		);
-	}
 }
+
+/** Nothing is stored. */
+export const lostData = (name: string): DamagedDataError =>
+	new DamagedDataError(
+		`The data of the limit "${name}" is lost: its file is empty or gone, though the directory knows the limit. ` +
+			"It is refused, for nobody knows who holds its slots. Restore the file from a copy and start again, or delete the limit.",
+	);
+
+/** What is stored does not fit together. */
+const tornData = (why: string): DamagedDataError =>
+	new DamagedDataError(
+		`The data of this limit is torn: ${why}. It is refused, for nobody knows who holds its slots. ` +
+			"Restore its file from a copy and start again.",
+	);
 
 /** Counters of denials alone are written this much later, so that a denial costs no write. */
 const SOON_MS = 1_000;
+/**
+ * The rows that are needed take up to twice what it takes to say the whole state once, and this many characters more: each
+ * commit says again about as much as it adds, and a limit of which little is known has some thirty rows.
+ */
+const SPARE_SIZE = 32_768;
+/** What a commit says again at most, beside twice its own size: a millisecond's work. One row more, where it goes over. */
+const CARRIED_SIZE = 65_536;
+/** To look at something that is not true any more counts as so many characters of work. */
+const LOOKED_AT_SIZE = 16;
+/** A row is no longer than this, of which a character takes up to three bytes: a value may have two million of them. */
+const ROW_SIZE = 500_000;
 
-export class LimitStore {
-	readonly #sql: SqlStorage;
-	/** Ids that have a row in `entry`. */
-	readonly #rows = new Set<string>();
-	/** The offset of the limit's clock as it is stored. */
-	#offsetMs: Ms = 0;
-	/** The id of the limit: what another one of the same name remembered is not of this one. */
-	#limitId = "";
-	/** Whether the limit has a row. */
-	#ready = false;
-	/** Tables that there are beside it. */
-	readonly #tables = new Set<string>();
-	/** Written with whatever else is written: the sample being taken within the limit's row, each that ended in its own. */
-	#history: History | null = null;
-	#timer: ReturnType<typeof setTimeout> | null = null;
+/** What a row says, of what there may be many: each may stand in any row. */
+interface Changes {
+	/** Requests that are, as they are. */
+	put?: SavedEntry[];
+	/** Ids of requests that are no more. */
+	gone?: string[];
+	ended?: SavedAlike[];
+	samples?: SavedSample[];
+	/** One at most. */
+	identity?: Omit<Identity, keyof typeof EARLIER | "idleMs">[];
+	/** Whatever was said before is not true any more: of requests, or of the limit of this name. */
+	over?: ("requests" | "limit")[];
+}
+type Part = keyof Changes;
 
-	constructor(sql: SqlStorage) {
-		this.#sql = sql;
+/** What a row holds that a later one may have to say again. */
+interface Contents {
+	entries: string[];
+	ended: Alike[];
+	/** When these samples start. */
+	samples: At[];
+	identity: boolean;
+}
+
+/** A row on its way. */
+class Draft {
+	readonly contents: Contents = { entries: [], ended: [], samples: [], identity: false };
+	size = 0;
+	readonly #parts = new Map<Part, string[]>();
+
+	add(part: Part, text: string): void {
+		const texts = this.#parts.get(part);
+		if (texts) texts.push(text);
+		else this.#parts.set(part, [text]);
+		this.size += text.length + 1;
 	}
 
-	/** Brings the data to this version; answers with an error if it is of a newer one, and leaves it alone. */
-	open(): NewerDataError | null {
+	toString(): string {
+		return `{${[...this.#parts].map(([part, texts]) => `"${part}":[${texts.join(",")}]`).join(",")}}`;
+	}
+}
+
+/** Where something is said that is true, and in how many characters. */
+interface Place {
+	row: number;
+	size: number;
+}
+
+/** The limit's own numbers, as each row has them. */
+interface State extends SavedLimit {
+	sample?: SavedSample;
+	usedAt: At;
+}
+
+/** A limit as it was stored. */
+export interface Stored {
+	identity: Identity;
+	limit: Limit;
+	usedAt: At;
+}
+
+/** What was found when the object woke. */
+type Found = { identity: Identity; state: State; entries: SavedEntry[] };
+
+export class LimitStore {
+	readonly #storage: Pick<DurableObjectStorage, "sql" | "transactionSync">;
+	readonly #ring: Ring<Contents>;
+	/** Whether there is a table, and of which kind. */
+	#table: "none" | "old" | "ring" = "none";
+	#limit: Limit | null = null;
+	#identity: Identity | null = null;
+	#usedAt: At = 0;
+	/** The offset of the limit's clock as it is stored. */
+	#offsetMs: Ms = 0;
+	readonly #remembered = new Remembered();
+	/** What the limit did lately; the sample being taken is in each row, each that ended is said once. */
+	#history: History | null = null;
+	readonly #samples = new Map<At, Place & { text: string }>();
+	/** Requests that are stored. */
+	readonly #entries = new Map<string, Place & { seq: number }>();
+	#entriesSize = 0;
+	#identityPlace: Place = { row: 0, size: 0 };
+	#stateSize = 0;
+
+	/** What the next row is to say. */
+	readonly #touched = new Set<string>();
+	#over: "requests" | "limit" | null = null;
+	#tellsIdentity = false;
+	#isDue = false;
+	#drafts: Draft[] = [];
+	/** A row is written when all of that is done. */
+	#isTogether = false;
+	/** A write failed: what is known here of the rows is not what they are, so there is no other one. */
+	#failed: { error: unknown } | null = null;
+	#timer: ReturnType<typeof setTimeout> | null = null;
+
+	constructor(storage: Pick<DurableObjectStorage, "sql" | "transactionSync">) {
+		this.#storage = storage;
+		this.#ring = new Ring(storage.sql);
+	}
+
+	// -------------------------------------------------------------------------------------------- waking
+
+	/**
+	 * The limit as it was stored; null when there is none. An error where the data is of a newer version, or torn: it is left
+	 * alone.
+	 */
+	load(now: At): Stored | null | NewerDataError | DamagedDataError {
 		try {
-			this.#ready = migrate(this.#sql, MIGRATIONS, false);
-			const names = "SELECT name FROM sqlite_master WHERE type = 'table'";
-			if (this.#ready) for (const { name } of this.#sql.exec<{ name: string }>(names)) this.#tables.add(name);
-			return null;
+			const found = this.#find();
+			if (!found) return null;
+			const { identity, state, entries } = found;
+			this.#identity = identity;
+			this.#usedAt = state.usedAt;
+			this.#offsetMs = state.clock.offsetMs;
+			this.#history = new History(state.totals, state.sample ? rebuildSample(state.sample) : null, this.#savedSamples);
+			this.#limit = rebuild(state, entries, now, this.recall);
+			if (this.#table === "old") this.#moveIntoRing();
+			return { identity, limit: this.#limit, usedAt: state.usedAt };
 		} catch (error) {
-			if (error instanceof NewerDataError) return error;
+			if (error instanceof NewerDataError || error instanceof DamagedDataError) return error;
 			throw error;
 		}
 	}
 
-	/** The limit as it was stored; null when there is none. */
-	load(now: At): { identity: Identity; limit: Limit; usedAt: At } | null {
-		const row = this.#ready
-			? this.#sql.exec<{ identity: string; state: string; used_at: At }>("SELECT * FROM itself").toArray()[0]
-			: undefined;
-		if (!row) return null;
-		const entries: SavedEntry[] = [];
-		for (const { data } of this.#rowsOf<{ data: string }>("entry", "SELECT data FROM entry ORDER BY seq")) {
-			const entry = JSON.parse(data) as SavedEntry;
-			this.#rows.add(entry.id);
-			entries.push(entry);
+	#find(): Found | null {
+		const { sql } = this.#storage;
+		const tables = sql.exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema'");
+		if (tables.toArray().length === 0) return null;
+		const { version } = sql.exec<{ version: number | null }>("SELECT max(version) AS version FROM schema").one();
+		if (version !== null && version > SCHEMA_VERSION) throw new NewerDataError(version, SCHEMA_VERSION);
+		this.#table = version === null || version < RING_VERSION ? "old" : "ring";
+		if (this.#table === "ring") return this.#readRing();
+		const tabled = readTables(sql);
+		return tabled && this.#adopt(tabled);
+	}
+
+	#readRing(): Found {
+		const entries = new Map<string, SavedEntry>();
+		let identity: Identity | undefined;
+		const contentsOf = ({ number, changes }: Written): Contents => {
+			const {
+				over = [],
+				gone = [],
+				put = [],
+				ended = [],
+				samples = [],
+				identity: [said] = [],
+			} = parse(changes, number);
+			if (over.length > 0) {
+				entries.clear();
+				this.#entries.clear();
+			}
+			if (over.includes("limit")) {
+				this.#samples.clear();
+				this.#remembered.begin();
+			}
+			for (const id of gone) {
+				entries.delete(id);
+				this.#entries.delete(id);
+			}
+			// How much of the row each of them takes is not worth a look at each.
+			const size = Math.min(MEAN_ENTRY_SIZE, Math.ceil(changes.length / (put.length || 1)));
+			for (const entry of put) {
+				entries.set(entry.id, entry);
+				this.#entries.set(entry.id, { row: number, size, seq: entry.seq });
+			}
+			for (const sample of samples) this.#placeSample(number, sample);
+			if (said) {
+				identity = completed(said);
+				this.#identityPlace = { row: number, size: JSON.stringify(said).length };
+			}
+			return {
+				entries: put.map(({ id }) => id),
+				ended: ended.map((alike) => this.#remembered.load(alike, number)),
+				samples: samples.map(([startsAt = 0]) => startsAt),
+				identity: said !== undefined,
+			};
+		};
+		const text = this.#ring.read(contentsOf, tornData);
+		if (text === null || !identity) throw tornData("it has no row that says whose it is");
+		for (const { size } of this.#entries.values()) this.#entriesSize += size;
+		this.#stateSize = text.length;
+		const inOrder = [...entries.values()].sort((a, b) => a.seq - b.seq);
+		return { identity, state: parse(text, this.#ring.next - 1), entries: inOrder };
+	}
+
+	/** What an earlier version stored is to be said by the ring's first row. */
+	#adopt({ identity: said, state, usedAt, entries, ended, samples }: Tabled): Found {
+		const identity = completed(said as Omit<Identity, keyof typeof EARLIER | "idleMs">);
+		// Those of a limit of this name that was deleted come first, and are then of one before.
+		const isBefore = ({ limitId }: { limitId?: string }): boolean => (limitId ?? identity.id) !== identity.id;
+		for (const record of ended) if (isBefore(record)) this.#remembered.add(record);
+		this.#remembered.begin();
+		for (const record of ended) if (!isBefore(record)) this.#remembered.add(record);
+		for (const sample of samples) this.#placeSample(0, sample);
+		for (const { id } of entries) this.#touched.add(id);
+		return { identity, state: { ...state, usedAt }, entries };
+	}
+
+	#moveIntoRing(): void {
+		this.together(() => {
+			this.#makeRing();
+			this.#tellsIdentity = this.#isDue = true;
+			for (const [startsAt, { text }] of this.#samples) this.#saySample(startsAt, text);
+		});
+	}
+
+	#makeRing(): void {
+		if (this.#table === "ring") return;
+		if (this.#table === "old") dropTables(this.#storage.sql);
+		this.#ring.create();
+		this.#table = "ring";
+	}
+
+	// -------------------------------------------------------------------------------------------- writing
+
+	/** Everything that `work` writes is one row, and one transaction. */
+	together<T>(work: () => T): T {
+		if (this.#isTogether) return work();
+		if (this.#failed) throw this.#failed.error;
+		this.#isTogether = true;
+		try {
+			return this.#storage.transactionSync(() => {
+				const done = work();
+				if (this.#isDue) this.#write();
+				return done;
+			});
+		} catch (error) {
+			this.#failed = { error };
+			throw error;
+		} finally {
+			this.#isTogether = false;
 		}
-		const state = JSON.parse(row.state) as SavedLimit & { sample?: SavedSample };
-		this.#offsetMs = state.clock.offsetMs;
-		this.#history = new History(state.totals, state.sample ? rebuildSample(state.sample) : null, this.#savedSamples);
-		const saved = JSON.parse(row.identity) as Omit<Identity, keyof typeof EARLIER | "idleMs">;
-		const identity: Identity = { ...EARLIER, idleMs: earlierIdleMs(saved.origin), ...saved };
-		this.#limitId = identity.id;
-		return { identity, limit: rebuild(state, entries, now, this.recall), usedAt: row.used_at };
 	}
 
 	create(identity: Identity, limit: Limit, usedAt: At): void {
-		migrate(this.#sql, MIGRATIONS, true);
-		this.#ready = true;
-		this.#limitId = identity.id;
-		this.#rows.clear();
-		this.#sql.exec("DELETE FROM itself");
-		for (const table of ["entry", "history"]) if (this.#tables.has(table)) this.#sql.exec(`DELETE FROM ${table}`);
+		this.#makeRing();
+		this.#over = "limit";
+		this.#remembered.begin();
+		this.#dropEntries();
+		this.#samples.clear();
 		this.#history = new History(limit.totals);
-		const state = JSON.stringify(saveLimit(limit));
-		this.#sql.exec("INSERT INTO itself VALUES (?, ?, ?)", JSON.stringify(identity), state, usedAt);
+		this.#limit = limit;
+		this.#usedAt = usedAt;
+		this.#offsetMs = limit.clock.offsetMs;
+		this.writeIdentity(identity);
 	}
 
 	/** What this limit remembers of an ended id. Asked only for ids that a caller chose. */
-	readonly recall = (id: string): Ended | undefined => this.recallOf(id, "last");
+	readonly recall = (id: string): Ended | undefined => this.#remembered.recall(id, false);
 
 	/** What is remembered of an ended id: by the `last` limit of this name, or by one that was deleted `before` it. */
 	recallOf(id: string, whose: "last" | "before"): Ended | undefined {
-		const [row] = this.#rowsOf<{ data: string }>("ended", "SELECT data FROM ended WHERE id = ?", id);
-		if (!row) return undefined;
-		const { limitId = this.#limitId, ...ended } = JSON.parse(row.data) as SavedEnded;
-		return (limitId === this.#limitId) === (whose === "last") ? ended : undefined;
+		return this.#remembered.recall(id, whose === "before");
 	}
 
-	/** Writes the ids that ended, so that the next decision of the same commit recalls them. */
+	/** Whether there is room to remember one more id, beside those of so many live requests. */
+	hasRoom(live: number, now: At): boolean {
+		if (this.#remembered.count + live < BOUNDS.rememberedIds) return true;
+		this.#remembered.forget(now);
+		return this.#remembered.count + live < BOUNDS.rememberedIds;
+	}
+
+	/** Remembers the ids that ended, so that the next decision of the same commit recalls them. */
 	remember(events: Event[]): void {
-		for (const event of events) if (event.kind === "ended") this.#remember(event.record);
+		for (const event of events) {
+			if (event.kind !== "ended") continue;
+			const { record } = event;
+			// One that came before its request, if there is one: while there is no room the request is refused in any case.
+			const isAhead = record.kind === "cancelled" && record.slots === 0;
+			if (!isAhead || this.hasRoom(0, record.until - REMEMBER_MS)) this.#remembered.add(record);
+		}
 	}
 
-	/** Writes what else `events` changed, and the limit's own row if anything did. Answers whether anything did. */
+	/** Writes what else `events` changed, and the limit's own numbers if anything did. Answers whether anything did. */
 	write(limit: Limit, events: Event[], now: At): boolean {
 		let changed = false;
-		const touched = new Map<string, boolean>();
 		for (const event of events) {
-			if (writesRow(event)) changed = true;
-			if (event.kind !== "configured") touched.set(event.id, writesRow(event) || (touched.get(event.id) ?? false));
-		}
-		for (const [id, written] of touched) {
-			const entry = limit.entries.get(id);
-			if (entry && written) {
-				this.#put(entry, JSON.stringify(saveEntry(limit, entry)));
-			} else if (!entry && this.#rows.delete(id)) {
-				this.#sql.exec("DELETE FROM entry WHERE id = ?", id);
-				changed = true;
-			}
+			const writes = writesRow(event);
+			if (writes) changed = true;
+			if (event.kind === "configured") continue;
+			// What is stored may be an earlier request of this id.
+			const place = writes ? undefined : this.#entries.get(event.id);
+			const isOver = place !== undefined && limit.entries.get(event.id)?.seq !== place.seq;
+			if (isOver) changed = true;
+			if (isOver || writes) this.#touched.add(event.id);
 		}
 		// A clock that was set back is told by no event, but time must run on from there after a restart too.
 		if (limit.clock.offsetMs !== this.#offsetMs) changed = true;
-		if (changed) this.writeLimit(limit, now);
-		return changed;
-	}
-
-	writeLimit(limit: Limit, usedAt: At): void {
+		if (!changed) return false;
+		this.#limit = limit;
+		this.#usedAt = now;
 		this.#offsetMs = limit.clock.offsetMs;
-		const { open } = this.history;
-		const state = { ...saveLimit(limit), ...(open && { sample: saveSample(open) }) };
-		this.#sql.exec("UPDATE itself SET state = ?, used_at = ?", JSON.stringify(state), usedAt);
-		const ended = this.history.takeUnsaved();
-		for (const sample of ended) {
-			const saved = JSON.stringify(saveSample(sample));
-			this.#table("history");
-			this.#sql.exec("INSERT OR REPLACE INTO history (starts_at, sample) VALUES (?, ?)", sample.startsAt, saved);
-		}
-		if (ended.length === 0) return;
-		const newest = "SELECT starts_at FROM history ORDER BY starts_at DESC LIMIT ?";
-		this.#sql.exec(`DELETE FROM history WHERE starts_at NOT IN (${newest})`, SAMPLES);
+		this.#remembered.forget(now);
+		this.#due();
+		return true;
 	}
 
 	/** What the limit did lately; there is one for as long as there is a limit. */
@@ -219,86 +390,213 @@ export class LimitStore {
 		return this.#history;
 	}
 
-	readonly #savedSamples = () =>
-		this.#rowsOf<{ sample: string }>("history", "SELECT sample FROM history").map(({ sample }) =>
-			rebuildSample(JSON.parse(sample) as SavedSample),
-		);
-
-	/** Writes the limit's own row a moment later, for what alone is not worth a write. `current` null: it is no more. */
-	writeSoon(current: () => { limit: Limit; usedAt: At } | null): void {
+	/** Writes a moment later, with whatever else is written by then, what alone is not worth a write. */
+	writeSoon(): void {
 		this.#timer ??= setTimeout(() => {
 			this.#timer = null;
-			const now = current();
-			if (now) this.writeLimit(now.limit, now.usedAt);
+			if (this.#identity?.alive) this.#due();
 		}, SOON_MS);
 	}
 
-	writeIdentity(identity: Identity): void {
-		this.#sql.exec("UPDATE itself SET identity = ?", JSON.stringify(identity));
+	writeIdentity(identity: Identity, when: "now" | "soon" = "now"): void {
+		this.#identity = identity;
+		this.#tellsIdentity = true;
+		if (when === "soon") this.writeSoon();
+		else this.#due();
 	}
 
-	/** Forgets the ids whose time is over. */
-	purge(now: At): void {
-		if (this.#tables.has("ended")) this.#sql.exec("DELETE FROM ended WHERE until <= ?", now);
-	}
-
-	/** When the first and the last of the remembered ids are over; null: none is remembered. */
-	idsUntil(): IdsUntil | null {
-		const query = "SELECT min(until) AS first, max(until) AS last FROM ended HAVING count(*) > 0";
-		return this.#rowsOf<{ first: At; last: At }>("ended", query)[0] ?? null;
+	/** When the last of the remembered ids is over; null: none is remembered. */
+	idsUntil(now: At): At | null {
+		this.#remembered.forget(now);
+		return this.#remembered.lastAt;
 	}
 
 	/** Every id that is remembered. */
 	remembered(): Ended[] {
-		const rows = this.#rowsOf<{ data: string }>("ended", "SELECT data FROM ended");
-		const all = rows.map(({ data }) => JSON.parse(data) as SavedEnded);
-		return all.flatMap(({ limitId, ...ended }) => ((limitId ?? this.#limitId) === this.#limitId ? [ended] : []));
+		return [...this.#remembered.all()];
 	}
 
-	/** Deletes the row of every request. */
+	/** No request is stored any more. */
 	dropEntries(): void {
-		if (this.#tables.has("entry")) this.#sql.exec("DELETE FROM entry");
-		this.#rows.clear();
+		this.#over ??= "requests";
+		this.#dropEntries();
+		this.#due();
 	}
 
 	/** After the storage was deleted as a whole. */
 	forget(): void {
-		this.#ready = false;
-		this.#tables.clear();
-		this.#rows.clear();
+		if (this.#timer) clearTimeout(this.#timer);
+		this.#timer = null;
+		this.#dropEntries();
+		this.#samples.clear();
+		this.#remembered.clear();
+		this.#ring.clear();
+		this.#limit = this.#identity = null;
+		this.#isDue = this.#tellsIdentity = false;
+		this.#over = null;
+		this.#table = "none";
 	}
 
-	/** Makes sure that a table is there. */
-	#table(name: Table): void {
-		if (this.#tables.has(name)) return;
-		this.#sql.exec(TABLES[name]);
-		this.#tables.add(name);
+	// ----------------------------------------------------------------------------------------- saying it
+
+	#due(): void {
+		this.#isDue = true;
+		if (!this.#isTogether) this.together(() => undefined);
 	}
 
-	/** What a query finds; nothing, where its table was never needed. */
-	#rowsOf<Row extends Record<string, SqlStorageValue>>(table: Table, query: string, ...values: string[]): Row[] {
-		return this.#tables.has(table) ? this.#sql.exec<Row>(query, ...values).toArray() : [];
-	}
-
-	#put({ id, seq }: Entry, data: string): void {
-		if (this.#rows.has(id)) {
-			this.#sql.exec("UPDATE entry SET data = ? WHERE id = ?", data, id);
-			return;
+	#write(): void {
+		const limit = this.#limit;
+		if (!limit) throw new Error("There is no limit to write.");
+		this.#isDue = false;
+		if (this.#timer) clearTimeout(this.#timer);
+		this.#timer = null;
+		if (this.#over) this.#say("over", `"${this.#over}"`);
+		this.#over = null;
+		if (this.#tellsIdentity) this.#sayIdentity();
+		for (const id of this.#touched) {
+			const entry = limit.entries.get(id);
+			if (entry) this.#sayEntry(limit, entry);
+			else if (this.#forgetEntry(id)) this.#say("gone", JSON.stringify(id));
 		}
-		this.#rows.add(id);
-		this.#table("entry");
-		this.#sql.exec("INSERT INTO entry (id, seq, data) VALUES (?, ?, ?)", id, seq, data);
+		this.#touched.clear();
+		for (const alike of this.#remembered.takeUnsaved()) this.#sayEnded(alike);
+		for (const sample of this.history.takeUnsaved())
+			this.#saySample(sample.startsAt, JSON.stringify(saveSample(sample)));
+		const state = this.#stateText(limit);
+		this.#stateSize = state.length;
+		this.#carry(limit);
+		const drafts = this.#drafts.length > 0 ? this.#drafts : [new Draft()];
+		this.#drafts = [];
+		for (const draft of drafts) this.#ring.append(state, draft.toString(), draft.contents);
 	}
 
-	#remember(record: Ended): void {
-		const { id, until } = record;
-		this.#table("ended");
-		this.#sql.exec(
-			"INSERT OR REPLACE INTO ended (id, until, data) VALUES (?, ?, ?)",
-			id,
-			until,
-			JSON.stringify({ ...record, limitId: this.#limitId } satisfies SavedEnded),
-		);
+	#stateText(limit: Limit): string {
+		const { open } = this.history;
+		const state: State = {
+			...saveLimit(limit),
+			...(open && { sample: saveSample(open) }),
+			usedAt: this.#usedAt,
+		};
+		return JSON.stringify(state);
+	}
+
+	/** What is still true of the oldest rows is said again, so that they are not needed any more. */
+	#carry(limit: Limit): void {
+		const added = this.#drafts.reduce((sum, { size }) => sum + size, this.#stateSize);
+		let left = CARRIED_SIZE + 2 * added;
+		for (let row = this.#ring.oldest; row && left > 0 && this.#isLong(added); row = this.#ring.oldest) {
+			this.#ring.drop();
+			const { number, contents } = row;
+			for (const id of contents.entries) {
+				const entry = this.#entries.get(id)?.row === number ? limit.entries.get(id) : undefined;
+				left -= entry ? this.#sayEntry(limit, entry) : LOOKED_AT_SIZE;
+			}
+			for (const alike of contents.ended) left -= alike.row === number ? this.#sayEnded(alike) : LOOKED_AT_SIZE;
+			for (const startsAt of contents.samples) {
+				const sample = this.#samples.get(startsAt);
+				if (sample?.row === number) left -= this.#saySample(startsAt, sample.text);
+			}
+			if (contents.identity && this.#identityPlace.row === number) this.#sayIdentity();
+			left -= LOOKED_AT_SIZE;
+		}
+	}
+
+	/** Whether the ring would be longer than it should. */
+	#isLong(added: number): boolean {
+		const samples = this.#samples.size * MEAN_SAMPLE_SIZE;
+		const once = this.#entriesSize + this.#remembered.size + samples + this.#identityPlace.size + this.#stateSize;
+		return this.#ring.size + added > 2 * once + SPARE_SIZE;
+	}
+
+	/** Answers the number of the row that says it. */
+	#say(part: Part, text: string): { row: number; contents: Contents } {
+		let draft = this.#drafts.at(-1);
+		if (!draft || draft.size + text.length > ROW_SIZE) {
+			draft = new Draft();
+			this.#drafts.push(draft);
+		}
+		draft.add(part, text);
+		return { row: this.#ring.next + this.#drafts.length - 1, contents: draft.contents };
+	}
+
+	#sayEntry(limit: Limit, entry: Entry): number {
+		const text = JSON.stringify(saveEntry(limit, entry));
+		const { row, contents } = this.#say("put", text);
+		contents.entries.push(entry.id);
+		const place = this.#entries.get(entry.id);
+		this.#entriesSize += text.length - (place?.size ?? 0);
+		if (place) {
+			place.row = row;
+			place.size = text.length;
+			place.seq = entry.seq;
+		} else {
+			this.#entries.set(entry.id, { row, size: text.length, seq: entry.seq });
+		}
+		return text.length;
+	}
+
+	/** Answers whether it was stored. */
+	#forgetEntry(id: string): boolean {
+		this.#entriesSize -= this.#entries.get(id)?.size ?? 0;
+		return this.#entries.delete(id);
+	}
+
+	#sayEnded(alike: Alike): number {
+		const saved = this.#remembered.save(alike);
+		if (!saved) return LOOKED_AT_SIZE;
+		const text = JSON.stringify(saved);
+		const { row, contents } = this.#say("ended", text);
+		contents.ended.push(alike);
+		alike.row = row;
+		return text.length;
+	}
+
+	#saySample(startsAt: At, text: string): number {
+		const { row, contents } = this.#say("samples", text);
+		contents.samples.push(startsAt);
+		this.#samples.set(startsAt, { row, size: text.length, text });
+		if (this.#samples.size > SAMPLES) this.#samples.delete(Math.min(...this.#samples.keys()));
+		return text.length;
+	}
+
+	#sayIdentity(): void {
+		const text = JSON.stringify(this.#identity);
+		const { row, contents } = this.#say("identity", text);
+		contents.identity = true;
+		this.#identityPlace = { row, size: text.length };
+		this.#tellsIdentity = false;
+	}
+
+	#placeSample(row: number, sample: SavedSample): void {
+		const text = JSON.stringify(sample);
+		this.#samples.set(sample[0] ?? 0, { row, size: text.length, text });
+	}
+
+	readonly #savedSamples = () =>
+		[...this.#samples.values()].map(({ text }) => rebuildSample(JSON.parse(text) as SavedSample));
+
+	#dropEntries(): void {
+		this.#entries.clear();
+		this.#entriesSize = 0;
+		this.#touched.clear();
+	}
+}
+
+/** What a row that was read counts for, until it is written again. */
+const MEAN_ENTRY_SIZE = 250;
+const MEAN_SAMPLE_SIZE = 80;
+
+const completed = (said: Omit<Identity, keyof typeof EARLIER | "idleMs">): Identity => ({
+	...EARLIER,
+	idleMs: earlierIdleMs(said.origin),
+	...said,
+});
+
+function parse<T = Changes>(text: string, number: number): T {
+	try {
+		return JSON.parse(text) as T;
+	} catch {
+		throw tornData(`row ${number} is broken`);
 	}
 }
 
@@ -307,7 +605,6 @@ function writesRow(event: Event): boolean {
 	switch (event.kind) {
 		case "granted":
 			return !event.repeat;
-		case "reserved":
 		case "queued":
 		case "parked":
 		case "renewed":
@@ -315,6 +612,8 @@ function writesRow(event: Event): boolean {
 		case "ended":
 		case "configured":
 			return true;
+		// A reservation that is lost with the object's memory is asked for again by its coordinator.
+		case "reserved":
 		case "denied":
 		case "left":
 		case "gone":

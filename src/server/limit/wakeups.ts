@@ -1,7 +1,8 @@
 /**
- * When an object is woken though nobody asks: by a timer while somebody waits for it, and by an alarm, which outlives
- * the object's time in memory. An alarm costs a write, and its ringing a call. So it is moved when it would come too late; and
- * put off, where that is the cheaper of the two, when it would ring for nothing: what it was set for is done, or renewed.
+ * When an object is woken though nobody asks: by a timer while a caller waits for it, and by an alarm, which outlives
+ * the object's time in memory. To set an alarm costs a row, and its ringing a call, which is a seventh of that. So an alarm is
+ * moved when it would come too late, and put off when it is about to ring for nothing and another one is needed anyway. One
+ * that nothing follows is left to ring: to delete it would cost more.
  */
 
 import type { At } from "../../core/time.ts";
@@ -17,7 +18,7 @@ const HOUSEWORK_MS = 1_000;
 const PUT_OFF_MS = 60_000;
 
 interface Deps {
-	storage: Pick<DurableObjectStorage, "getAlarm" | "setAlarm" | "deleteAlarm">;
+	storage: Pick<DurableObjectStorage, "getAlarm" | "setAlarm">;
 	/** The timer has rung. */
 	tick(): void;
 }
@@ -27,6 +28,8 @@ export interface Wakeup {
 	wakeAt: At | null;
 	/** Whether somebody waits here for it to fall due. */
 	awaited: boolean;
+	/** Whether it is stored: what is not is gone with the object's memory, and needs no alarm. */
+	kept: boolean;
 	/** When there is something to tidy. */
 	houseworkAt: At;
 	/** What an alarm was set for has just been done, as is seldom. */
@@ -63,13 +66,14 @@ export class Wakeups {
 		});
 	}
 
-	set(now: At, { wakeAt, awaited, houseworkAt, settled }: Wakeup): void {
+	set(now: At, { wakeAt, awaited, kept, houseworkAt, settled }: Wakeup): void {
 		if (this.#timer) clearTimeout(this.#timer);
 		this.#timer = null;
 		const dueAt = wakeAt ?? Number.POSITIVE_INFINITY;
 		const timed = awaited && dueAt - now < ALARM_SLACK_MS;
-		if (timed) this.#timer = setTimeout(() => this.#deps.tick(), Math.max(0, dueAt - now));
-		const at = Math.min(timed ? now + ALARM_SLACK_MS : dueAt, Math.max(now + HOUSEWORK_MS, houseworkAt));
+		if (timed || !kept) this.#timer = setTimeout(() => this.#deps.tick(), Math.max(0, dueAt - now));
+		const backstopAt = timed ? now + ALARM_SLACK_MS : dueAt;
+		const at = Math.min(kept ? backstopAt : Number.POSITIVE_INFINITY, Math.max(now + HOUSEWORK_MS, houseworkAt));
 		this.alarm(at);
 		this.#putOff(now, at, settled);
 	}
@@ -98,9 +102,10 @@ export class Wakeups {
 
 	/** Nothing is due before `at`. `settled`: nor will the next use bring it forward again. */
 	#putOff(now: At, at: At, settled: boolean): void {
+		if (at === Number.POSITIVE_INFINITY) return;
 		if (this.#ringing || !this.#alarmAt || this.#alarmAt + HOUSEWORK_MS >= at) return;
 		// A lease that is renewed at every third of its length: every second time.
-		const isEarly = this.#alarmAt - now <= (at - now) / 2;
+		const isEarly = this.#alarmAt - now <= (at - now) / 3;
 		const isDear = this.#broughtForward && now < this.#putOffAt + PUT_OFF_MS;
 		if (!settled && (!isEarly || isDear)) return;
 		if (!settled) {
@@ -111,8 +116,7 @@ export class Wakeups {
 	}
 
 	#move(at: At): void {
-		const { storage } = this.#deps;
-		this.#alarmAt = at === Number.POSITIVE_INFINITY ? null : at;
-		void (this.#alarmAt === null ? storage.deleteAlarm() : storage.setAlarm(at));
+		this.#alarmAt = at;
+		void this.#deps.storage.setAlarm(at);
 	}
 }

@@ -1,0 +1,143 @@
+/**
+ * The ids that a limit remembers after their requests ended, in memory: they are asked for in the middle of a decision. Ids
+ * that ended alike in one commit share a record, so that one costs about a hundred bytes.
+ */
+
+import { Deadlines, type Due } from "../../core/deadlines.ts";
+import type { Ended } from "../../core/limit.ts";
+import type { At } from "../../core/time.ts";
+
+/** Ids of one record: a row takes several of them. */
+const ALIKE_MAX = 1_000;
+/** Characters of a record beside its ids and its print, about. */
+const RECORD_SIZE = 40;
+
+/** Ids that ended alike. */
+export interface Alike extends Omit<Ended, "id">, Due {
+	ids: string[];
+	/** They are of a limit of this name that was deleted before this one was made. */
+	before: boolean;
+	/** The number of the row that says so. */
+	row: number;
+	size: number;
+}
+
+/** As it is stored. */
+export type SavedAlike = [
+	until: At,
+	kind: Ended["kind"],
+	print: string,
+	slots: number,
+	enforced: 0 | 1,
+	before: 0 | 1,
+	ids: string[],
+];
+
+export class Remembered {
+	readonly #byId = new Map<string, Alike>();
+	readonly #due = new Deadlines<Alike>();
+	/** Those that no row says yet, by what is alike. */
+	#unsaved = new Map<string, Alike>();
+	#lastAt: At = Number.NEGATIVE_INFINITY;
+	#size = 0;
+
+	/** How many ids. */
+	get count(): number {
+		return this.#byId.size;
+	}
+
+	/** Characters that it takes to say them all. */
+	get size(): number {
+		return this.#size;
+	}
+
+	/** When the last of them is forgotten; null: none is remembered. */
+	get lastAt(): At | null {
+		return this.#byId.size === 0 ? null : this.#lastAt;
+	}
+
+	add({ id, kind, print, slots, enforced, until }: Ended): void {
+		const key = `${until} ${kind} ${slots} ${enforced} ${print}`;
+		let alike = this.#unsaved.get(key);
+		if (!alike || alike.ids.length >= ALIKE_MAX) {
+			alike = this.#new({ kind, print, slots, enforced, until, before: false, ids: [], row: 0 });
+			// One that is full stays under a key of its own until it is saved.
+			const full = this.#unsaved.get(key);
+			if (full) this.#unsaved.set(`${key} ${this.#unsaved.size}`, full);
+			this.#unsaved.set(key, alike);
+		}
+		alike.ids.push(id);
+		this.#put(id, alike);
+	}
+
+	/** What a row says. */
+	load([until, kind, print, slots, enforced, before, ids]: SavedAlike, row: number): Alike {
+		const alike = this.#new({ kind, print, slots, enforced: enforced === 1, until, before: before === 1, ids, row });
+		for (const id of ids) this.#put(id, alike);
+		return alike;
+	}
+
+	/** What is remembered of an id: by this limit, or by one that was deleted `before` it. */
+	recall(id: string, before: boolean): Ended | undefined {
+		const alike = this.#byId.get(id);
+		return alike?.before === before ? endedOf(id, alike) : undefined;
+	}
+
+	/** Every id that this limit remembers. */
+	*all(): Generator<Ended> {
+		for (const [id, alike] of this.#byId) if (!alike.before) yield endedOf(id, alike);
+	}
+
+	/** Another limit of this name begins. */
+	begin(): void {
+		for (const alike of this.#byId.values()) alike.before = true;
+	}
+
+	/** Forgets the ids whose time is over. */
+	forget(now: At): void {
+		for (let alike = this.#due.first; alike && alike.until <= now; alike = this.#due.first) {
+			this.#due.remove(alike);
+			this.#size -= alike.size;
+			for (const id of alike.ids) if (this.#byId.get(id) === alike) this.#byId.delete(id);
+		}
+	}
+
+	clear(): void {
+		this.forget(Number.POSITIVE_INFINITY);
+		this.#unsaved.clear();
+	}
+
+	/** Those that no row says yet; from now on one does. */
+	takeUnsaved(): Iterable<Alike> {
+		if (this.#unsaved.size === 0) return [];
+		const unsaved = this.#unsaved;
+		this.#unsaved = new Map();
+		return unsaved.values();
+	}
+
+	/** What a row is to say of these, where any of them is still remembered. */
+	save(alike: Alike): SavedAlike | null {
+		if (alike.heapIndex < 0) return null;
+		alike.ids = alike.ids.filter((id) => this.#byId.get(id) === alike);
+		const { until, kind, print, slots, enforced, before, ids } = alike;
+		return ids.length === 0 ? null : [until, kind, print, slots, enforced ? 1 : 0, before ? 1 : 0, ids];
+	}
+
+	#new(fields: Omit<Alike, "heapIndex" | "size">): Alike {
+		const alike: Alike = { ...fields, heapIndex: -1, size: RECORD_SIZE + fields.print.length };
+		this.#due.set(alike, alike.until);
+		this.#lastAt = Math.max(this.#lastAt, alike.until);
+		this.#size += alike.size;
+		return alike;
+	}
+
+	#put(id: string, alike: Alike): void {
+		this.#byId.set(id, alike);
+		alike.size += id.length + 3;
+		this.#size += id.length + 3;
+	}
+}
+
+const endedOf = (id: string, { kind, print, slots, enforced, until }: Alike): Ended => ({
+	...{ id, kind, print, slots, enforced, until },
+});
