@@ -138,6 +138,8 @@ interface Life {
 	policy?: Record<string, unknown>;
 	live(name: string, counted: Counted): Promise<unknown>;
 	count: Count;
+	/** Rows more or less: how much of the ring's oldest rows a commit says again goes by their length in characters. */
+	spare?: number;
 }
 
 const SLOTS = { limit: 5, idleSeconds: 10 };
@@ -248,6 +250,7 @@ const lives: Life[] = [
 			}
 		},
 		count: { rows: 818, moved: 91, rang: 1, inVain: 1 },
+		spare: 8,
 	},
 	{
 		life: "a limit whose lease is renewed for a day",
@@ -261,6 +264,7 @@ const lives: Life[] = [
 			await release(lease);
 		},
 		count: { rows: 443, moved: 146, rang: 1, inVain: 1 },
+		spare: 4,
 	},
 	{
 		life: "a limit that is waited for",
@@ -287,7 +291,7 @@ const lives: Life[] = [
 	},
 ];
 
-test.each(lives)("what it writes, and how often it is woken: $life", async ({ policy, live, count }) => {
+test.each(lives)("what it writes, and how often it is woken: $life", async ({ policy, live, count, spare = 0 }) => {
 	vi.useFakeTimers({ toFake: ["Date"], now: Date.now() });
 	const name = newName();
 	if (policy) await setPolicy(`${name}*`, policy);
@@ -295,7 +299,11 @@ test.each(lives)("what it writes, and how often it is woken: $life", async ({ po
 	await counted.begin();
 	await live(name, counted);
 	await counted.ringToTheEnd();
-	expect(counted.count).toEqual(count);
+	const { rows, ...alarms } = counted.count;
+	const { rows: most, ...same } = count;
+	expect(alarms).toEqual(same);
+	expect(rows).toBeLessThanOrEqual(most + spare);
+	expect(rows).toBeGreaterThanOrEqual(most - spare);
 	if (policy) await removePolicy(`${name}*`);
 });
 
