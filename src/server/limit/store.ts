@@ -9,7 +9,7 @@ import type { Ended, Entry, Limit } from "../../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../../core/saved.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Totals } from "../../core/totals.ts";
-import type { Origin } from "../../protocol.ts";
+import type { Origin, Region } from "../../protocol.ts";
 import { migrate, NewerDataError } from "../contract/schema.ts";
 
 /** What a limit is, apart from its state. */
@@ -28,6 +28,8 @@ export interface Identity {
 	updatedAt: At;
 	/** The token that set them. */
 	updatedBy: string | null;
+	/** Where its object was asked to live. */
+	region: Region | null;
 	/** False once it was deleted and only waits for the directory to hear of it. */
 	alive: boolean;
 	/** Whether the directory is to know of it: keys of a policy that are used once or twice are not worth a write. */
@@ -50,7 +52,7 @@ export interface IdsUntil {
 }
 
 /** What the identity of a limit says that was stored before these fields came. */
-const EARLIER = { policy: null, version: 0, updatedBy: null, listed: true };
+const EARLIER = { policy: null, version: 0, updatedBy: null, region: null, listed: true };
 const earlierIdleMs = (origin: Origin): Ms | null =>
 	origin === "configured" ? null : origin === "policy" ? 300_000 : 86_400_000;
 

@@ -3,6 +3,7 @@
 import type { Context, Hono } from "hono";
 import type { Scope } from "../../../protocol.ts";
 import type { Env } from "../../contract/env.ts";
+import { directoryObject } from "../../contract/placement.ts";
 import { prefixOf } from "../../contract/policies.ts";
 import { problem, unknownLimits } from "../../contract/problems.ts";
 import { admitted } from "../admission/admission.ts";
@@ -69,7 +70,7 @@ export async function authorize(c: C): Promise<void> {
 	c.env = admitted(c.env, who);
 }
 
-export const directory = (c: C) => c.env.DIRECTORY.getByName("directory");
+export const directory = (c: C) => directoryObject(c.env);
 
 export const unknown = (name: string): never => {
 	throw new Refused(unknownLimits([name]));
