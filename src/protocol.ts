@@ -613,6 +613,8 @@ export interface Problem {
 	/** `denied` and the like: the names that stood in the way. */
 	"violated-policies"?: string[];
 	limits?: DeniedLimit[];
+	/** The trace that the request's `traceparent` names, else its Ray ID of Cloudflare. Absent where it had neither. */
+	traceId?: string;
 }
 
 // Lists of limits, leases and policies, as they are answered.

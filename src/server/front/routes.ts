@@ -46,9 +46,9 @@ import { watchRoutes } from "./watch/routes.ts";
 export const app = new Hono<App>({ strict: true });
 
 app.onError((error, c) => {
-	if (error instanceof Refused) return answerProblem(error.problem);
+	if (error instanceof Refused) return answerProblem(c.req.raw, error.problem);
 	// A caller that has gone reads no answer, and is no news.
-	return answerProblem(problemOf(error, !c.req.raw.signal.aborted));
+	return answerProblem(c.req.raw, problemOf(error, !c.req.raw.signal.aborted));
 });
 
 // Prefect's wire, over the same limits.
@@ -58,7 +58,7 @@ app.notFound(async (c) => {
 	if (/^\/v1(\/|$)/.test(c.req.path)) await authorize(c);
 	// An empty pattern: what is wrong with it is said like of any other.
 	if (c.req.path === "/v1/policies/") patterned(c as C, "read");
-	return answerProblem(problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`));
+	return answerProblem(c.req.raw, problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`));
 });
 
 // ---------------------------------------------------------------------------------------------- health
@@ -99,7 +99,8 @@ route(app, { POST: "use" }, "/v1/acquire", {
 		const caller = callerOf(c);
 		const verdict = await acquire(c.env, request, caller);
 		const limits = verdict.statuses.map(publicStatus);
-		if (!verdict.ok) return answerProblem(verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
+		if (!verdict.ok)
+			return answerProblem(c.req.raw, verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
 		const { lease } = verdict;
 		const headers = rateLimitHeaders(limits);
 		if (lease.waitedSeconds === 0) return answerJson(lease, headers);

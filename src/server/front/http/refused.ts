@@ -4,6 +4,7 @@ import type { Code, Problem } from "../../../protocol.ts";
 import { failure, problem } from "../../contract/problems.ts";
 import { TooMany } from "../admission/admission.ts";
 import { UNKEPT } from "./answer.ts";
+import { traceIdOf } from "./trace.ts";
 
 /** A refusal on its way to the caller. */
 export class Refused extends Error {
@@ -30,9 +31,10 @@ export function problemOf(error: Error, log = true): Problem {
 const FORESEEN: (Code | undefined)[] = ["newer_data", "damaged_data", "misconfigured"];
 const isForeseen = (known: Problem | null): boolean => FORESEEN.includes(known?.code);
 
-export function answerProblem(refusal: Problem, headers: Record<string, string> = {}): Response {
+export function answerProblem(request: Request, refusal: Problem, headers: Record<string, string> = {}): Response {
 	const retry = refusal.retryAfterSeconds;
-	return new Response(JSON.stringify(refusal), {
+	const traceId = traceIdOf(request);
+	return new Response(JSON.stringify(traceId === undefined ? refusal : { ...refusal, traceId }), {
 		status: refusal.status,
 		headers: {
 			"Content-Type": "application/problem+json",

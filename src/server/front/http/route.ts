@@ -44,7 +44,7 @@ export function route<M extends Method>(
 	const allowed = (names.includes("GET") ? [...names, "HEAD"] : names).join(", ");
 	const wrong = (c: C): Response => {
 		const refusal = problem("method_not_allowed", `${c.req.path} takes ${allowed}, and not ${c.req.method}.`);
-		return answerProblem(refusal, { Allow: allowed });
+		return answerProblem(c.req.raw, refusal, { Allow: allowed });
 	};
 	for (const method of METHODS) {
 		const handler = handlers[method];

@@ -35,7 +35,7 @@ function misplaced(env: Env): Problem | null {
 }
 
 const refused = (request: Request, refusal: Problem): Response =>
-	pathOf(request.url).startsWith("/api/") ? fromProblem(refusal).response : answerProblem(refusal);
+	pathOf(request.url).startsWith("/api/") ? fromProblem(refusal).response : answerProblem(request, refusal);
 
 /** What a limit says is true for a moment and for its caller: nobody keeps it, and nobody takes it for something else. */
 function finished(answer: Response): Response {

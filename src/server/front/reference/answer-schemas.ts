@@ -268,6 +268,10 @@ export const problem = says<Problem>()(
 			.exactOptional()
 			.meta({ description: "`denied` and the like: the names that stood in the way." }),
 		limits: z.array(deniedLimit).exactOptional(),
+		traceId: z
+			.string()
+			.exactOptional()
+			.meta({ description: "The trace that the request's `traceparent` names, else its Ray ID of Cloudflare." }),
 	}),
 ).meta({ id: "Problem", description: "An error (RFC 9457)." });
 
