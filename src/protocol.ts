@@ -215,7 +215,7 @@ export interface ReleaseRequest {
 	names: string | string[] | Slots;
 }
 
-/** `PUT /v1/limits/{name}`. */
+/** What a limit and a policy have in common. */
 export interface Settings {
 	/** Capacity in slots, an integer from 0. */
 	limit: number;
@@ -225,8 +225,39 @@ export interface Settings {
 	active: boolean;
 }
 
+/** Where objects can be asked to live: the location hints of Cloudflare. */
+export const REGIONS = [
+	"wnam",
+	"enam",
+	"sam",
+	"weur",
+	"eeur",
+	"apac",
+	"apac-ne",
+	"apac-se",
+	"oc",
+	"afr",
+	"me",
+] as const;
+export type Region = (typeof REGIONS)[number];
+
+/** Where Cloudflare promises to run objects and to keep their data. A region is a wish, and this is a bound. */
+export const JURISDICTIONS = ["eu", "us", "fedramp", "fedramp-high"] as const;
+export type Jurisdiction = (typeof JURISDICTIONS)[number];
+
+/** `PUT /v1/limits/{name}`. */
+export interface LimitSettings extends Settings {
+	/**
+	 * Where a limit that is made by this is to live; null: where its policy says, or the deployment. A limit never moves: of one
+	 * that exists it is null, or the region that it was made with.
+	 */
+	region: Region | null;
+}
+
 /** `PUT /v1/policies/{pattern}`. */
 export interface PolicySettings extends Settings {
+	/** Where keys of this policy are to live, from their first use on; null: where the deployment says. */
+	region: Region | null;
 	/**
 	 * How long a key of this policy is kept once it is idle and empty; then it deletes itself with its storage, and its
 	 * next use makes it anew. Default 300; 1 to 604,800.
@@ -236,6 +267,8 @@ export interface PolicySettings extends Settings {
 
 /** `PATCH /v1/limits/{name}`: any of the settings, or the slots in use, set by hand. */
 export interface LimitPatch extends Partial<Settings> {
+	/** Only the one that it has: a limit never moves. */
+	region?: Region;
 	activeSlots?: number;
 }
 
@@ -353,6 +386,8 @@ export interface LimitSummary extends Settings {
 	 * set. Null: none is for this name.
 	 */
 	policy: string | null;
+	/** Where it was asked to live when it was made; null: nowhere, so it lives near its first caller. */
+	region: Region | null;
 	createdAt: string;
 	/** Since when it has these settings. */
 	updatedAt: string;
@@ -546,6 +581,11 @@ export const PROBLEMS = {
 		title: "The content type is not supported",
 		when: "The body is not sent as JSON, or does not say what it is.",
 	},
+	misconfigured: {
+		status: 500,
+		title: "The deployment is misconfigured",
+		when: "A variable of the deployment says what cannot be: `detail` says which, and what it may be. Nothing was changed.",
+	},
 	internal: {
 		status: 500,
 		title: "Internal error",
@@ -578,6 +618,8 @@ export interface Problem {
 	/** `denied` and the like: the names that stood in the way. */
 	"violated-policies"?: string[];
 	limits?: DeniedLimit[];
+	/** The trace that the request's `traceparent` names, else its Ray ID of Cloudflare. Absent where it had neither. */
+	traceId?: string;
 }
 
 // Lists of limits, leases and policies, as they are answered.

@@ -5,14 +5,14 @@
 
 import { type AnyNode, parse as parseJson } from "@humanwhocodes/momoa";
 import { parse as parseToml, stringify, TomlError } from "smol-toml";
-import { DEFAULTS, type PolicySettings, type Settings } from "../protocol.ts";
+import { DEFAULTS, type LimitSettings, type PolicySettings } from "../protocol.ts";
 import { nameFault, type Parsed, parsePolicy, parseSettings, patternFault } from "../server/front/requests.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { counted } from "./print.ts";
 
 /** What a file says there should be. */
 export interface Desired {
-	limits: Map<string, Settings>;
+	limits: Map<string, LimitSettings>;
 	policies: Map<string, PolicySettings>;
 }
 
@@ -44,7 +44,7 @@ function readSection(section: Section, entries: Record<string, unknown>, desired
 		const at = `${section}.${JSON.stringify(name)}`;
 		const fault = SECTIONS[section](name);
 		if (fault !== null) faults.push(`${at}: ${fault}`);
-		const keep = (value: Settings) => desired.limits.set(name, value);
+		const keep = (value: LimitSettings) => desired.limits.set(name, value);
 		const keepPolicy = (value: PolicySettings) => desired.policies.set(name, value);
 		const parsed = section === "limits" ? into(parseSettings(settings), keep) : into(parsePolicy(settings), keepPolicy);
 		if (!parsed.ok)
@@ -103,12 +103,13 @@ function findTwice(node: AnyNode, path: string[], faults: string[]): void {
 
 /** The text of a file that says what there is; what is as it is by default is left out. */
 export function writeDesired({ limits, policies }: Desired, format: Format): string {
-	const brief = (all: Map<string, Settings & { idleSeconds?: number }>) =>
+	const brief = (all: Map<string, LimitSettings & { idleSeconds?: number }>) =>
 		Object.fromEntries(
-			[...all].map(([name, { limit, slotDecayPerSecond, active, idleSeconds = DEFAULTS.idleSeconds }]) => {
+			[...all].map(([name, { limit, slotDecayPerSecond, active, region, idleSeconds = DEFAULTS.idleSeconds }]) => {
 				const unusual = {
 					...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }),
 					...(!active && { active }),
+					...(region !== null && { region }),
 					...(idleSeconds !== DEFAULTS.idleSeconds && { idleSeconds }),
 				};
 				return [name, { limit, ...unusual }];

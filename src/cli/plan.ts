@@ -1,13 +1,13 @@
 /** What has to change so that a server is as a file says. Pure. */
 
-import { DEFAULTS, type LimitSummary, type Policy, type Settings } from "../protocol.ts";
+import { DEFAULTS, type LimitSettings, type LimitSummary, type Policy } from "../protocol.ts";
 import type { Desired } from "./desired.ts";
 
 export interface Change {
 	field: string;
 	/** Undefined: there was none. */
-	from: number | boolean | undefined;
-	to: number | boolean;
+	from: number | boolean | string | null | undefined;
+	to: number | boolean | string | null;
 }
 
 export interface Step {
@@ -64,8 +64,16 @@ export function plan(desired: Desired, actual: Actual, prune: boolean): Plan {
 	return { steps, unchanged };
 }
 
-function limitStep(name: string, settings: Settings, before: LimitSummary | undefined): Step | undefined {
-	const changes = compare(before, settings);
+/** Limits that a file wants to live elsewhere than they do, with where they were made for. A limit never moves. */
+export const misplaced = ({ limits }: Desired, actual: Actual): [name: string, region: string | null][] =>
+	[...limits].flatMap(([name, { region }]) => {
+		const before = actual.limits.get(name);
+		return before && region !== null && region !== before.region ? [[name, before.region]] : [];
+	});
+
+function limitStep(name: string, settings: LimitSettings, before: LimitSummary | undefined): Step | undefined {
+	// A file that says nothing of a place wishes for none.
+	const changes = compare(before, { ...settings, region: settings.region ?? before?.region ?? null });
 	if (before === undefined) return { kind: "limit", name, action: "create", changes };
 	if (before.origin === "configured") {
 		return changes.length === 0 ? undefined : { kind: "limit", name, action: "change", changes };
@@ -111,10 +119,10 @@ function difference(name: string, other: string): string {
 	return `${points(here, end(here, there))} here, ${points(there, end(there, here))} there`;
 }
 
-const FIELDS = ["limit", "slotDecayPerSecond", "active", "idleSeconds"] as const;
-type Fields = Settings & { idleSeconds?: number };
+const FIELDS = ["limit", "slotDecayPerSecond", "active", "region", "idleSeconds"] as const;
+type Fields = LimitSettings & { idleSeconds?: number };
 /** Not worth a word when something is created. */
-const USUAL: Partial<Fields> = { slotDecayPerSecond: 0, active: true, idleSeconds: DEFAULTS.idleSeconds };
+const USUAL: Partial<Fields> = { slotDecayPerSecond: 0, active: true, region: null, idleSeconds: DEFAULTS.idleSeconds };
 
 function compare(before: Fields | undefined, after: Fields): Change[] {
 	return FIELDS.flatMap((field) => {

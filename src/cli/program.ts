@@ -1,7 +1,7 @@
 /** Every command with its options. What a command does is loaded when it is asked for, so that each starts quickly. */
 
 import { Command, Option } from "commander";
-import { SCOPES, VERSION } from "../protocol.ts";
+import { REGIONS, SCOPES, VERSION } from "../protocol.ts";
 
 import type { RunOptions } from "./commands/run.ts";
 import type { StartOptions } from "./commands/start.ts";
@@ -90,6 +90,7 @@ export function createProgram(outcome: Outcome): Command {
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
 		.option("--on", "switch it on")
 		.addOption(new Option("--off", "switch it off: it grants at once and holds nothing").conflicts("on"))
+		.addOption(new Option("--region <region>", "where a new limit is to live").choices(REGIONS))
 		.option("--used <slots>", "set the slots in use by hand", values.count)
 		.action(async (name: string, given: Record<string, unknown>, command: Command) =>
 			(await import("./commands/limits.ts")).configure(contextOf(command), name, {
@@ -165,6 +166,7 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 		.argument("<pattern>", "a literal prefix and a closing star, 'login:*', or one exact name")
 		.requiredOption("-l, --limit <slots>", "capacity in slots of each name", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.addOption(new Option("--region <region>", "where names are to live, from their first use on").choices(REGIONS))
 		.option("--idle <time>", "how long a name is kept that is idle and empty (default: 5min)", values.duration)
 		.option("--off", "its names grant at once and hold nothing")
 		.action(async (pattern: string, given: Record<string, unknown>, command: Command) =>
@@ -307,7 +309,8 @@ Environment:
   HEADGATE_ADMIN_TOKEN   one token of scope admin, as it is, to begin with (openssl rand -hex 24)
   HEADGATE_CORS_ORIGINS  origins whose pages may call, with commas between them
   HEADGATE_HOSTS         host names by which an open server may be called, beside localhost
-  HEADGATE_DENIAL_MEMORY off: each denial comes from its limit, and none from memory`;
+  HEADGATE_DENIAL_MEMORY off: each denial comes from its limit, and none from memory
+  HEADGATE_REGION        noted as the region of limits that are made; deployed, they are placed there`;
 
 const COMPLETION_HELP = `
   bash:  headgate completion bash >> ~/.bashrc

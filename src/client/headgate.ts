@@ -8,6 +8,7 @@ import type {
 	LeasesPage,
 	LimitInfo,
 	LimitPatch,
+	LimitSettings,
 	LimitSummary,
 	LimitsPage,
 	Mode,
@@ -18,7 +19,6 @@ import type {
 	Receipt as ReceiptRecord,
 	Released,
 	Renewed,
-	Settings,
 } from "../protocol.ts";
 import { ConcurrencySlotAcquisitionError, HeadgateError, isLeaseLostError } from "./errors.ts";
 import { type AcquireOptions, isEnforced, Lease } from "./lease.ts";
@@ -254,7 +254,8 @@ export class Headgate {
 	}
 
 	/**
-	 * Creates a limit, or replaces its settings. Left out: no decay, active.
+	 * Creates a limit, or replaces its settings. Left out: no decay, active, and no `region` of its own. A limit never moves: another
+	 * region than the one that it was made with is refused.
 	 *
 	 * @example
 	 * import { Headgate } from "headgate";
@@ -265,7 +266,7 @@ export class Headgate {
 	 */
 	configure(
 		name: string,
-		settings: Pick<Settings, "limit"> & Partial<Settings>,
+		settings: Pick<LimitSettings, "limit"> & Partial<LimitSettings>,
 		options: CallOptions = {},
 	): Promise<LimitSummary> {
 		return this.#transport.call("PUT", pathOf(name), checkObject(settings, "The settings"), options);

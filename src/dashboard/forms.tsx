@@ -164,7 +164,7 @@ export function PolicyForm({ policy, onClose, onDone }: { policy?: Policy; onClo
 	const submit = async (form: FormData): Promise<void> => {
 		const pattern = before?.pattern ?? String(form.get("pattern"));
 		const idleSeconds = Number(form.get("idleSeconds"));
-		await api.setPolicy(pattern, { ...settingsOf(form, before ?? NEW), idleSeconds });
+		await api.setPolicy(pattern, { ...settingsOf(form, before ?? NEW), idleSeconds, region: before?.region ?? null });
 		say(`The policy "${isolated(pattern)}" was ${before ? "changed" : "made"}.`);
 		onDone();
 	};

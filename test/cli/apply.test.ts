@@ -25,8 +25,8 @@ describe("a file", () => {
 		const text =
 			'[limits.database]\nlimit = 20\n[policies."login:*"]\nlimit = 5\nslotDecayPerSecond = 0.1\nidleSeconds = 60\n';
 		const { limits, policies } = readDesired(text, "toml", "the file");
-		expect([...limits]).toEqual([["database", { limit: 20, slotDecayPerSecond: 0, active: true }]]);
-		const login = { limit: 5, slotDecayPerSecond: 0.1, active: true, idleSeconds: 60 };
+		expect([...limits]).toEqual([["database", { limit: 20, slotDecayPerSecond: 0, active: true, region: null }]]);
+		const login = { limit: 5, slotDecayPerSecond: 0.1, active: true, region: null, idleSeconds: 60 };
 		expect([...policies]).toEqual([["login:*", login]]);
 		const json = '{ "limits": { "database": { "limit": 20 } }, "policies": { "login:*": { "limit": 5 } } }';
 		expect(readDesired(json, "json", "the file").limits.get("database")).toEqual(limits.get("database"));
@@ -71,7 +71,7 @@ describe("a file", () => {
 	test.each(["toml", "json"] as const)(
 		"is the same after it was written and read, as %s, whatever the names",
 		(format) => {
-			const settings = { limit: 3, slotDecayPerSecond: 1 / 60, active: false };
+			const settings = { limit: 3, slotDecayPerSecond: 1 / 60, active: false, region: "apac-ne" as const };
 			const desired: Desired = {
 				limits: new Map(["a", "a b", "日本", '"q"', "a.b", "__proto__", "#x", "'"].map((name) => [name, settings])),
 				policies: new Map([["login:*", { ...settings, slotDecayPerSecond: 1e-9, idleSeconds: 60 }]]),
@@ -86,7 +86,7 @@ describe("a plan", () => {
 	const summary = (name: string, more: Partial<LimitSummary> = {}): [string, LimitSummary] => [
 		name,
 		{
-			...({ name, limit: 1, slotDecayPerSecond: 0, active: true, origin: "configured" } as LimitSummary),
+			...({ name, limit: 1, slotDecayPerSecond: 0, active: true, region: null, origin: "configured" } as LimitSummary),
 			...{ activeSlots: 0, waitingCount: 0, ...more },
 		},
 	];
@@ -189,6 +189,37 @@ describe("apply and export", () => {
 		const names = (await headgate(["ls"], env)).stdout.split("\n").map((line) => line.split("\t")[0]);
 		expect(names).not.toContain("by-hand");
 		expect(names).toEqual(expect.arrayContaining(["database", "openai"]));
+	});
+
+	test("a region is carried out and back; a limit that would have to move is told before anything is applied", async () => {
+		await using server = await freshServer();
+		const env = { HEADGATE_URL: server.url };
+		const text = '[limits.near]\nlimit = 1\nregion = "weur"\n\n[policies."eu:*"]\nlimit = 5\nregion = "eeur"\n';
+		const file = written(text);
+		expect((await headgate(["apply", file, "--yes"], env)).stdout).toContain("region weur");
+		expect((await headgate(["export"], env)).stdout).toBe(text);
+		// What says nothing of a place leaves a limit where it is, and takes a policy's away.
+		const silent = written('[limits.near]\nlimit = 2\n\n[policies."eu:*"]\nlimit = 5\n');
+		const { stdout } = await headgate(["apply", silent, "--yes"], env);
+		expect(stdout).toContain("~ near  limit 1 -> 2\n");
+		expect(stdout).toContain("~ policy eu:*  region eeur -> null\n");
+		const moved = written('[limits.new]\nlimit = 1\n\n[limits.near]\nlimit = 1\nregion = "enam"\n');
+		for (const options of [["--yes"], ["--dry-run"]]) {
+			const end = await headgate(["apply", moved, ...options], env);
+			expect(end).toMatchObject({ code: 1, stdout: "" });
+			expect(end.stderr).toContain('"near" (weur). Nothing was applied.');
+		}
+		expect((await headgate(["ls"], env)).stdout).not.toContain("new");
+		expect((await headgate(["inspect", "near"], env)).stdout).toMatch(/^region +weur$/m);
+		const refused = await headgate(["configure", "near", "--region", "oc"], env);
+		expect(refused.code).toBe(1);
+		expect(refused.stderr).toContain("a limit never moves");
+		expect((await headgate(["configure", "far", "-l", "1", "--region", "oc"], env)).code).toBe(0);
+		expect((await headgate(["inspect", "far"], env)).stdout).toMatch(/^region +oc$/m);
+		const set = ["policies", "set", "me:*", "-l", "1", "--region", "me"];
+		expect((await headgate(set, env)).code).toBe(0);
+		expect((await headgate(["policies"], env)).stdout).toMatch(/^me:\*\t1\t.*\tme(\t|$)/m);
+		expect((await headgate(["configure", "x", "-l", "1", "--region", "mars"], env)).code).toBe(2);
 	});
 
 	test("of a file that is half wrong nothing is applied; one that is not there is said so", async () => {

@@ -14,11 +14,12 @@ const MAY_IMPORT: Record<string, string[]> = {
 	visible: [],
 	refusals: ["protocol"],
 	rhythms: [],
+	places: ["protocol"],
 	// The entry, and the sides of the server: the Worker and the objects, which know each other by the contract alone.
 	"server/worker": ["server/front", "server/limit", "server/directory"],
-	"server/contract": ["core", "protocol"],
+	"server/contract": ["core", "protocol", "places"],
 	"server/front": [
-		...["server/contract", "core", "protocol", "headers", "refusals", "rhythms"],
+		...["server/contract", "core", "protocol", "headers", "refusals", "rhythms", "places"],
 		...["hono", "zod", "zod-openapi", "cloudflare:workers"],
 	],
 	"server/limit": ["server/contract", "core", "protocol", "rhythms", "cloudflare:workers"],
@@ -28,7 +29,7 @@ const MAY_IMPORT: Record<string, string[]> = {
 	worker: ["server/worker", "server/contract", "server/front", "server/limit", "server/directory"],
 	// Of the server only what checks requests: see below.
 	cli: [
-		...["client", "protocol", "rhythms", "server/front", "visible", "node:*", "esbuild"],
+		...["client", "protocol", "rhythms", "places", "server/front", "visible", "node:*", "esbuild"],
 		...["@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
 	],
 	dashboard: ["protocol", "rhythms", "visible", "preact", "@preact/signals", "uplot"],
@@ -76,6 +77,15 @@ test("the command line imports of the server what checks requests, and nothing e
 		relativeImports(file, read(file)).filter((to) => to.startsWith("src/server/")),
 	);
 	expect([...new Set(imported)]).toEqual([DOOR_OF_THE_CLI]);
+});
+
+/** Where it is decided where an object lives. */
+const PLACEMENT = "src/server/contract/placement.ts";
+const FINDS_OBJECTS = /\.\s*(?:getByName|idFromName|idFromString|newUniqueId|jurisdiction)\s*\(/;
+
+test("objects are found by their placement, and nowhere else", () => {
+	const finding = sources.filter((file) => FINDS_OBJECTS.test(codeOnly(read(file))));
+	expect(finding).toEqual([PLACEMENT]);
 });
 
 /** The files that a file imports, for their values or for their types. */

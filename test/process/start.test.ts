@@ -308,6 +308,7 @@ test("--help tells every option", async () => {
 		"HEADGATE_TOKENS",
 		"HEADGATE_CORS_ORIGINS",
 		"HEADGATE_DENIAL_MEMORY",
+		"HEADGATE_REGION",
 	]) {
 		expect(end.stdout).toContain(word);
 	}
@@ -330,6 +331,28 @@ test("HEADGATE_DENIAL_MEMORY is off or absent", async () => {
 	const end = await program.ended;
 	expect(end).toMatchObject({ code: 2, stdout: "" });
 	expect(end.stderr).toContain('HEADGATE_DENIAL_MEMORY is "off" or is not set, and was "no".');
+});
+
+test("HEADGATE_REGION is asked for by every limit that is made, and by no other than a region that there is", async () => {
+	await using folder = await temporaryFolder();
+	await using program = start(folder.path, [], { HEADGATE_REGION: "weur" });
+	const url = await program.url;
+	await call(url, "POST", "/v1/acquire", { names: "used" });
+	await call(url, "PUT", "/v1/limits/own", { limit: 1, region: "sam" });
+	expect((await call(url, "GET", "/v1/limits/used")).body.region).toBe("weur");
+	expect((await call(url, "GET", "/v1/limits/own")).body.region).toBe("sam");
+});
+
+test.each([
+	[{ HEADGATE_REGION: "europe" }, 'HEADGATE_REGION is "europe", which is none of wnam, enam,'],
+	[{ HEADGATE_JURISDICTION: "de" }, 'HEADGATE_JURISDICTION is "de", which is none of eu, us,'],
+	[{ HEADGATE_JURISDICTION: "eu" }, "HEADGATE_JURISDICTION is for Cloudflare"],
+])("a server on this machine does not start with %o", async (variables, why) => {
+	await using folder = await temporaryFolder();
+	await using program = start(folder.path, [], variables);
+	const end = await program.ended;
+	expect(end).toMatchObject({ code: 2, stdout: "" });
+	expect(end.stderr).toContain(why);
 });
 
 test("a data folder that is a file is named", async () => {

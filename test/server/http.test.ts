@@ -1,7 +1,7 @@
 /** What every route has in common, and those that belong to none. */
 
 import { describe, expect, test } from "vitest";
-import { VERSION } from "../../src/protocol.ts";
+import { type Problem, VERSION } from "../../src/protocol.ts";
 import { call, expectProblem, newLimit, newName, path } from "./support.ts";
 
 describe("health and the front page", () => {
@@ -52,4 +52,39 @@ describe("routes and methods", () => {
 		expect((await call("HEAD", path(name))).status).toBe(200);
 		expect((await call("HEAD", path(newName()))).status).toBe(404);
 	});
+});
+
+const TRACE = "4bf92f3577b34da6a3ce929d0e0e4736";
+const parent = (trace: string) => `00-${trace}-00f067aa0ba902b7-01`;
+
+test.each<[string, Record<string, string>, string | undefined]>([
+	["the trace of its caller", { traceparent: parent(TRACE), "cf-ray": "230b030023ae2822-SJC" }, TRACE],
+	["a trace of a later version", { traceparent: `cc${parent(TRACE).slice(2)}-more` }, TRACE],
+	["the Ray ID", { "cf-ray": "230b030023ae2822-SJC" }, "230b030023ae2822-SJC"],
+	[
+		"the Ray ID, in place of a trace of zeros",
+		{ traceparent: parent("0".repeat(32)), "cf-ray": "230b030023ae2822" },
+		"230b030023ae2822",
+	],
+	["nothing", {}, undefined],
+	["nothing of a trace that is none", { traceparent: `${parent(TRACE)}x` }, undefined],
+	["nothing of a version that must not be", { traceparent: `ff${parent(TRACE).slice(2)}` }, undefined],
+	["nothing of what is no Ray ID", { "cf-ray": "<script>" }, undefined],
+])("a problem tells %s", async (_, headers, traceId) => {
+	const problems = [
+		await call<Problem>("GET", `/v1/limits/${newName()}`, undefined, headers),
+		await call<Problem>("GET", "/nowhere", undefined, headers),
+		await call<Problem>("PUT", "/v1/acquire", {}, headers),
+		await call<Problem>(
+			"POST",
+			"/v1/acquire",
+			{ names: await newLimit({ limit: 0, slotDecayPerSecond: 1 }), mode: "rate_limit" },
+			headers,
+		),
+		await call<Problem>("GET", "/health?%ff", undefined, headers),
+	];
+	for (const { status, body } of problems) {
+		expect(status).toBeGreaterThanOrEqual(400);
+		expect(body.traceId).toBe(traceId);
+	}
 });

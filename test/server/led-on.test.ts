@@ -69,7 +69,7 @@ test.each(rows)("of a request that went to another name, $how is asked there", a
 	const [other] = newNames(1) as [string];
 	const id = `${name}-request`;
 	await limitObject(name).acquire(ask(id));
-	expect(await limitObject(name).rename(other)).toBe("moved");
+	expect(await limitObject(name).rename(other, null)).toBe("moved");
 	expect(await callsOf(limitObject(other), [as], () => run(limitObject(name), id))).toBe(1);
 });
 

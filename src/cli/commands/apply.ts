@@ -11,7 +11,7 @@ import { systemErrorCode } from "../errors.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { listLimits } from "../listing.ts";
 import { writeSource } from "../output.ts";
-import { type Actual, type Plan, plan, type Step, spellings } from "../plan.ts";
+import { type Actual, misplaced, type Plan, plan, type Step, spellings } from "../plan.ts";
 import { counted, type Screen, safe } from "../print.ts";
 
 export interface ApplyOptions {
@@ -26,7 +26,9 @@ const AT_ONCE = 8;
 export async function apply(context: Context, file: string, options: ApplyOptions): Promise<void> {
 	const desired = await read(file);
 	if (!options.dryRun) await checkToken(context, desired);
-	const wanted = plan(desired, await look(context, desired, options.prune === true), options.prune === true);
+	const actual = await look(context, desired, options.prune === true);
+	checkPlaces(desired, actual);
+	const wanted = plan(desired, actual, options.prune === true);
 	if (!context.json) context.print(...describe(context.out, wanted));
 	if (wanted.steps.length === 0 || options.dryRun) {
 		if (context.json) context.printJson({ ...wanted, applied: 0 });
@@ -89,6 +91,19 @@ async function checkToken(context: Context, { limits, policies }: Desired): Prom
 	const rest = outside.length > list.length ? ` and ${outside.length - list.length} more` : "";
 	const message = `Your token is for names that start with "${prefix}", and not for ${list.join(", ")}${rest}: nothing was applied.`;
 	throw new CliError(message, EXIT.noPermission);
+}
+
+/** The same of limits that would have to move. */
+function checkPlaces(desired: Desired, actual: Actual): void {
+	const all = misplaced(desired, actual);
+	if (all.length === 0) return;
+	const list = all.slice(0, 5).map(([name, region]) => `"${safe(name)}" (${region ?? "none"})`);
+	const rest = all.length > list.length ? ` and ${all.length - list.length} more` : "";
+	throw new CliError(
+		`The file asks for another region than these limits were made with: ${list.join(", ")}${rest}. Nothing was applied.`,
+		EXIT.refused,
+		"A limit never moves: leave `region` out, or give the limit another name there.",
+	);
 }
 
 async function look(context: Context, desired: Desired, prune: boolean): Promise<Actual> {

@@ -2,6 +2,7 @@
 
 import type { LimitInfo, LimitPatch, LimitSummary } from "../../client/index.ts";
 import { isHeadgateError } from "../../client/index.ts";
+import type { Region } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { bar, type Column, counted, rate, type Screen, safe, span, table, word } from "../print.ts";
@@ -117,6 +118,7 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 		["denied", `${totals.denied}, of these ${totals.timedOut} after a wait; ${lastMinute.denied} in the last minute`],
 		["came back", `${totals.released} released, ${totals.expired} expired`],
 		["settings", settingsBy(info)],
+		["region", info.region ?? "none asked for: near its first caller"],
 		["id", safe(info.id)],
 	];
 }
@@ -133,16 +135,18 @@ export interface ConfigureOptions {
 	decay?: number;
 	active?: boolean;
 	activeSlots?: number;
+	region?: Region;
 }
 
 /** Changes what is given and leaves the rest; creates the limit when there is none. */
 export async function configure(context: Context, name: string, options: ConfigureOptions): Promise<void> {
-	const { limit, decay, active, activeSlots } = options;
+	const { limit, decay, active, activeSlots, region } = options;
 	const patch: LimitPatch = {
 		...(limit !== undefined && { limit }),
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
 		...(active !== undefined && { active }),
 		...(activeSlots !== undefined && { activeSlots }),
+		...(region !== undefined && { region }),
 	};
 	if (Object.keys(patch).length === 0) {
 		throw new CliError("Nothing to change.", EXIT.usage, "Give at least one of --limit, --decay, --on, --off, --used.");

@@ -1,6 +1,7 @@
 /** `policies`, `policies set` and `policies delete`. */
 
 import type { Policy } from "../../client/index.ts";
+import type { Region } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { type Column, counted, rate, safe, span, table } from "../print.ts";
@@ -10,6 +11,7 @@ const COLUMNS: Column<Policy>[] = [
 	{ title: "LIMIT", drop: 0, right: true, text: ({ limit }) => String(limit) },
 	{ title: "DECAY", drop: 1, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
 	{ title: "KEPT IDLE", drop: 3, right: true, text: ({ idleSeconds }) => span(idleSeconds * 1_000) },
+	{ title: "REGION", drop: 4, text: ({ region }) => region ?? "" },
 	{ title: "STATE", drop: 2, text: ({ active }) => (active ? "" : "off") },
 ];
 
@@ -24,14 +26,15 @@ export async function policies(context: Context): Promise<void> {
 export async function setPolicy(
 	context: Context,
 	pattern: string,
-	options: { limit: number; decay?: number; active?: boolean; idle?: number },
+	options: { limit: number; decay?: number; active?: boolean; idle?: number; region?: Region },
 ): Promise<void> {
-	const { limit, decay, active, idle } = options;
+	const { limit, decay, active, idle, region } = options;
 	const settings = {
 		limit,
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
 		...(active !== undefined && { active }),
 		...(idle !== undefined && { idleSeconds: idle }),
+		...(region !== undefined && { region }),
 	};
 	const policy = await context.gate.configurePolicy(pattern, settings);
 	if (context.json) return context.printJson(policy);

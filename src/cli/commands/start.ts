@@ -2,6 +2,7 @@
 
 import path from "node:path";
 import { isatty } from "node:tty";
+import { placementFault } from "../../places.ts";
 import { BOUNDS } from "../../protocol.ts";
 import { StartError } from "../errors.ts";
 import { howItEnded } from "../keeper.ts";
@@ -69,13 +70,22 @@ export async function start(options: StartOptions): Promise<number> {
 	if (memory && memory !== "off") {
 		throw new StartError(`HEADGATE_DENIAL_MEMORY is "off" or is not set, and was "${memory}".`, 2);
 	}
+	const region = process.env.HEADGATE_REGION;
+	const fault = placementFault(process.env);
+	if (fault !== null) throw new StartError(fault, 2);
+	if (process.env.HEADGATE_JURISDICTION) {
+		throw new StartError(
+			"HEADGATE_JURISDICTION is for Cloudflare: this server keeps its data on this machine. Unset it.",
+			2,
+		);
+	}
 	server = await startServer({
 		...options,
 		tokens,
 		adminToken: admin,
 		cors: cors ? [cors] : undefined,
 		hosts: hosts ? [hosts] : undefined,
-		...(memory && { env: { HEADGATE_DENIAL_MEMORY: memory } }),
+		env: { ...(memory && { HEADGATE_DENIAL_MEMORY: memory }), ...(region && { HEADGATE_REGION: region }) },
 		onLine: (line) => write(process.stderr, `${line}\n`),
 	});
 	write(process.stdout, `Headgate is ready on ${server.url} (${describe(options, tokens, admin)})\n`);

@@ -16,6 +16,10 @@ export interface Env {
 	HEADGATE_OPEN?: string;
 	/** Host names that an open server answers to beside those of loopback, separated by commas. */
 	HEADGATE_HOSTS?: string;
+	/** Where objects are to live that are called for the first time: one of `REGIONS`. */
+	HEADGATE_REGION?: string;
+	/** Where objects run and keep their data, whatever a region says: one of `JURISDICTIONS`. */
+	HEADGATE_JURISDICTION?: string;
 	/** "off": every denial comes from its limit, and none from the memory of a Worker. */
 	HEADGATE_DENIAL_MEMORY?: string;
 	/** Where each limit writes a data point a minute, if this is bound: see docs/metrics.md. */

@@ -13,6 +13,7 @@ import type {
 	LimitPatch,
 	LimitSummary,
 	Origin,
+	Region,
 	Settings,
 	WatchEvent,
 } from "../../protocol.ts";
@@ -84,6 +85,18 @@ export interface By {
 	ruling: Ruling | undefined;
 	/** The Worker's time; see `clock.ts`. */
 	sentAt?: At;
+	/** Where the limit is to live if it comes to be by this; absent: nothing is said of it. */
+	region?: Region | null;
+}
+
+export interface Configured {
+	created: boolean;
+	summary: LimitSummary;
+}
+
+/** The limit was made for another region than the one that is asked for, and never moves. Nothing was changed. */
+export interface Placed {
+	placed: Region | null;
 }
 
 /** What is set by hand beside the settings. */
@@ -128,17 +141,20 @@ export interface LimitCalls extends RequestCalls {
 	absorbed(denials: number): Promise<void>;
 
 	/** Creates the limit, or replaces its settings, by hand. */
-	configure(settings: Settings, by: By): Promise<{ created: boolean; summary: LimitSummary }>;
+	configure(settings: Settings, by: By): Promise<Configured | Placed>;
 	/** Creates the limit. Null: there is one of this name. */
 	create(settings: Settings, byHand: ByHand, by: By): Promise<LimitSummary | null>;
 	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
-	patch(change: LimitPatch & ByHand, by: By): Promise<LimitSummary | null>;
+	patch(change: LimitPatch & ByHand, by: By): Promise<LimitSummary | Placed | null>;
 	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */
 	takeBack(slots: number, heldMs: Ms | null, sentAt?: At): Promise<Status | null>;
 	/** Ends every lease and every wait, and deletes the limit with its storage. False: there was none. */
 	remove(): Promise<boolean>;
-	/** Gives the limit another name. `taken`: another limit has it. Null: this limit does not exist. */
-	rename(name: string): Promise<"moved" | "taken" | null>;
+	/**
+	 * Gives the limit another name; `region`: where the policies want that one to live. `taken`: another limit has it. Null: this
+	 * limit does not exist.
+	 */
+	rename(name: string, region: Region | null): Promise<"moved" | "taken" | null>;
 
 	/** Everything about the limit. Null: it does not exist. */
 	inspect(ruling?: Ruling, sentAt?: At): Promise<LimitInfo | null>;

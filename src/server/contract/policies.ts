@@ -4,7 +4,7 @@
  */
 
 import type { Ms } from "../../core/time.ts";
-import type { Policy, Settings } from "../../protocol.ts";
+import type { Policy, Region, Settings } from "../../protocol.ts";
 
 /**
  * How old what is known of the policies may be when a request is decided by it. With the second for which a denial
@@ -32,21 +32,31 @@ export class PolicyTable {
 	readonly version: number;
 	readonly #exact = new Map<string, Policy>();
 	readonly #byPrefix = new Map<string, Policy>();
+	/** Whether any of them says where its keys are to live. */
+	readonly #places: boolean;
 	/** Lengths that prefixes have, the longest first. */
 	readonly #lengths: number[];
 
 	constructor(version: number, policies: Iterable<Policy>) {
 		this.version = version;
+		let places = false;
 		for (const policy of policies) {
+			places ||= policy.region !== null;
 			const prefix = prefixOf(policy.pattern);
 			if (prefix === null) this.#exact.set(policy.pattern, policy);
 			else this.#byPrefix.set(prefix, policy);
 		}
+		this.#places = places;
 		this.#lengths = [...new Set([...this.#byPrefix.keys()].map(({ length }) => length))].sort((a, b) => b - a);
 	}
 
 	get isEmpty(): boolean {
 		return this.#exact.size === 0 && this.#byPrefix.size === 0;
+	}
+
+	/** Where the policies want a name to live. Asked with every call, and mostly of policies that say nothing of it. */
+	regionOf(name: string): Region | null {
+		return this.#places ? (this.match(name)?.region ?? null) : null;
 	}
 
 	match(name: string): Policy | null {

@@ -6,6 +6,7 @@
 import { combine } from "../../core/totals.ts";
 import type { PolicySum } from "./directory-calls.ts";
 import type { Env } from "./env.ts";
+import { directoryObject } from "./placement.ts";
 
 /** Objects that share the keys: each adds up some hundred tellings a second. */
 const SHARDS = 8;
@@ -14,7 +15,7 @@ const SHARDS = 8;
 export type Figures = Pick<PolicySum, "inUse" | "waiting" | "keys">;
 export const NO_FIGURES: Figures = { inUse: 0, waiting: 0, keys: 0 };
 
-const shardNamed = (env: Env, shard: number) => env.DIRECTORY.getByName(`totals:${shard}`);
+const shardNamed = (env: Env, shard: number) => directoryObject(env, `totals:${shard}`);
 
 /** The object that adds up what this limit tells. */
 export function totalsShard(env: Env, name: string) {

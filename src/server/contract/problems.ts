@@ -19,8 +19,12 @@ export function problem(code: Code, detail: string, more: Partial<Problem> = {})
 export const outOfReach = (): Problem =>
 	problem("overloaded", "A limit did not answer. Nothing was taken; try again in a second.", { retryAfterSeconds: 1 });
 
-/** Errors of an object whose data is left alone. They come over RPC, where a class does not survive but a name does. */
-const REFUSED_DATA: Record<string, Code> = { NewerDataError: "newer_data", DamagedDataError: "damaged_data" };
+/** Errors that say themselves what is wrong. They may come over RPC, where a class does not survive but a name does. */
+const FORESEEN: Record<string, Code> = {
+	NewerDataError: "newer_data",
+	DamagedDataError: "damaged_data",
+	PlacementError: "misconfigured",
+};
 
 /** What SQLite says of the disk, or of a file on it, and what that means to an operator. */
 const STORAGE: [RegExp, Code, string][] = [
@@ -38,7 +42,7 @@ const STORAGE: [RegExp, Code, string][] = [
 
 /** What an exception of an object means to a caller; null: it is a bug. */
 export function failure(error: Error): Problem | null {
-	const refused = REFUSED_DATA[error.name];
+	const refused = FORESEEN[error.name];
 	if (refused) return problem(refused, error.message);
 	const [, code, why] = STORAGE.find(([said]) => said.test(error.message)) ?? [];
 	if (code === "damaged_data") return problem(code, `${why} Nothing was changed.`);

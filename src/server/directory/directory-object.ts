@@ -47,7 +47,11 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 ];
 
 /** What a policy says that was stored before these fields came. */
-const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy"> = { idleSeconds: 300, updatedBy: null };
+const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy" | "region"> = {
+	idleSeconds: 300,
+	updatedBy: null,
+	region: null,
+};
 
 const ALL_POLICIES: PolicyShare = { prefix: "", most: BOUNDS.policies };
 

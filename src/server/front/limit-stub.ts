@@ -5,12 +5,13 @@
  */
 
 import type { Mode } from "../../core/limit.ts";
-import type { LimitPatch, LimitSummary, Settings } from "../../protocol.ts";
+import type { LimitPatch, LimitSettings, LimitSummary, Region, Settings } from "../../protocol.ts";
 import { withRightClock } from "../contract/clock.ts";
 import { isDigest } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
-import type { ByHand, Watched } from "../contract/limit-calls.ts";
+import type { ByHand, Configured, Placed, Watched } from "../contract/limit-calls.ts";
 import type { Ask, Missing, Outcome, Peeked } from "../contract/outcomes.ts";
+import { limitObject } from "../contract/placement.ts";
 import { ifThere, inAnyCase } from "./admission/names.ts";
 import { denialsOf } from "./denials/memory.ts";
 import { charge, DESCRIPTORS } from "./descriptors.ts";
@@ -29,6 +30,8 @@ const settingsOf = ({ limit, slotDecayPerSecond, active, origin, activeSlots }: 
 export class LimitStub {
 	readonly #env: Env;
 	readonly name: string;
+	/** Where the limit is to live if it comes to be by this stub. */
+	#region: Region | null = null;
 
 	constructor(env: Env, name: string) {
 		this.#env = env;
@@ -36,7 +39,7 @@ export class LimitStub {
 	}
 
 	get #object() {
-		return this.#env.LIMITS.getByName(this.name);
+		return limitObject(this.#env, this.name, this.#region ?? rulingsOf(this.#env).regionOf(this.name));
 	}
 
 	get #ruling() {
@@ -128,19 +131,23 @@ export class LimitStub {
 	// ------------------------------------------------------------------------------------------ settings
 
 	/** `token`: who does it, for the record. */
-	configure(settings: Settings, token: string | null): Promise<{ created: boolean; summary: LimitSummary }> {
-		const configure = () => withRightClock(() => this.#object.configure(settings, this.#by(token)));
-		const call = () => this.#onRecord("configure", token, configure, ({ summary }) => settingsOf(summary));
+	configure({ region, ...settings }: LimitSettings, token: string | null): Promise<Configured | Placed> {
+		this.#region = region;
+		const ask = () => this.#object.configure(settings, { ...this.#by(token), region }) as Promise<Configured | Placed>;
+		const configure = () => withRightClock(ask);
+		const to = (answer: Configured | Placed) => ("placed" in answer ? undefined : settingsOf(answer.summary));
 		return inAnyCase(
-			...([this.#env, this.name, call] as const),
-			({ created }) => !created,
+			...([this.#env, this.name, () => this.#onRecord("configure", token, configure, to)] as const),
+			(answer) => "placed" in answer || !answer.created,
 			() => true,
 		);
 	}
 
-	patch(change: LimitPatch & ByHand, token: string | null) {
-		const patch = () => withRightClock(() => this.#object.patch(change, this.#by(token)));
-		const to = (made: LimitSummary | null) => (made ? { ...settingsOf(made), ...change } : undefined);
+	patch(change: LimitPatch & ByHand, token: string | null): Promise<LimitSummary | Placed | null> {
+		const ask = () => this.#object.patch(change, this.#by(token)) as Promise<LimitSummary | Placed | null>;
+		const patch = () => withRightClock(ask);
+		const to = (made: LimitSummary | Placed | null) =>
+			made && !("placed" in made) ? { ...settingsOf(made), ...change } : undefined;
 		return this.#ifThere(() => this.#onRecord("configure", token, patch, to));
 	}
 
@@ -157,7 +164,9 @@ export class LimitStub {
 
 	/** `taken`: another limit has that name. Null: this one does not exist. */
 	async rename(name: string, token: string | null) {
-		const moved = await this.#ifThere(() => this.#change(this.#object.rename(name)));
+		const moved = await this.#ifThere(() =>
+			this.#change(this.#object.rename(name, rulingsOf(this.#env).regionOf(name))),
+		);
 		if (moved === "moved") audit({ action: "rename", limit: this.name, by: token, from: this.name, to: name });
 		return moved;
 	}

@@ -6,7 +6,9 @@
 
 import { waitUntil } from "cloudflare:workers";
 import type { At, Ms } from "../../core/time.ts";
+import type { Region } from "../../protocol.ts";
 import type { Env } from "../contract/env.ts";
+import { directoryObject } from "../contract/placement.ts";
 import { PolicyTable, RULING_MAX_MS, type Ruling } from "../contract/policies.ts";
 
 /** Age from which a copy is asked for anew. */
@@ -15,12 +17,16 @@ const REFRESH_MS: Ms = 2_000;
 const LOOK_MS: Ms = 60_000;
 /** A question that was not answered for so long is given up, for the request that asked it may be over. */
 const UNANSWERED_MS: Ms = 2_000;
+/** How long a directory that did not answer holds back no request. */
+const FIRST_AGAIN_MS: Ms = 10_000;
 
 class Rulings {
 	#table: PolicyTable | null = null;
 	/** When the copy was asked for: it is at least as new as that. */
 	#askedAt: At = Number.NEGATIVE_INFINITY;
 	#askingSince: At = Number.NEGATIVE_INFINITY;
+	/** The directory did not answer who waited for the first copy: until then nobody waits for it. */
+	#firstAgainAt: At = Number.NEGATIVE_INFINITY;
 	/** When the directory began. */
 	#since: number | undefined;
 	/** The version that a change through this very Worker made: older ones are of no use. */
@@ -31,6 +37,24 @@ class Rulings {
 		const ageMs = Date.now() - this.#askedAt;
 		if (!this.#table || ageMs > RULING_MAX_MS) return undefined;
 		return { version: this.#table.version, since: this.#since ?? 0, policy: this.#table.match(name), ageMs };
+	}
+
+	/** Where the policies want a name to live. However old the copy is, it says more than none. */
+	regionOf(name: string): Region | null {
+		return this.#table?.regionOf(name) ?? null;
+	}
+
+	/**
+	 * To be awaited before a name is called that this Worker has not heard of: it may be the first call of its object, which
+	 * decides for ever where that lives. So a Worker without any copy waits for its first one, each of its first requests by a
+	 * call of its own, for none may wait for what another one has asked. Undefined: there is nothing to wait for.
+	 */
+	first(env: Env): Promise<unknown> | undefined {
+		const now = Date.now();
+		if (this.#table || now < this.#firstAgainAt) return undefined;
+		return Promise.race([this.#refresh(env, now), scheduler.wait(UNANSWERED_MS)]).then(() => {
+			if (!this.#table) this.#firstAgainAt = Date.now() + FIRST_AGAIN_MS;
+		});
 	}
 
 	/** Whether there are policies, as far as this Worker knows. */
@@ -63,7 +87,7 @@ class Rulings {
 
 	async #refresh(env: Env, now: At): Promise<void> {
 		try {
-			const newer = await env.DIRECTORY.getByName("directory").policiesAfter(this.#table?.version ?? null);
+			const newer = await directoryObject(env).policiesAfter(this.#table?.version ?? null);
 			// A slower question may be answered after a later one.
 			if (newer && newer.version > (this.#table?.version ?? -1))
 				this.#table = new PolicyTable(newer.version, newer.policies);

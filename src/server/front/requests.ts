@@ -1,19 +1,19 @@
 /** From bytes to typed requests: every request is checked here, once, by the schemas of `schemas.ts`. */
 
 import type * as z from "zod";
-import { BOUNDS, type LimitPatch, type Mode, type PolicySettings, type Settings } from "../../protocol.ts";
+import { BOUNDS, type LimitPatch, type LimitSettings, type Mode, type PolicySettings } from "../../protocol.ts";
 import {
 	acquireSchema,
 	batchedSchema,
 	batchSchema,
 	leasesQuery,
+	limitSchema,
 	limitsQuery,
 	NOT_AN_OBJECT,
 	patchSchema,
 	policySchema,
 	releaseSchema,
 	renewSchema,
-	settingsSchema,
 	streamSchema,
 	watchQuery,
 } from "./schemas.ts";
@@ -153,7 +153,7 @@ function leaseRef(
 	};
 }
 
-export const parseSettings = (body: unknown): Parsed<Settings> => parse(settingsSchema, body);
+export const parseSettings = (body: unknown): Parsed<LimitSettings> => parse(limitSchema, body);
 
 export const parsePolicy = (body: unknown): Parsed<PolicySettings> => parse(policySchema, body);
 

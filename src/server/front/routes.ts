@@ -4,6 +4,7 @@ import { Hono } from "hono";
 import { rateLimitHeaders } from "../../headers.ts";
 import { DEFAULTS, type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../../protocol.ts";
 import { publicStatus, toIso } from "../contract/answers.ts";
+import type { Placed } from "../contract/limit-calls.ts";
 import { problem } from "../contract/problems.ts";
 import { acquire, acquireStream, undo } from "./acquire.ts";
 import { acquireBatch } from "./batch.ts";
@@ -45,9 +46,9 @@ import { watchRoutes } from "./watch/routes.ts";
 export const app = new Hono<App>({ strict: true });
 
 app.onError((error, c) => {
-	if (error instanceof Refused) return answerProblem(error.problem);
+	if (error instanceof Refused) return answerProblem(c.req.raw, error.problem);
 	// A caller that has gone reads no answer, and is no news.
-	return answerProblem(problemOf(error, !c.req.raw.signal.aborted));
+	return answerProblem(c.req.raw, problemOf(error, !c.req.raw.signal.aborted));
 });
 
 // Prefect's wire, over the same limits.
@@ -57,7 +58,7 @@ app.notFound(async (c) => {
 	if (/^\/v1(\/|$)/.test(c.req.path)) await authorize(c);
 	// An empty pattern: what is wrong with it is said like of any other.
 	if (c.req.path === "/v1/policies/") patterned(c as C, "read");
-	return answerProblem(problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`));
+	return answerProblem(c.req.raw, problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`));
 });
 
 // ---------------------------------------------------------------------------------------------- health
@@ -98,7 +99,8 @@ route(app, { POST: "use" }, "/v1/acquire", {
 		const caller = callerOf(c);
 		const verdict = await acquire(c.env, request, caller);
 		const limits = verdict.statuses.map(publicStatus);
-		if (!verdict.ok) return answerProblem(verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
+		if (!verdict.ok)
+			return answerProblem(c.req.raw, verdict.problem, rateLimitHeaders(limits, verdict.problem.retryAfterSeconds));
 		const { lease } = verdict;
 		const headers = rateLimitHeaders(limits);
 		if (lease.waitedSeconds === 0) return answerJson(lease, headers);
@@ -173,13 +175,15 @@ route(app, { GET: "read", PUT: "admin", PATCH: "admin", DELETE: "admin" }, "/v1/
 	PUT: async (c) => {
 		const name = named(c, "admin");
 		const settings = accept(requests.parseSettings(await body(c.req.raw)));
-		const { created, summary } = await limitOf(c.env, name).configure(settings, by(c));
-		return c.json(summary, created ? 201 : 200);
+		const set = await limitOf(c.env, name).configure(settings, by(c));
+		if ("placed" in set) return placedElsewhere(name, set);
+		return c.json(set.summary, set.created ? 201 : 200);
 	},
 	PATCH: async (c) => {
 		const name = named(c, "admin");
 		const patch = accept(requests.parsePatch(await body(c.req.raw)));
-		return c.json((await limitOf(c.env, name).patch(patch, by(c))) ?? unknown(name));
+		const set = (await limitOf(c.env, name).patch(patch, by(c))) ?? unknown(name);
+		return "placed" in set ? placedElsewhere(name, set) : c.json(set);
 	},
 	DELETE: async (c) => {
 		const name = named(c, "admin");
@@ -187,6 +191,13 @@ route(app, { GET: "read", PUT: "admin", PATCH: "admin", DELETE: "admin" }, "/v1/
 		return c.body(null, 204);
 	},
 });
+
+/** An operator who asks for a place wants the limit there: settings alone would hide that it stays where it is. */
+function placedElsewhere(name: string, { placed }: Placed): never {
+	const made = placed === null ? "without a region" : `for "${placed}"`;
+	const message = `the limit "${name}" was made ${made}, and a limit never moves. Leave it out, or give the limit another name there`;
+	return refuse("invalid", `region: ${message}. Nothing was changed.`, { errors: [{ field: "region", message }] });
+}
 
 watchRoutes(app);
 

@@ -5,7 +5,7 @@
 
 import * as z from "zod";
 import type {} from "zod-openapi"; // What `meta` may say.
-import { type AcquireRequest, type BatchRequest, BOUNDS, DEFAULTS, type Slots } from "../../protocol.ts";
+import { type AcquireRequest, type BatchRequest, BOUNDS, DEFAULTS, REGIONS, type Slots } from "../../protocol.ts";
 
 const NO_PLACE_IN_A_URL = [".", ".."];
 const FORBIDDEN = /[/%&><\p{Cc}]/u;
@@ -251,15 +251,25 @@ const settingsShape = {
 		}),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
 };
-export const settingsSchema = z
-	.strictObject({
-		limit: settingsShape.limit,
-		slotDecayPerSecond: settingsShape.slotDecayPerSecond.default(0),
-		active: settingsShape.active.default(true),
+const region = z.enum(REGIONS);
+const settingsSchema = z.strictObject({
+	limit: settingsShape.limit,
+	slotDecayPerSecond: settingsShape.slotDecayPerSecond.default(0),
+	active: settingsShape.active.default(true),
+});
+export const limitSchema = settingsSchema
+	.extend({
+		region: region.nullable().default(null).meta({
+			description:
+				"Where a new limit is to live, as a location hint of Cloudflare; null: where its policy says, or the deployment. A limit never moves: another one than it was made with is refused.",
+		}),
 	})
 	.meta({ id: "Settings" });
 export const policySchema = settingsSchema
 	.extend({
+		region: region.nullable().default(null).meta({
+			description: "Where keys of the policy are to live, from their first use on; null: where the deployment says.",
+		}),
 		idleSeconds: z
 			.number()
 			.min(BOUNDS.idleSeconds.min)
@@ -273,6 +283,7 @@ export const patchSchema = z
 		limit: settingsShape.limit.optional(),
 		slotDecayPerSecond: settingsShape.slotDecayPerSecond.optional(),
 		active: settingsShape.active.optional(),
+		region: region.optional().meta({ description: "Only the one that it was made with: a limit never moves." }),
 		activeSlots: z.int().min(0).max(BOUNDS.limit).optional().meta({
 			description: "Slots in use, set by hand. It never frees a slot that somebody holds.",
 		}),

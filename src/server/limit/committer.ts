@@ -15,6 +15,7 @@ import type { Hearer, Hearers } from "./hearers.ts";
 import type { Housework } from "./housework.ts";
 import type { Lifecycle, Source } from "./lifecycle.ts";
 import type { PolicyFollower } from "./policy-follower.ts";
+import { type Span, spans, untraced } from "./spans.ts";
 import type { LimitStore } from "./store.ts";
 import type { TotalsReporter } from "./totals-reporter.ts";
 import * as views from "./views.ts";
@@ -73,10 +74,13 @@ export class Committer {
 	}
 
 	submit(command: Command, hearer: Hearer | null = null, first?: () => void): Promise<Answer> {
-		return new Promise((answered, failed) => {
-			this.#jobs.push({ first, command, hearer, answered, failed });
-			if (!this.#writing) void this.#write();
-		});
+		const span = spans();
+		const asked = () =>
+			new Promise<Answer>((answered, failed) => {
+				this.#jobs.push({ first, command, hearer, answered, failed });
+				if (!this.#writing) void this.#write(span);
+			});
+		return span("commit", asked);
 	}
 
 	/** All that `submit` submits at once is decided and written together. */
@@ -86,7 +90,7 @@ export class Committer {
 		try {
 			return submit();
 		} finally {
-			void this.#write();
+			void this.#write(spans());
 		}
 	}
 
@@ -103,16 +107,19 @@ export class Committer {
 
 	// --------------------------------------------------------------------------------- deciding, writing
 
-	/** Decides and writes all that waits, then what arrived meanwhile, until nothing is left. */
-	async #write(): Promise<void> {
+	/**
+	 * Decides and writes all that waits, then what arrived meanwhile, until nothing is left. `begun`: the spans of the call that it
+	 * begins with; what arrived meanwhile is in other traces.
+	 */
+	async #write(begun: Span): Promise<void> {
 		const { storage, store, abort } = this.#deps;
 		this.#writing = true;
-		while (this.#jobs.length > 0) {
+		for (let span = begun; this.#jobs.length > 0; span = untraced) {
 			const jobs = this.#jobs;
 			this.#jobs = [];
 			try {
-				const { tell, written } = store.together(() => this.#decide(jobs, Date.now()));
-				const committed = written ? storage.sync() : null;
+				const { tell, written } = span("decide", () => store.together(() => this.#decide(jobs, Date.now())));
+				const committed = written ? span("write", () => storage.sync()) : null;
 				// Calls may be answered now: the output gate lets no answer out before the commit.
 				for (const each of tell) {
 					const telling = each(false);

@@ -7,8 +7,9 @@
 import { isIdle, type Limit, wallClock } from "../../core/limit.ts";
 import { DOUBT_MS } from "../../core/patience.ts";
 import type { At, Ms } from "../../core/time.ts";
-import type { Origin, Policy } from "../../protocol.ts";
-import type { Env } from "../contract/env.ts";
+import type { Origin, Policy, Region } from "../../protocol.ts";
+import type { Placed } from "../contract/limit-calls.ts";
+import type { directoryObject } from "../contract/placement.ts";
 import { DamagedDataError, type Identity, type LimitStore, lostData } from "./store.ts";
 
 /** An idle limit that nobody configured is deleted after this: a day in which an operator could have seen it. */
@@ -29,12 +30,16 @@ export interface Source {
 	version: number;
 	/** The token that configured it by hand. */
 	by: string | null;
+	/** Where it is to live if it comes to be by this; absent: where the policy says. */
+	region?: Region | null | undefined;
 }
 
 interface Deps {
 	storage: DurableObjectStorage;
 	store: LimitStore;
-	directory(): ReturnType<Env["DIRECTORY"]["getByName"]>;
+	directory(): ReturnType<typeof directoryObject>;
+	/** Where the deployment wants objects to live. */
+	region(): Region | null;
 	/** The directory has heard, or did not answer: an alarm is needed for another moment. */
 	reported(): void;
 }
@@ -66,6 +71,8 @@ export class Lifecycle {
 		this.identity = {
 			...{ name, id: crypto.randomUUID(), ...fieldsOf(source) },
 			...{ createdAt: now, updatedAt: now, alive: true, listed, reported: !listed },
+			// As the Worker says it to the runtime, which does not tell.
+			region: source.region ?? source.policy?.region ?? this.#deps.region(),
 		};
 		this.usedAt = now;
 		this.#untold = listed;
@@ -120,6 +127,12 @@ export class Lifecycle {
 		const listing = (listed ? crosses : source.origin !== "policy") && { listed: true, reported: false };
 		this.#change({ ...fieldsOf(source), ...listing, updatedAt: now });
 		if (listing) this.#untold = true;
+	}
+
+	/** Where it was asked to live, if `region` is another place; null: it is not, or there is no limit. */
+	placedElsewhere(region: Region | null | undefined): Placed | null {
+		if (!region || !this.identity?.alive || this.identity.region === region) return null;
+		return { placed: this.identity.region };
 	}
 
 	/**

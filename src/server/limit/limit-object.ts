@@ -10,11 +10,30 @@ import { DurableObject } from "cloudflare:workers";
 import { wouldDeny } from "../../core/granting.ts";
 import type { Mode } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
-import type { LeasesPage, LimitHistory, LimitInfo, LimitPatch, LimitSummary, Settings } from "../../protocol.ts";
+import type {
+	LeasesPage,
+	LimitHistory,
+	LimitInfo,
+	LimitPatch,
+	LimitSummary,
+	Region,
+	Settings,
+} from "../../protocol.ts";
 import { digestOf } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
-import type { By, ByHand, LimitCalls, Measured, StreamFor, Tied, Watched } from "../contract/limit-calls.ts";
+import type {
+	By,
+	ByHand,
+	Configured,
+	LimitCalls,
+	Measured,
+	Placed,
+	StreamFor,
+	Tied,
+	Watched,
+} from "../contract/limit-calls.ts";
 import type { Ask, Missing, Outcome, Peeked, Share, Status } from "../contract/outcomes.ts";
+import { directoryObject, type LimitNamed, limitObject, regionOf } from "../contract/placement.ts";
 import type { Ruling } from "../contract/policies.ts";
 import { Committer } from "./committer.ts";
 import { settleDoubts } from "./doubts.ts";
@@ -55,14 +74,16 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env);
 		const { storage } = ctx;
-		const directory = () => env.DIRECTORY.getByName("directory");
+		const directory = () => directoryObject(env);
 		const name = () => this.#name();
+		const limitNamed: LimitNamed = (peer, region) => limitObject(env, peer, region);
 		const limit = () => this.#committer.limit;
 		const abort = (reason: string) => ctx.abort(reason);
 		const background = (work: Promise<unknown>) => ctx.waitUntil(work);
 		const store = new LimitStore(storage);
 		const lifecycle = new Lifecycle({
 			...{ storage, store, directory },
+			region: () => regionOf(env),
 			reported: () => this.#housework.set(Date.now(), true),
 		});
 		const follower = new PolicyFollower({
@@ -98,14 +119,14 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		const settle = (id: string, committed: boolean) => this.#committer.run({ kind: "settle", id, committed });
 		const committer = new Committer({
 			...{ storage, store, lifecycle, hearers, watchers, follower, totals, housework, name, abort },
-			doubted: (doubts) => background(settleDoubts(env.LIMITS, doubts, settle)),
+			doubted: (doubts) => background(settleDoubts(limitNamed, doubts, settle)),
 		});
 		const stored = store.load(Date.now());
 		const unread = stored instanceof Error ? stored : null;
 		const presence = new Presence({ storage, store, lifecycle, committer, follower, unread, name, abort });
 		const shares = new Shares(lifecycle);
 		const here = new Requests({ store, committer, presence, follower, hearers, shares, lifecycle });
-		this.#relocation = new Relocation({ ctx, limits: env.LIMITS, store, lifecycle, committer, hearers, here });
+		this.#relocation = new Relocation({ ctx, limitNamed, store, lifecycle, committer, hearers, here });
 		this.#tethers = new Tethers(this);
 		[this.#store, this.#lifecycle, this.#follower, this.#committer] = [store, lifecycle, follower, committer];
 		[this.#wakeups, this.#housework, this.#watchers, this.#presence] = [wakeups, housework, watchers, presence];
@@ -217,9 +238,11 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 
 	// ------------------------------------------------------------------------------------------ settings
 
-	async configure(settings: Settings, by: By): Promise<{ created: boolean; summary: LimitSummary }> {
+	async configure(settings: Settings, by: By): Promise<Configured | Placed> {
 		await this.#presence.isHere(by.sentAt);
 		const source = await this.#follower.byHand(by);
+		const placed = this.#lifecycle.placedElsewhere(by.region);
+		if (placed) return placed;
 		let created = false;
 		await this.#committer.submit({ kind: "configure", settings }, null, () => {
 			created = this.#committer.limit === null;
@@ -241,8 +264,11 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return created ? this.#summary() : null;
 	}
 
-	async patch({ activeSlots, deniedSlots, ...settings }: LimitPatch & ByHand, by: By): Promise<LimitSummary | null> {
+	async patch(change: LimitPatch & ByHand, by: By): Promise<LimitSummary | Placed | null> {
+		const { activeSlots, deniedSlots, region, ...settings } = change;
 		if (!(await this.#presence.isHere(by.sentAt))) return null;
+		const placed = this.#lifecycle.placedElsewhere(region);
+		if (placed) return placed;
 		const source = Object.keys(settings).length > 0 ? await this.#follower.byHand(by) : null;
 		const byHand = {
 			...(activeSlots !== undefined && { activeSlots }),
@@ -267,8 +293,8 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return true;
 	}
 
-	async rename(name: string): Promise<"moved" | "taken" | null> {
-		return (await this.summary()) && this.#relocation.move(name);
+	async rename(name: string, region: Region | null): Promise<"moved" | "taken" | null> {
+		return (await this.summary()) && this.#relocation.move(name, region);
 	}
 
 	moveIn(cargo: Cargo): Promise<boolean> {

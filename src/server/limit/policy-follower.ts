@@ -77,11 +77,11 @@ export class PolicyFollower {
 	}
 
 	/** The source of settings that are given by hand. */
-	async byHand({ token, ruling }: By): Promise<Source> {
+	async byHand({ token, ruling, region }: By): Promise<Source> {
 		// That it overrides a policy is said for the operator's eyes: the settings do not depend on it.
 		const known = ruling ?? (await this.#match().catch(() => ({ policy: null, version: 0 })));
 		this.#deps.lifecycle.heardOf(ruling?.since);
-		return { origin: "configured", policy: known.policy, version: known.version, by: token };
+		return { origin: "configured", policy: known.policy, version: known.version, by: token, region };
 	}
 
 	/** Sees that the limit has the settings that the policies say. Undefined: there is nothing to wait for. */

@@ -10,9 +10,10 @@
 import type { Ended, Entry, Limit, Request } from "../../core/limit.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../../core/saved.ts";
 import type { At } from "../../core/time.ts";
-import type { Env } from "../contract/env.ts";
+import type { Region } from "../../protocol.ts";
 import type { LimitCalls, RequestCalls, StreamFor } from "../contract/limit-calls.ts";
 import type { Ask } from "../contract/outcomes.ts";
+import type { LimitNamed } from "../contract/placement.ts";
 import type { Committer } from "./committer.ts";
 import { HearerStream } from "./hearer-stream.ts";
 import type { Hearer, Hearers } from "./hearers.ts";
@@ -41,7 +42,7 @@ type There = LimitCalls & MovingCalls;
 
 interface Deps {
 	ctx: DurableObjectState;
-	limits: Env["LIMITS"];
+	limitNamed: LimitNamed;
 	store: LimitStore;
 	lifecycle: Lifecycle;
 	committer: Committer;
@@ -67,7 +68,7 @@ export class Relocation {
 		}
 		this.#lead();
 		const [moving] = this.#rows<{ name: string }>("SELECT name FROM moving");
-		if (moving) void this.move(moving.name);
+		if (moving) void this.move(moving.name, null);
 	}
 
 	/** Who can be asked of a request by its id: this object, or the one that the request went to. */
@@ -122,12 +123,15 @@ export class Relocation {
 		return true;
 	}
 
-	/** Moves the limit out. Nothing else is decided here until everything is there. */
-	move(name: string): Promise<"moved" | "taken" | null> {
-		return this.#deps.ctx.blockConcurrencyWhile(() => this.#moveOut(name));
+	/**
+	 * Moves the limit out. Nothing else is decided here until everything is there. `region`: where the policies want the new name
+	 * to live; else it is asked to live where this one was.
+	 */
+	move(name: string, region: Region | null): Promise<"moved" | "taken" | null> {
+		return this.#deps.ctx.blockConcurrencyWhile(() => this.#moveOut(name, region));
 	}
 
-	async #moveOut(name: string): Promise<"moved" | "taken" | null> {
+	async #moveOut(name: string, wanted: Region | null): Promise<"moved" | "taken" | null> {
 		const { ctx, store, lifecycle, committer, hearers } = this.#deps;
 		const { limit } = committer;
 		const { identity } = lifecycle;
@@ -140,12 +144,13 @@ export class Relocation {
 		sql.exec("DELETE FROM moving");
 		sql.exec("INSERT INTO moving VALUES (?)", name);
 		await ctx.storage.sync();
+		const region = wanted ?? identity.region;
 		const cargo: Cargo = {
-			...{ identity, state: saveLimit(limit), usedAt: lifecycle.usedAt },
+			...{ identity: { ...identity, region }, state: saveLimit(limit), usedAt: lifecycle.usedAt },
 			entries: [...limit.entries.values()].map((entry) => saveEntry(limit, entry)),
 			ended: store.remembered(),
 		};
-		const there = this.#there(name);
+		const there = this.#there(name, region);
 		if (!(await there.moveIn(cargo))) {
 			sql.exec("DELETE FROM moving");
 			return "taken";
@@ -199,8 +204,8 @@ export class Relocation {
 		this.#deps.lifecycle.leadsUntil = row?.last ?? null;
 	}
 
-	#there(name: string): There {
-		return this.#deps.limits.getByName(name) as unknown as There;
+	#there(name: string, region?: Region | null): There {
+		return this.#deps.limitNamed(name, region) as unknown as There;
 	}
 
 	#hasTable(): boolean {

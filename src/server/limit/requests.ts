@@ -12,6 +12,7 @@ import type { Lifecycle } from "./lifecycle.ts";
 import type { PolicyFollower } from "./policy-follower.ts";
 import type { Presence } from "./presence.ts";
 import type { Shares } from "./shares.ts";
+import { spans } from "./spans.ts";
 import type { LimitStore } from "./store.ts";
 import * as views from "./views.ts";
 
@@ -145,7 +146,8 @@ export class Requests implements RequestCalls {
 		const ready = follower.ready(presence.exists(), ask, Date.now());
 		const first = ready instanceof Promise ? await ready : ready;
 		if (!first) return { missing: true };
-		const answer = await hearers.outcome(id, call, (hearer) => committer.submit(command, hearer, first));
+		const outcome = () => hearers.outcome(id, call, (hearer) => committer.submit(command, hearer, first));
+		const answer = await (command.request.waitMs > 0 ? spans()("wait", outcome) : outcome());
 		return existed ? answer : { ...answer, made: true };
 	}
 

@@ -11,7 +11,7 @@ import { REMEMBER_MS } from "../../core/patience.ts";
 import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from "../../core/saved.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Totals } from "../../core/totals.ts";
-import { BOUNDS, type Origin } from "../../protocol.ts";
+import { BOUNDS, type Origin, type Region } from "../../protocol.ts";
 import { NewerDataError } from "../contract/schema.ts";
 import { type Alike, Remembered, type SavedAlike } from "./remembered.ts";
 import { RING_VERSION, Ring, type Written } from "./ring.ts";
@@ -33,6 +33,8 @@ export interface Identity {
 	updatedAt: At;
 	/** The token that set them. */
 	updatedBy: string | null;
+	/** Where its object was asked to live. */
+	region: Region | null;
 	/** False once it was deleted and only waits for the directory to hear of it. */
 	alive: boolean;
 	/** Whether the directory is to know of it: keys of a policy that are used once or twice are not worth a write. */
@@ -46,7 +48,7 @@ export interface Identity {
 }
 
 /** What the identity of a limit says that was stored before these fields came. */
-const EARLIER = { policy: null, version: 0, updatedBy: null, listed: true };
+const EARLIER = { policy: null, version: 0, updatedBy: null, region: null, listed: true };
 const earlierIdleMs = (origin: Origin): Ms | null =>
 	origin === "configured" ? null : origin === "policy" ? 300_000 : 86_400_000;
 

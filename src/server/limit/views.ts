@@ -61,13 +61,13 @@ export const reading = ({ settings, queue }: Limit, activeSlots: number): Readin
 
 export function summary(identity: Identity | null, limit: Limit | null, history: History, now: At): LimitSummary {
 	if (!identity || !limit) throw new Error("The limit was deleted.");
-	const { name, id, origin, policy, createdAt, updatedAt, updatedBy } = identity;
+	const { name, id, origin, policy, region, createdAt, updatedAt, updatedBy } = identity;
 	const { limit: capacity, slotDecayPerSecond, active } = limit.settings;
 	const { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired } = limit.totals;
 	const inUse = activeSlots(limit);
 	const lately = history.lastMinute(now);
 	return {
-		...{ name, id, limit: capacity, slotDecayPerSecond, active, origin, policy },
+		...{ name, id, limit: capacity, slotDecayPerSecond, active, origin, policy, region },
 		createdAt: toIso(createdAt),
 		updatedAt: toIso(updatedAt),
 		updatedBy,

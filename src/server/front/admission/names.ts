@@ -5,6 +5,8 @@
  */
 
 import type { Env } from "../../contract/env.ts";
+import { directoryObject } from "../../contract/placement.ts";
+import { rulingsOf } from "../policy-copy.ts";
 import { Recent } from "./recent.ts";
 
 /** Names that one Worker remembers, as texts; of others it asks again. */
@@ -27,7 +29,7 @@ type Known = "listed" | "maybe" | null;
 
 async function ask(env: Env, name: string): Promise<Known> {
 	try {
-		return await env.DIRECTORY.getByName("directory").knows(name);
+		return await directoryObject(env).knows(name);
 	} catch (error) {
 		// The limit is the authority on itself: without the directory it is asked as it is.
 		console.warn(`The directory did not answer whether it knows "${name}":`, error);
@@ -38,6 +40,7 @@ async function ask(env: Env, name: string): Promise<Known> {
 /** Asks a limit that is only to be asked if it exists. Null: it does not. */
 export async function ifThere<T>(env: Env, name: string, look: () => Promise<T | null>): Promise<T | null> {
 	const names = heardOf(env);
+	if (!names.has(name)) await rulingsOf(env).first(env);
 	if (!env.caller || names.has(name)) return noted(names, name, await look());
 	const known = await ask(env, name);
 	if (known === null) return null;
@@ -54,6 +57,7 @@ export async function inAnyCase<T>(
 	exists: (answer: T) => boolean = existed,
 ): Promise<T> {
 	const names = heardOf(env);
+	if (!names.has(name)) await rulingsOf(env).first(env);
 	if (!env.caller || names.has(name)) return noted(names, name, await call(), exists);
 	return counted(env, name, call, existed, exists);
 }

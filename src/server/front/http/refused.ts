@@ -1,9 +1,10 @@
 /** A refusal on its way to the caller, and as an answer. */
 
-import type { Problem } from "../../../protocol.ts";
+import type { Code, Problem } from "../../../protocol.ts";
 import { failure, problem } from "../../contract/problems.ts";
 import { TooMany } from "../admission/admission.ts";
 import { UNKEPT } from "./answer.ts";
+import { traceIdOf } from "./trace.ts";
 
 /** A refusal on its way to the caller. */
 export class Refused extends Error {
@@ -23,16 +24,17 @@ export const refuse = (...given: Parameters<typeof problem>): never => {
 export function problemOf(error: Error, log = true): Problem {
 	if (error instanceof TooMany) return error.problem;
 	const known = failure(error);
-	if (log && !isRefusedData(known)) console.error(error);
+	if (log && !isForeseen(known)) console.error(error);
 	return known ?? problem("internal", "Something went wrong here. The server's log says what.");
 }
 
-const isRefusedData = (known: Problem | null): boolean =>
-	known?.code === "newer_data" || known?.code === "damaged_data";
+const FORESEEN: (Code | undefined)[] = ["newer_data", "damaged_data", "misconfigured"];
+const isForeseen = (known: Problem | null): boolean => FORESEEN.includes(known?.code);
 
-export function answerProblem(refusal: Problem, headers: Record<string, string> = {}): Response {
+export function answerProblem(request: Request, refusal: Problem, headers: Record<string, string> = {}): Response {
 	const retry = refusal.retryAfterSeconds;
-	return new Response(JSON.stringify(refusal), {
+	const traceId = traceIdOf(request);
+	return new Response(JSON.stringify(traceId === undefined ? refusal : { ...refusal, traceId }), {
 		status: refusal.status,
 		headers: {
 			"Content-Type": "application/problem+json",

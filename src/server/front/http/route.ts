@@ -3,6 +3,7 @@
 import type { Context, Hono } from "hono";
 import type { Scope } from "../../../protocol.ts";
 import type { Env } from "../../contract/env.ts";
+import { directoryObject } from "../../contract/placement.ts";
 import { prefixOf } from "../../contract/policies.ts";
 import { problem, unknownLimits } from "../../contract/problems.ts";
 import { admitted } from "../admission/admission.ts";
@@ -43,7 +44,7 @@ export function route<M extends Method>(
 	const allowed = (names.includes("GET") ? [...names, "HEAD"] : names).join(", ");
 	const wrong = (c: C): Response => {
 		const refusal = problem("method_not_allowed", `${c.req.path} takes ${allowed}, and not ${c.req.method}.`);
-		return answerProblem(refusal, { Allow: allowed });
+		return answerProblem(c.req.raw, refusal, { Allow: allowed });
 	};
 	for (const method of METHODS) {
 		const handler = handlers[method];
@@ -69,7 +70,7 @@ export async function authorize(c: C): Promise<void> {
 	c.env = admitted(c.env, who);
 }
 
-export const directory = (c: C) => c.env.DIRECTORY.getByName("directory");
+export const directory = (c: C) => directoryObject(c.env);
 
 export const unknown = (name: string): never => {
 	throw new Refused(unknownLimits([name]));

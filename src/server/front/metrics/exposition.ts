@@ -5,6 +5,7 @@ import { BOUNDS, VERSION } from "../../../protocol.ts";
 import type { PolicySum } from "../../contract/directory-calls.ts";
 import type { Env } from "../../contract/env.ts";
 import type { Measured } from "../../contract/limit-calls.ts";
+import { directoryObject } from "../../contract/placement.ts";
 import { policySums } from "../../contract/policy-sums.ts";
 import { limitOf } from "../limit-stub.ts";
 
@@ -20,7 +21,7 @@ interface Measure extends Omit<Measured, "name" | "origin" | "active"> {
 
 /** What there is to see for a caller that may see names with this prefix. */
 export async function metrics(env: Env, prefix: string): Promise<string> {
-	const directory = env.DIRECTORY.getByName("directory");
+	const directory = directoryObject(env);
 	const [{ names, total }, policies, sums] = await Promise.all([
 		directory.ownNames(prefix, BOUNDS.limitsMeasured),
 		directory.policies(),

@@ -5,6 +5,7 @@
  */
 
 import type { Env } from "../../contract/env.ts";
+import { directoryObject } from "../../contract/placement.ts";
 import { Recent } from "../admission/recent.ts";
 import { limitOf } from "../limit-stub.ts";
 
@@ -66,7 +67,7 @@ export async function locate(env: Env, leaseId: string, prefix: string): Promise
 	const within = (names: string[]): string[] => names.filter((name) => name.startsWith(prefix));
 	const remembered = within(namesByLead.get(lead) ?? []);
 	if (remembered.length > 0) return { leads: remembered, several };
-	const leads = await env.DIRECTORY.getByName("directory").namesByIdPrefix(lead);
+	const leads = await directoryObject(env).namesByIdPrefix(lead);
 	if (leads.length > 0) namesByLead.set(lead, leads);
 	return { leads: within(leads), several };
 }

@@ -1,6 +1,7 @@
 /** Limits over Prefect's wire: made, listed, and by name or id read, changed and deleted. */
 
 import type { Scope } from "../../../protocol.ts";
+import { directoryObject } from "../../contract/placement.ts";
 import { limitOf } from "../limit-stub.ts";
 import { nameFault } from "../requests.ts";
 import * as bodies from "./bodies.ts";
@@ -123,4 +124,4 @@ function decoded(segment: string): string | null {
 /** Who calls, for the record. */
 const who = (c: C): string | null => c.get("grant").name || null;
 
-const directory = (c: C) => c.env.DIRECTORY.getByName("directory");
+const directory = (c: C) => directoryObject(c.env);

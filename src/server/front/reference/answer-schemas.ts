@@ -21,6 +21,7 @@ import {
 	type Problem,
 	type Lease as ProtocolLease,
 	type Receipt as ProtocolReceipt,
+	REGIONS,
 	type Released,
 	type Renewed,
 	SCOPES,
@@ -147,6 +148,7 @@ const settingsShape = {
 	slotDecayPerSecond: z.number().min(0).meta({ description: "Slots that come back by themselves each second." }),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
 };
+const region = (description: string) => z.enum(REGIONS).nullable().meta({ description });
 const setter = z
 	.string()
 	.nullable()
@@ -159,6 +161,7 @@ const summaryShape = {
 		.enum(["configured", "policy", "default"])
 		.meta({ description: "Where the settings come from: set by hand, by a matching policy, or by nobody." }),
 	policy: z.string().nullable().meta({ description: "The pattern of the policy that it follows or overrides." }),
+	region: region("Where it was asked to live when it was made; null: nowhere, so it lives near its first caller."),
 	createdAt: moment("When it was made."),
 	updatedAt: moment("Since when it has its settings."),
 	updatedBy: setter,
@@ -212,6 +215,7 @@ export const policy = says<Policy>()(
 	z.object({
 		pattern: z.string().meta({ example: "login:*" }),
 		...settingsShape,
+		region: region("Where keys of it are to live, from their first use on; null: where the deployment says."),
 		idleSeconds: z.number().min(0).meta({ description: "How long an idle and empty key of it is kept." }),
 		updatedAt: moment("Of the policy."),
 		updatedBy: setter,
@@ -264,6 +268,10 @@ export const problem = says<Problem>()(
 			.exactOptional()
 			.meta({ description: "`denied` and the like: the names that stood in the way." }),
 		limits: z.array(deniedLimit).exactOptional(),
+		traceId: z
+			.string()
+			.exactOptional()
+			.meta({ description: "The trace that the request's `traceparent` names, else its Ray ID of Cloudflare." }),
 	}),
 ).meta({ id: "Problem", description: "An error (RFC 9457)." });
 

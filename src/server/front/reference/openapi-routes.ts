@@ -52,7 +52,7 @@ const lease = { id: ID, names: { database: 1 }, expiresAt: AT, waitedSeconds: 0,
 const settings = { limit: 20, slotDecayPerSecond: 0, active: true };
 const summary = {
 	...{ name: "database", id: "0b7f1a52-7f0c-4a43-9d39-1b9c86f2c0de", ...settings, origin: "configured" },
-	...{ policy: null, createdAt: AT, updatedAt: AT, updatedBy: "ops" },
+	...{ policy: null, region: null, createdAt: AT, updatedAt: AT, updatedBy: "ops" },
 	...{ activeSlots: 1, remaining: 19, leaseCount: 1, waitingCount: 0 },
 	lastMinute: { granted: 1, denied: 0 },
 	totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 },
@@ -61,7 +61,7 @@ const counted = { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, released: 0,
 const sample = { at: AT, limit: 20, activeSlots: 1, waiting: 0, ...counted };
 const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", since: AT, expiresAt: AT };
 const policy = {
-	...{ pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, idleSeconds: 300 },
+	...{ pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, region: null, idleSeconds: 300 },
 	...{ updatedAt: AT, updatedBy: "ops" },
 };
 
@@ -90,7 +90,7 @@ const leaseLinks: ZodOpenApiLinksObject = {
 };
 
 const settingsBody = {
-	schema: schemas.settingsSchema,
+	schema: schemas.limitSchema,
 	examples: {
 		concurrency: { limit: 20 },
 		rate: { limit: 100, slotDecayPerSecond: 5 },

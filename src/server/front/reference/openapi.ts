@@ -158,6 +158,7 @@ function common({ scope, names, params, query, body, tag }: RouteDescription): C
 		// What an empty or broken part of a path meets.
 		...(params ? (["not_found"] as const) : []),
 		...(tag === "server" ? [] : (["overloaded", "storage_failed", "newer_data", "damaged_data", "internal"] as const)),
+		"misconfigured",
 	];
 }
 

@@ -8,6 +8,7 @@ import { WATCH_BEAT_MS } from "../../../rhythms.ts";
 import { toIso } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
 import type { Watched } from "../../contract/limit-calls.ts";
+import { directoryObject } from "../../contract/placement.ts";
 import { problem, unknownLimits } from "../../contract/problems.ts";
 import type { Grant } from "../auth.ts";
 import type { Caller } from "../caller.ts";
@@ -65,7 +66,7 @@ export async function watchOne(
 export async function watchMany(env: Env, page: Page, caller: Caller): Promise<ReadableStream | Problem> {
 	const leave = env.caller ? env.caller.enter("streams") : () => undefined;
 	if (!leave) return ofToken(env, "");
-	const directory = env.DIRECTORY.getByName("directory");
+	const directory = directoryObject(env);
 	const crowd = new Crowd(env, page);
 	let appearing: ReadableStream | undefined;
 	try {
