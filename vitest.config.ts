@@ -14,6 +14,13 @@ import { filesWithoutTools } from "./test/support/tools.ts";
 const everyRuntime = "test/client/headgate.test.ts";
 const clientServer = "test/support/client-server.ts";
 const wrangler = { configPath: "./wrangler.toml" };
+/** They count every row and alarm, or speak of all limits that there are, so no other test may have been there before. */
+const alone = ["lives", "placement", "prefect", "prefect-flaws"].map((file) => `test/server/${file}.test.ts`);
+const serverPlugin = () =>
+	cloudflareTest({
+		wrangler,
+		miniflare: { bindings: { HEADGATE_OPEN: "true", HEADGATE_HOSTS: "headgate.test" } },
+	});
 
 /** Ends what hangs, and says nothing of how fast anything is: a test that takes longer fails on no machine that moves at all. */
 const patience = { testTimeout: 300_000, hookTimeout: 300_000, expect: { poll: { timeout: 90_000 } } };
@@ -41,14 +48,13 @@ const config = async () => ({
 		projects: [
 			{ test: { name: "core", include: ["test/core/**/*.test.ts"], ...patience } },
 			{
-				plugins: [
-					cloudflareTest({
-						wrangler,
-						miniflare: { bindings: { HEADGATE_OPEN: "true", HEADGATE_HOSTS: "headgate.test" } },
-					}),
-				],
+				plugins: [serverPlugin()],
 				// One runtime for all of them: they take names of their own, and starting it costs more than most files.
-				test: { name: "server", include: ["test/server/**/*.test.ts"], isolate: false, ...patience },
+				test: { name: "server", include: ["test/server/**/*.test.ts"], exclude: alone, isolate: false, ...patience },
+			},
+			{
+				plugins: [serverPlugin()],
+				test: { name: "server-alone", include: alone, ...patience },
 			},
 			{
 				test: {
