@@ -82,8 +82,7 @@ function loaded(storage: Storage, now: number): { store: LimitStore; found: Stor
 
 const IDENTITY: Identity = {
 	...{ name: "ring", id: "ring", origin: "configured", policy: null, version: 1, idleMs: null, updatedBy: null },
-	...{ region: null },
-	...{ createdAt: 0, updatedAt: 0, alive: true, listed: true, reported: true },
+	...{ createdAt: 0, updatedAt: 0, alive: true, listed: true, reported: true, region: null },
 };
 
 class Life {
