@@ -8,6 +8,7 @@ import { cpus, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import type { Context } from "./context.ts";
+import { costs } from "./costs.ts";
 import { denials } from "./denials.ts";
 import { Generator } from "./generator.ts";
 import { hotName } from "./hot-name.ts";
@@ -24,7 +25,10 @@ const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
 	timing,
 	denials,
 	keys,
+	costs,
 };
+/** Figures that are no times have a page of their own. */
+const DOCUMENTS: Record<string, string> = { costs: "costs.md" };
 
 const FULL = { rounds: 5, seconds: 2, waiters: 8_000, keys: 100_000 };
 const SHORT = { rounds: 1, seconds: 0.3, waiters: 200, keys: 200 };
@@ -39,11 +43,12 @@ Sections: ${Object.keys(SECTIONS).join(", ")} (all when none is named)
   --keys <n>      keys of a policy that are used once each (default ${FULL.keys})
   --check         only what a caller can time (section timing), judged by controls of the same rounds
   --short         a moment of each, to see that it still runs; nothing is judged
-  --write         put the numbers into docs/benchmarks.md
+  --write         put the numbers into docs/benchmarks.md, and costs into docs/costs.md
   --help          this text
 `;
 
-const document = path.resolve(import.meta.dirname, "../docs/benchmarks.md");
+const documentOf = (section: string): string =>
+	path.resolve(import.meta.dirname, "../docs", DOCUMENTS[section] ?? "benchmarks.md");
 
 function machine(): string {
 	const wrangler = createRequire(import.meta.url).resolve("wrangler/package.json");
@@ -106,7 +111,7 @@ async function main(args: string[]): Promise<void> {
 		const report = await (SECTIONS[name] as (typeof SECTIONS)[string])(context);
 		process.stdout.write(`\n${toText(values.short ? { ...report, targets: [] } : report)}\n\n`);
 		const how = `\`npm run bench -- ${["--write", ...args.filter((arg) => arg.startsWith("--") && arg !== "--write"), name].join(" ")}\``;
-		if (values.write) write(document, name, report, `Measured with ${how} on ${machine()}.`);
+		if (values.write) write(documentOf(name), name, report, `Measured with ${how} on ${machine()}.`);
 		missed += report.targets.filter(({ met }) => !met).length;
 	}
 	const verdict = values.short ? "Everything ran." : missed === 0 ? "All targets met." : `${missed} missed.`;

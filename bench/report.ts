@@ -50,7 +50,8 @@ export function write(file: string, section: string, report: Report, measuredHow
 	const to = text.indexOf(end);
 	if (from < 0 || to < from) throw new Error(`${file} has no place for the section: ${begin} … ${end}`);
 	const { notes, head, rows, targets } = report;
-	const parts = [markdown(head, rows), markdown(TARGET_HEAD, targets.map(targetRow)), ...notes, measuredHow];
+	const judged = targets.length > 0 ? [markdown(TARGET_HEAD, targets.map(targetRow))] : [];
+	const parts = [markdown(head, rows), ...judged, ...notes, measuredHow];
 	writeFileSync(file, `${text.slice(0, from)}${begin}\n\n${parts.join("\n\n")}\n\n${text.slice(to)}`);
 }
 
