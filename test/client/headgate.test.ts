@@ -754,11 +754,13 @@ describe("the other calls", () => {
 	test("acquireMany answers each request in its place: a lease, a receipt, or the problem", async () => {
 		const name = await newLimit({ limit: 3 });
 		const rated = await newLimit({ limit: 1, slotDecayPerSecond: 0.001 });
+		const full = await newLimit();
+		const held = await gate.acquire(full);
 		const outcomes = await gate.acquireMany([
 			{ names: name, holder: "one" },
 			{ names: rated, mode: "rate_limit" },
 			{ names: { [name]: 3 } },
-			{ names: [name, rated], leaseSeconds: 5 },
+			{ names: [name, full], leaseSeconds: 5 },
 			{ names: rated, mode: "rate_limit" },
 			{ names: name },
 		]);
@@ -769,6 +771,7 @@ describe("the other calls", () => {
 		expect(outcomes[0]?.lease?.names).toEqual({ [name]: 1 });
 		expect(outcomes[1]?.receipt).toMatchObject({ names: { [rated]: 1 }, enforced: true });
 		for (const { lease } of outcomes) await lease?.release();
+		await held.release();
 		expect((await gate.inspect(name)).activeSlots).toBe(0);
 	});
 
