@@ -39,7 +39,7 @@ async function isFree(...names: string[]): Promise<void> {
 /** Throws the object away, by a write that fails; its only lease stays. */
 async function restart(name: string): Promise<void> {
 	const storage = await edge.harness.getWorker("headgate").getDurableObjectStorage("LimitObject", { name });
-	await storage.exec("CREATE TRIGGER fails BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'out of order'); END");
+	await storage.exec("CREATE TRIGGER fails BEFORE INSERT ON schema BEGIN SELECT RAISE(ABORT, 'out of order'); END");
 	const [lease] = (await edge.inspect(name)).leases;
 	expect((await edge.call("POST", "/v1/acquire", { names: name })).status).toBe(503);
 	await storage.exec("DROP TRIGGER fails");
