@@ -71,9 +71,9 @@ const uses: Record<string, Use> = {
 	},
 	/** Holds for as long as somebody else does not stop it. */
 	async holds({ LIMITS }, name) {
-		using lease = await LIMITS.concurrency(name, { leaseSeconds: 1 });
+		using lease = await LIMITS.concurrency(name, { leaseSeconds: 3 });
 		await lease.id;
-		await seconds(4);
+		await seconds(5);
 		return { enforced: await lease.enforced, still: await lease.renew() };
 	},
 	async "holds-through-a-restart"({ LIMITS }, name) {
