@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { cpus, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { batch } from "./batch.ts";
 import type { Context } from "./context.ts";
 import { costs } from "./costs.ts";
 import { denials } from "./denials.ts";
@@ -24,6 +25,7 @@ const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
 	waiters,
 	timing,
 	denials,
+	batch,
 	keys,
 	costs,
 };
