@@ -14,6 +14,8 @@ ONLY_IN_WORDS = (
     "leave `hold` out",
     "is among `names` too",
     "put these among `names`",
+    "names in all",
+    "a limit never moves",
 )
 
 
