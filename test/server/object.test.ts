@@ -3,6 +3,7 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { LimitsPage } from "../../src/protocol.ts";
+import { checkClock, withRightClock } from "../../src/server/contract/clock.ts";
 import { RULING_MAX_MS } from "../../src/server/contract/policies.ts";
 import { migrate } from "../../src/server/contract/schema.ts";
 import { SCHEMA_VERSION } from "../../src/server/limit/store.ts";
@@ -313,33 +314,80 @@ describe("promise 9: a clock that jumps back", () => {
 	test("an object whose clock is far from a Worker's is made anew, and once a minute at most", async () => {
 		const name = await newLimit();
 		const lease = await granted({ names: name });
-		const renewed = (sentAt: number) => limitObject(name).renew(lease.id, null, sentAt);
-		const isMadeAnew = async (sentAt: number) => {
+		const wasSet = async (workerAt: number) => limitObject(name).clockWasSet(workerAt);
+		const isMadeAnew = async (workerAt: number) => {
 			const happened = await runInDurableObject(limitObject(name), (_, state) => abortLater(state));
-			expect(await failureOf(renewed(sentAt))).toContain("The clock was set");
+			expect(await failureOf(wasSet(workerAt))).toContain("The clock was set");
 			await until(happened);
 		};
 		const farOff = Date.now() + HOUR;
 		await isMadeAnew(farOff);
 		// It is the Worker's that is wrong.
 		for (const later of [0, 59_000]) {
-			expect(await renewed(farOff + later)).toMatchObject({ event: { kind: "renewed" } });
+			await wasSet(farOff + later);
+			expect(await limitObject(name).renew(lease.id, null)).toMatchObject({ event: { kind: "renewed" } });
 		}
 		await isMadeAnew(farOff + 60_000);
 		expect((await inspect(name)).leases.map(({ id }) => id)).toEqual([lease.id]);
 	});
 
-	test("a call that finds the clock far off is made once more, and so is one that waits", async () => {
+	test("a call that was sent at another time decides nothing, and by itself throws nothing away", async () => {
+		const name = await newLimit();
+		const lease = await granted({ names: name });
+		for (const sentAt of [Date.now() - 6_000, Date.now() + HOUR]) {
+			expect(await failureOf(limitObject(name).release(lease.id, "caller", sentAt))).toContain("The clocks are apart");
+		}
+		expect((await inspect(name)).leases.map(({ id }) => id)).toEqual([lease.id]);
+		// It is the same object: none of this was within the minute of a reset.
+		const happened = await runInDurableObject(limitObject(name), (_, state) => abortLater(state));
+		expect(await failureOf(limitObject(name).clockWasSet(Date.now() + HOUR))).toContain("The clock was set");
+		await until(happened);
+	});
+
+	test("a call that waits when its object is made anew is made once more", async () => {
 		const name = await newLimit();
 		const lease = await granted({ names: name });
 		const waits = acquire({ names: name, waitSeconds: 20, id: "waits" });
 		await untilWaiting(name, 1);
 		const happened = await runInDurableObject(limitObject(name), (_, state) => abortLater(state));
-		expect(await failureOf(limitObject(name).touch("nobody", Date.now() - HOUR))).toContain("The clock was set");
+		expect(await failureOf(limitObject(name).clockWasSet(Date.now() - HOUR))).toContain("The clock was set");
 		await until(happened);
 		await untilWaiting(name, 1);
 		await release(lease);
 		expect(await waits).toMatchObject({ status: 200, body: { id: "waits" } });
+	});
+
+	/** What a Worker does at `workerAt` about an object whose clock shows `objectAt`, in milliseconds from now. */
+	const righted = async (objectAt: number, workerAt: number, answeredAt: number) => {
+		const start = Date.now();
+		const resets: number[] = [];
+		const calls: (number | undefined)[] = [];
+		clock(start + workerAt);
+		const call = async (sentAt?: number) => {
+			calls.push(sentAt && sentAt - start);
+			if (sentAt === undefined) return "decided";
+			clock(start + answeredAt);
+			checkClock(sentAt, start + objectAt);
+			return "decided at once";
+		};
+		const answer = await withRightClock(call, async (at) => void resets.push(at - start));
+		return { answer, calls, resets };
+	};
+
+	test.each([
+		["a call that is answered at once", 0, 10, { answer: "decided at once", calls: [0], resets: [] }],
+		["a call that took 6 s to its object", 6_000, 6_010, { answer: "decided", calls: [0, undefined], resets: [] }],
+		["a call that took an hour", HOUR, HOUR, { answer: "decided", calls: [0, undefined], resets: [] }],
+		["a clock that was set back", HOUR, 10, { answer: "decided", calls: [0, undefined], resets: [10] }],
+		["a clock that was set forward", -HOUR, 10, { answer: "decided", calls: [0, undefined], resets: [10] }],
+		[
+			"a late call, and a clock that was set back",
+			HOUR,
+			6_010,
+			{ answer: "decided", calls: [0, undefined], resets: [6_010] },
+		],
+	] as const)("%s", async (_, objectAt, answeredAt, expected) => {
+		expect(await righted(objectAt, 0, answeredAt)).toEqual(expected);
 	});
 
 	test("shows moments as the clock of those who read them", async () => {

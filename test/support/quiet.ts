@@ -14,7 +14,7 @@ const PROVOKED: readonly RegExp[] = [
 	// Crashes of objects, and writes that fail: `crash` of test/server/support.ts, and planted errors.
 	/crashed by a test|A write failed: |Error: (?:out of reach|no disk|disk full|connection lost)\b/,
 	// Refusals of an object as a whole, which its caller gets as a problem.
-	/NewerDataError: |DamagedDataError: |Error: The clock was set: /,
+	/NewerDataError: |DamagedDataError: |Error: The clock was set: |Error: The clocks are apart: /,
 	// Peers of an older version.
 	/The RPC receiver does not implement the method "(?:match|register|unregister)"/,
 	// Callers that go in the middle of an answer.

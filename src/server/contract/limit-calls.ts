@@ -137,6 +137,8 @@ export interface LimitCalls extends RequestCalls {
 	 * still unanswered would keep its own target alive.
 	 */
 	tether(asked: Ask | string): Promise<Tied>;
+	/** The Worker's time is far from the object's, and no call that was late explains it: the object is made anew. */
+	clockWasSet(workerAt: At): Promise<void>;
 	/** So many denials were given in its name from the memory of a Worker. */
 	absorbed(denials: number): Promise<void>;
 

@@ -5,11 +5,12 @@
  */
 
 import type { Mode } from "../../core/limit.ts";
+import type { At } from "../../core/time.ts";
 import type { LimitPatch, LimitSettings, LimitSummary, Region, Settings } from "../../protocol.ts";
 import { withRightClock } from "../contract/clock.ts";
 import { isDigest } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
-import type { ByHand, Configured, Placed, Watched } from "../contract/limit-calls.ts";
+import type { By, ByHand, Configured, Placed, Watched } from "../contract/limit-calls.ts";
 import type { Ask, Missing, Outcome, Peeked } from "../contract/outcomes.ts";
 import { limitObject } from "../contract/placement.ts";
 import { ifThere, inAnyCase } from "./admission/names.ts";
@@ -54,9 +55,9 @@ export class LimitStub {
 
 	/** Requests that share one call, and a commit, in their order. None of them waits. */
 	acquireMany(asks: Ask[]): Promise<(Outcome | Missing)[]> {
-		const texts = (): string => JSON.stringify(asks.map((ask) => this.#asked(ask)));
+		const texts = (sentAt?: At): string => JSON.stringify(asks.map((ask) => this.#asked(ask, sentAt)));
 		const call = async () =>
-			JSON.parse(await withRightClock(() => this.#object.acquireManyText(texts()))) as (Outcome | Missing)[];
+			JSON.parse(await this.#timed((sentAt) => this.#object.acquireManyText(texts(sentAt)))) as (Outcome | Missing)[];
 		return inAnyCase(
 			...([this.#env, this.name, call] as const),
 			(answers) => answers.some((answer) => !isMissing(answer)) && !answers.some((answer) => "made" in answer),
@@ -65,8 +66,8 @@ export class LimitStub {
 	}
 
 	reserve(ask: Ask): Promise<Outcome | Missing> {
-		const reserve = () => this.#object.reserve(this.#asked(ask)) as Promise<Outcome | Missing>;
-		return this.#first(() => this.#follow(withRightClock(reserve)));
+		const reserve = (sentAt?: At) => this.#object.reserve(this.#asked(ask, sentAt)) as Promise<Outcome | Missing>;
+		return this.#first(() => this.#follow(this.#timed(reserve)));
 	}
 
 	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
@@ -74,9 +75,10 @@ export class LimitStub {
 		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
 		rulings.refreshSoon(this.#env, rulings.known);
 		// Nothing but a stream comes back, which does not say whether the name was there before.
-		const open = () => this.#object.open(this.#asked(ask), kind, as) as Promise<ReadableStream | Missing>;
+		const open = (sentAt?: At) =>
+			this.#object.open(this.#asked(ask, sentAt), kind, as) as Promise<ReadableStream | Missing>;
 		return inAnyCase(
-			...([this.#env, this.name, () => withRightClock(open)] as const),
+			...([this.#env, this.name, () => this.#timed(open)] as const),
 			isMissing,
 			(opened) => !isMissing(opened),
 		);
@@ -84,8 +86,8 @@ export class LimitStub {
 
 	/** A request, or by its id a lease, that ends with the stub of its caller. */
 	tether(asked: Ask | string) {
-		if (typeof asked === "string") return withRightClock(() => this.#object.tether(asked));
-		const call = async () => withRightClock(() => this.#object.tether(this.#asked(asked)));
+		if (typeof asked === "string") return this.#timed(() => this.#object.tether(asked));
+		const call = async () => this.#timed((sentAt) => this.#object.tether(this.#asked(asked, sentAt)));
 		// One that waits has yet to ask, and is counted then.
 		if (asked.request.waitMs > 0) return call();
 		return inAnyCase(
@@ -108,15 +110,15 @@ export class LimitStub {
 	}
 
 	touch(id: string) {
-		return withRightClock(() => this.#object.touch(id, Date.now()));
+		return this.#timed((sentAt) => this.#object.touch(id, sentAt));
 	}
 
 	renew(id: string, leaseMs: number | null) {
-		return this.#inAnyCase(() => withRightClock(() => this.#object.renew(id, leaseMs, Date.now())));
+		return this.#inAnyCase(() => this.#timed((sentAt) => this.#object.renew(id, leaseMs, sentAt)));
 	}
 
 	release(id: string, by: "caller" | "operator" | "unheard") {
-		const release = () => withRightClock(() => this.#object.release(id, by, Date.now()));
+		const release = () => this.#timed((sentAt) => this.#object.release(id, by, sentAt));
 		return this.#inAnyCase(() => this.#change(release()));
 	}
 
@@ -133,8 +135,9 @@ export class LimitStub {
 	/** `token`: who does it, for the record. */
 	configure({ region, ...settings }: LimitSettings, token: string | null): Promise<Configured | Placed> {
 		this.#region = region;
-		const ask = () => this.#object.configure(settings, { ...this.#by(token), region }) as Promise<Configured | Placed>;
-		const configure = () => withRightClock(ask);
+		const ask = (sentAt?: At) =>
+			this.#object.configure(settings, { ...this.#by(token, sentAt), region }) as Promise<Configured | Placed>;
+		const configure = () => this.#timed(ask);
 		const to = (answer: Configured | Placed) => ("placed" in answer ? undefined : settingsOf(answer.summary));
 		return inAnyCase(
 			...([this.#env, this.name, () => this.#onRecord("configure", token, configure, to)] as const),
@@ -144,8 +147,9 @@ export class LimitStub {
 	}
 
 	patch(change: LimitPatch & ByHand, token: string | null): Promise<LimitSummary | Placed | null> {
-		const ask = () => this.#object.patch(change, this.#by(token)) as Promise<LimitSummary | Placed | null>;
-		const patch = () => withRightClock(ask);
+		const ask = (sentAt?: At) =>
+			this.#object.patch(change, this.#by(token, sentAt)) as Promise<LimitSummary | Placed | null>;
+		const patch = () => this.#timed(ask);
 		const to = (made: LimitSummary | Placed | null) =>
 			made && !("placed" in made) ? { ...settingsOf(made), ...change } : undefined;
 		return this.#ifThere(() => this.#onRecord("configure", token, patch, to));
@@ -153,7 +157,7 @@ export class LimitStub {
 
 	/** Null: there is one of this name. */
 	create(settings: Settings, byHand: ByHand, token: string | null): Promise<LimitSummary | null> {
-		const create = () => withRightClock(() => this.#object.create(settings, byHand, this.#by(token)));
+		const create = () => this.#timed((sentAt) => this.#object.create(settings, byHand, this.#by(token, sentAt)));
 		const to = (made: LimitSummary | null) => (made ? { ...settingsOf(made), ...byHand } : undefined);
 		return inAnyCase(
 			...([this.#env, this.name, () => this.#onRecord("configure", token, create, to)] as const),
@@ -172,7 +176,7 @@ export class LimitStub {
 	}
 
 	takeBack(slots: number, heldMs: number | null) {
-		const takeBack = () => withRightClock(() => this.#object.takeBack(slots, heldMs, Date.now()));
+		const takeBack = () => this.#timed((sentAt) => this.#object.takeBack(slots, heldMs, sentAt));
 		return this.#inAnyCase(() => this.#change(takeBack()));
 	}
 
@@ -194,11 +198,11 @@ export class LimitStub {
 	// ------------------------------------------------------------------------------------------- looking
 
 	inspect() {
-		return this.#ifThere(() => withRightClock(() => this.#object.inspect(this.#ruling, Date.now())));
+		return this.#ifThere(() => this.#timed((sentAt) => this.#object.inspect(this.#ruling, sentAt)));
 	}
 
 	summary() {
-		return withRightClock(() => this.#object.summary(this.#ruling, Date.now()));
+		return this.#timed((sentAt) => this.#object.summary(this.#ruling, sentAt));
 	}
 
 	measure() {
@@ -248,16 +252,21 @@ export class LimitStub {
 	// ------------------------------------------------------------------------------------------- helpers
 
 	/** A request with what this Worker knows of the directory, its time, and what its caller may take. */
-	#asked(ask: Ask): Ask {
+	#asked(ask: Ask, sentAt: At | undefined): Ask {
 		const { waitMs, held } = ask.request;
 		const share = waitMs > 0 || held ? this.#env.caller?.share("waiters") : undefined;
 		const { since } = rulingsOf(this.#env);
-		return { ...ask, ruling: this.#ruling, since, sentAt: Date.now(), ...(share && { share }) };
+		return { ...ask, ruling: this.#ruling, since, ...(sentAt !== undefined && { sentAt }), ...(share && { share }) };
 	}
 
 	/** The same of a change by hand. */
-	#by(token: string | null) {
-		return { token, ruling: this.#ruling, sentAt: Date.now() };
+	#by(token: string | null, sentAt: At | undefined): By {
+		return { token, ruling: this.#ruling, ...(sentAt !== undefined && { sentAt }) };
+	}
+
+	/** A call that brings this Worker's time. */
+	#timed<T>(call: (sentAt?: At) => Promise<T>): Promise<T> {
+		return withRightClock(call, (workerAt) => this.#object.clockWasSet(workerAt));
 	}
 
 	/** A change, and a line of the log that says who made it, and from what to what. `to` is undefined where nothing changed. */
@@ -274,6 +283,7 @@ export class LimitStub {
 		if (after !== undefined) audit({ action, limit: this.name, by, from: before && settingsOf(before), to: after });
 		return answer;
 	}
+
 	/** A request by which the limit may come to be. */
 	#first(call: () => Promise<Outcome | Missing>): Promise<Outcome | Missing> {
 		return inAnyCase(
@@ -306,9 +316,9 @@ export class LimitStub {
 	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
 		// JSON has no word for a wait without an end.
 		if (ask.request.waitMs === Number.POSITIVE_INFINITY) {
-			return withRightClock(() => this.#object.acquire(this.#asked(ask)) as Promise<Outcome | Missing>);
+			return this.#timed((sentAt) => this.#object.acquire(this.#asked(ask, sentAt)) as Promise<Outcome | Missing>);
 		}
-		const answer = await withRightClock(() => this.#object.acquireText(JSON.stringify(this.#asked(ask))));
+		const answer = await this.#timed((sentAt) => this.#object.acquireText(JSON.stringify(this.#asked(ask, sentAt))));
 		return JSON.parse(answer) as Outcome | Missing;
 	}
 

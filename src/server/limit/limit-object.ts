@@ -232,6 +232,10 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return answers.map(([committed]) => committed ?? false);
 	}
 
+	clockWasSet(workerAt: At): Promise<void> {
+		return this.#presence.clockWasSet(workerAt);
+	}
+
 	async absorbed(denials: number): Promise<void> {
 		if (this.#presence.exists()) await this.#committer.submit({ kind: "absorbed", denials });
 	}

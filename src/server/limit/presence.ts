@@ -3,7 +3,7 @@
 import type { History } from "../../core/history.ts";
 import type { Limit } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
-import { clockFault } from "../contract/clock.ts";
+import { checkClock, clockFault } from "../contract/clock.ts";
 import type { Ruling } from "../contract/policies.ts";
 import type { Committer } from "./committer.ts";
 import type { Lifecycle } from "./lifecycle.ts";
@@ -36,12 +36,21 @@ export class Presence {
 		this.#deps = deps;
 	}
 
+	/** Throws where the limit's clock is not the one of the Worker that calls; see `clock.ts`. */
+	rightClock(sentAt: At | undefined): void {
+		if (this.#deps.committer.limit) checkClock(sentAt, Date.now());
+	}
+
 	/** Throws the object away if its clock stands still, once no caller is owed an answer to what was decided. */
-	rightClock(sentAt: At | undefined): Promise<never> | undefined {
-		const { storage, committer } = this.#deps;
-		if (!committer.limit) return undefined;
-		const fault = clockFault(storage.kv, sentAt, Date.now());
-		return fault === null ? undefined : this.#reset(fault);
+	async clockWasSet(workerAt: At): Promise<void> {
+		const { storage, committer, abort } = this.#deps;
+		const reason = committer.limit && clockFault(storage.kv, workerAt, Date.now());
+		if (reason === null) return;
+		console.warn(reason);
+		await committer.idle();
+		await storage.sync();
+		abort(reason);
+		throw new Error(reason);
 	}
 
 	/** Throws where the stored data is newer than this code, or torn. */
@@ -59,7 +68,8 @@ export class Presence {
 
 	/** All three; no promise where the limit is here. */
 	isHere(sentAt?: At): boolean | Promise<boolean> {
-		return this.rightClock(sentAt) ?? (this.exists() || this.cameToBe());
+		this.rightClock(sentAt);
+		return this.exists() || this.cameToBe();
 	}
 
 	/** Reads something off the limit as it is now: time is let run first. Null: it does not exist. */
@@ -71,14 +81,5 @@ export class Presence {
 		const { limit } = committer;
 		const { identity } = lifecycle;
 		return limit && identity && (await read(limit, { identity, history: store.history, now: Date.now() }));
-	}
-
-	async #reset(reason: string): Promise<never> {
-		const { storage, committer, abort } = this.#deps;
-		console.warn(reason);
-		await committer.idle();
-		await storage.sync();
-		abort(reason);
-		throw new Error(reason);
 	}
 }

@@ -53,7 +53,7 @@ export class Requests implements RequestCalls {
 			stream.hear(refusal.event, refusal.status);
 			return stream.readable;
 		}
-		await presence.rightClock(ask.sentAt);
+		presence.rightClock(ask.sentAt);
 		const first = await follower.ready(presence.exists(), ask, Date.now());
 		if (!first) return { missing: true };
 		if (call) hearers.asks(request.id, call);
@@ -80,7 +80,7 @@ export class Requests implements RequestCalls {
 
 	async touch(id: string, sentAt?: At): Promise<boolean> {
 		const { committer, presence } = this.#deps;
-		await presence.rightClock(sentAt);
+		presence.rightClock(sentAt);
 		if (!committer.limit) return false;
 		const { events } = await committer.submit({ kind: "touch", id });
 		return !events.some((event) => event.kind === "gone" && event.id === id);
@@ -141,8 +141,7 @@ export class Requests implements RequestCalls {
 		if (refusal) return refusal;
 		const existed = committer.limit !== null;
 		if (call && command.kind === "reserve") hearers.asks(id, call);
-		const righting = presence.rightClock(ask.sentAt);
-		if (righting) await righting;
+		presence.rightClock(ask.sentAt);
 		const ready = follower.ready(presence.exists(), ask, Date.now());
 		const first = ready instanceof Promise ? await ready : ready;
 		if (!first) return { missing: true };
