@@ -87,4 +87,17 @@ test("a trace tells what was decided, written and waited for", async () => {
 	await once(url, "POST", "/v1/release", lease);
 	expect((await waits).waitedSeconds).toBeGreaterThan(0);
 	expect(await spans()).toContain("headgate.commit");
+
+	seen.splice(0);
+	const controller = new AbortController();
+	const stream = fetch(`${url}/v1/acquire`, {
+		method: "POST",
+		headers: { "Content-Type": "application/json", Accept: "application/x-ndjson" },
+		body: JSON.stringify({ names: "one" }),
+		signal: controller.signal,
+	});
+	await until("the stream's wait has begun", 30_000, wait);
+	expect(seen).toEqual(["headgate.wait", "headgate.commit", "headgate.decide", "headgate.write"]);
+	controller.abort();
+	await stream.catch(() => undefined);
 });

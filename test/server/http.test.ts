@@ -1,8 +1,8 @@
 /** What every route has in common, and those that belong to none. */
 
 import { describe, expect, test } from "vitest";
-import { type Problem, VERSION } from "../../src/protocol.ts";
-import { call, expectProblem, newLimit, newName, path } from "./support.ts";
+import { type BatchOutcome, type Problem, VERSION } from "../../src/protocol.ts";
+import { call, expectProblem, granted, newLimit, newName, open, path } from "./support.ts";
 
 describe("health and the front page", () => {
 	test("GET /health is ok", async () => {
@@ -86,5 +86,14 @@ test.each<[string, Record<string, string>, string | undefined]>([
 	for (const { status, body } of problems) {
 		expect(status).toBeGreaterThanOrEqual(400);
 		expect(body.traceId).toBe(traceId);
+	}
+	const full = await newLimit({ limit: 1 });
+	await granted({ names: full });
+	const batch = { requests: [{ names: full }, { names: "" }] };
+	const { body } = await call<{ answers: BatchOutcome[] }>("POST", "/v1/acquire/batch", batch, headers);
+	expect(body.answers.map((answer) => "problem" in answer && answer.problem.traceId)).toEqual([traceId, traceId]);
+	for (const names of [full, [full, await newLimit({ limit: 1 })]]) {
+		const denied = await (await open({ names, waitSeconds: 0 }, headers)).denied();
+		expect(denied.traceId).toBe(traceId);
 	}
 });

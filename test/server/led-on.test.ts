@@ -54,7 +54,16 @@ const OF_THE_LIMIT: Record<
 	Exclude<keyof LimitCalls | keyof MovingCalls, keyof RequestCalls | "acquireText" | "acquireManyText" | "tether">,
 	true
 > = {
-	...{ absorbed: true, configure: true, create: true, patch: true, takeBack: true, remove: true, rename: true },
+	...{
+		absorbed: true,
+		clockWasSet: true,
+		configure: true,
+		create: true,
+		patch: true,
+		takeBack: true,
+		remove: true,
+		rename: true,
+	},
 	...{ moveIn: true, inspect: true, summary: true, describe: true, watch: true, leases: true, history: true },
 	...{ measure: true, peek: true, idOf: true },
 };

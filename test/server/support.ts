@@ -272,11 +272,11 @@ export class Stream {
 }
 
 /** Asks over a stream. */
-export async function open(request: Record<string, unknown>): Promise<Stream> {
+export async function open(request: Record<string, unknown>, headers: HeadersInit = {}): Promise<Stream> {
 	const response = await exports.default.fetch(
 		new Request("http://headgate.test/v1/acquire", {
 			method: "POST",
-			headers: { "Content-Type": "application/json", Accept: "application/x-ndjson" },
+			headers: { ...headers, "Content-Type": "application/json", Accept: "application/x-ndjson" },
 			body: JSON.stringify(request),
 		}),
 	);

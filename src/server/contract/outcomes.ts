@@ -21,6 +21,8 @@ export interface Ask {
 	sentAt?: At;
 	/** When the directory began, where the Worker knows. */
 	since?: number | undefined;
+	/** Under which name its caller finds it again in traces and logs, for the problems of a stream. */
+	traceId?: string;
 	/** Names this call, so that it can leave without the others that wait for the same request. */
 	call?: string;
 	/** Whose request it is, if it may wait or hold a stream, and how many such ones it may have here. */

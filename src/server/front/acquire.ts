@@ -10,6 +10,7 @@ import { failure, outOfReach, unknownLimits, withdrawn } from "../contract/probl
 import type { Caller } from "./caller.ts";
 import { Coordinator } from "./coordinator.ts";
 import { remembering } from "./denials/remembering.ts";
+import { traced } from "./http/trace.ts";
 import { release } from "./leases.ts";
 import { type LimitStub, limitOf } from "./limit-stub.ts";
 import type { Acquire } from "./requests.ts";
@@ -107,14 +108,20 @@ export async function acquireStream(env: Env, request: Acquire, caller: Caller):
 	if (!only || others.length > 0) return streamOfSeveral(env, request, caller);
 	// The object of the only name makes the stream itself, and so notices its end itself.
 	const [name, slots] = only;
+	const traceId = caller.traceId();
 	const opened = await limitOf(env, name).open(
-		{ request: coreRequest(request, name, slots), createIfMissing: request.createIfMissing, strict: request.strict },
+		{
+			request: coreRequest(request, name, slots),
+			createIfMissing: request.createIfMissing,
+			strict: request.strict,
+			...(traceId !== undefined && { traceId }),
+		},
 		"acquire",
 		"wire",
 	);
 	if (!("missing" in opened)) return opened;
 	const verdict = missing(request, name);
-	return new Blob([text(verdictLine(verdict))]).stream();
+	return new Blob([text(verdictLine(verdict, traceId))]).stream();
 }
 
 /** A stream that the Worker writes, while the coordinator collects the names. */
@@ -131,14 +138,15 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
 			});
 			const verdict = await coordinator.run();
 			if (verdict.ok && waited && !request.hold) await out.probe();
-			await out.write(verdictLine(verdict));
+			await out.write(verdictLine(verdict, caller.traceId()));
 			if (!verdict.ok) return;
 			if (request.hold) await holdAll(env, verdict.lease, out.gone);
 			else if (out.gone.aborted) await endAll(env, verdict.lease, "unheard");
 		} catch (error) {
 			if (out.gone.aborted) return; // The caller has gone; what was set aside lapses.
 			console.error(error);
-			await out.write({ event: "denied", problem: failure(error as Error) ?? outOfReach() });
+			const refusal = failure(error as Error) ?? outOfReach();
+			await out.write({ event: "denied", problem: traced(refusal, caller.traceId()) });
 		} finally {
 			clearInterval(beat);
 			await out.close();
@@ -229,5 +237,7 @@ class LineWriter {
 
 const text = (line: StreamEvent): string => `${JSON.stringify(line)}\n`;
 
-const verdictLine = (verdict: Verdict): StreamEvent =>
-	verdict.ok ? { event: "granted", lease: verdict.lease } : { event: "denied", problem: verdict.problem };
+const verdictLine = (verdict: Verdict, traceId: string | undefined): StreamEvent =>
+	verdict.ok
+		? { event: "granted", lease: verdict.lease }
+		: { event: "denied", problem: traced(verdict.problem, traceId) };

@@ -11,8 +11,10 @@ import { type AskOne, acquire } from "./acquire.ts";
 import { forbidden, type Grant } from "./auth.ts";
 import type { Caller } from "./caller.ts";
 import { problemOf } from "./http/refused.ts";
+import { traced } from "./http/trace.ts";
 import type { LimitStub } from "./limit-stub.ts";
 import type { Acquire, Parsed } from "./requests.ts";
+import type { Verdict } from "./verdict.ts";
 
 export async function acquireBatch(
 	env: Env,
@@ -21,19 +23,18 @@ export async function acquireBatch(
 	caller: Caller,
 ): Promise<BatchOutcome[]> {
 	const crossings = new Crossings();
-	const answers = requests.map((request) => outcome(env, request, grant, caller, crossings.askOne));
+	const traceId = caller.traceId();
+	const answers = requests.map(async (request) => {
+		const verdict = await outcome(env, request, grant, caller, crossings.askOne);
+		if (verdict.ok) return { status: 200, lease: verdict.lease } satisfies BatchOutcome;
+		return { status: verdict.problem.status, problem: traced(verdict.problem, traceId) };
+	});
 	// Every request for one name has asked by now, for none of them waits before it asks.
 	crossings.depart();
 	return Promise.all(answers);
 }
 
-async function outcome(
-	env: Env,
-	parsed: Parsed<Acquire>,
-	grant: Grant,
-	caller: Caller,
-	askOne: AskOne,
-): Promise<BatchOutcome> {
+async function outcome(env: Env, parsed: Parsed<Acquire>, grant: Grant, caller: Caller, askOne: AskOne): Promise<Told> {
 	if (!parsed.ok) {
 		const { code, detail, errors } = parsed.fault;
 		return refused(problem(code, detail, errors && { errors }));
@@ -46,15 +47,16 @@ async function outcome(
 	);
 	if (outside) return refused(outside);
 	try {
-		const verdict = await acquire(env, parsed.value, caller, askOne);
-		return verdict.ok ? { status: 200, lease: verdict.lease } : refused(verdict.problem);
+		return await acquire(env, parsed.value, caller, askOne);
 	} catch (error) {
 		// The others have their own outcomes, and their slots.
 		return refused(problemOf(error as Error));
 	}
 }
 
-const refused = (refusal: Problem): BatchOutcome => ({ status: refusal.status, problem: refusal });
+type Told = Pick<Verdict & { ok: true }, "ok" | "lease"> | Pick<Verdict & { ok: false }, "ok" | "problem">;
+
+const refused = (refusal: Problem): Told => ({ ok: false, problem: refusal });
 
 /** Requests of one name on their way to it, and who waits for the answers. */
 interface Crossing {

@@ -4,4 +4,6 @@ export interface Caller {
 	signal(): AbortSignal;
 	/** Lets work go on after the answer, or after the caller has gone. */
 	waitUntil(work: Promise<unknown>): void;
+	/** Under which name the request is found again in traces and logs; undefined: it has none. */
+	traceId(): string | undefined;
 }

@@ -5,11 +5,11 @@
 
 import type { Event } from "../../core/commands.ts";
 import type { Entry, Request } from "../../core/limit.ts";
-import type { StreamEvent } from "../../protocol.ts";
+import type { Problem, StreamEvent } from "../../protocol.ts";
 import { BEAT_MS, RENEW_AT } from "../../rhythms.ts";
 import { denial, leaseOf } from "../contract/answers.ts";
 import type { StreamFor } from "../contract/limit-calls.ts";
-import type { Status } from "../contract/outcomes.ts";
+import type { Ask, Status } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
 import { withdrawn } from "../contract/problems.ts";
 import type { Hearer, Hearers, Shared } from "./hearers.ts";
@@ -29,12 +29,15 @@ export class HearerStream implements Hearer {
 	shared?: Shared;
 	readonly id: string;
 	readonly call: string | undefined;
+	/** Done when its caller is told how its request ended, or has gone. */
+	readonly told: Promise<void>;
 	readonly readable: ReadableStream;
 	readonly #hearers: Hearers;
 	readonly #as: StreamFor;
 	readonly #slots: number;
 	readonly #held: boolean;
 	readonly #renewBeats: number;
+	readonly #traceId: string | undefined;
 	#controller!: ReadableStreamDefaultController<Uint8Array>;
 	/** `probing`: there is a grant, and it is found out whether its caller is there to be told. */
 	#state: "waiting" | "holding" | "probing" | "ended" = "waiting";
@@ -43,10 +46,15 @@ export class HearerStream implements Hearer {
 	#elsewhere: ReadableStreamDefaultReader<Uint8Array> | null = null;
 	/** The reader asks for more, so what it was given before has been written to the connection. */
 	#taken: () => void = () => undefined;
+	readonly #over: () => void;
 
-	constructor(hearers: Hearers, request: Heard, as: StreamFor, call?: string) {
+	constructor(hearers: Hearers, request: Heard, as: StreamFor, { call, traceId }: Pick<Ask, "call" | "traceId"> = {}) {
+		const { promise, resolve } = Promise.withResolvers<void>();
+		this.told = promise;
+		this.#over = resolve;
 		this.id = request.id;
 		this.call = call;
+		this.#traceId = traceId;
 		this.#hearers = hearers;
 		this.#as = as;
 		this.#slots = request.slots;
@@ -90,11 +98,9 @@ export class HearerStream implements Hearer {
 			if (this.#held) this.#hold(said);
 			else void this.#tell(said);
 		} else if (event.kind === "denied") {
-			this.#write({ event: "denied", problem: denial(this.id, [{ slots: this.#slots, status, denied: event }]) });
-			this.#end();
+			this.#refuse(denial(this.id, [{ slots: this.#slots, status, denied: event }]));
 		} else if (event.kind === "left") {
-			this.#write({ event: "denied", problem: withdrawn(this.id) });
-			this.#end();
+			this.#refuse(withdrawn(this.id));
 		}
 	}
 
@@ -134,12 +140,20 @@ export class HearerStream implements Hearer {
 		if (this.#state === "ended") return;
 		this.#hearers.remove(this);
 		this.#state = "ended";
+		this.#over();
 		this.#controller.error(error);
+	}
+
+	#refuse(refusal: Problem): void {
+		const traceId = this.#traceId;
+		this.#write({ event: "denied", problem: traceId === undefined ? refusal : { ...refusal, traceId } });
+		this.#end();
 	}
 
 	#hold(said: StreamEvent | null): void {
 		if (said) this.#write(said);
 		this.#state = "holding";
+		this.#over();
 		this.#hearers.keep(this);
 	}
 
@@ -177,6 +191,7 @@ export class HearerStream implements Hearer {
 		if (this.#state === "ended") return;
 		this.#state = "ended";
 		this.#hearers.remove(this);
+		this.#over();
 		this.#controller.close();
 	}
 
@@ -184,6 +199,7 @@ export class HearerStream implements Hearer {
 	#broken(): void {
 		const state = this.#state;
 		this.#state = "ended";
+		this.#over();
 		this.#taken();
 		if (this.#elsewhere) return void this.#elsewhere.cancel();
 		const last = state === "probing" || state === "ended" ? this.#hearers.part(this) : this.#hearers.remove(this);

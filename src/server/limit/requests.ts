@@ -49,7 +49,7 @@ export class Requests implements RequestCalls {
 		const { request, call } = ask;
 		const refusal = shares.refusal(ask, committer.limit) ?? this.#unremembered(request);
 		if (refusal) {
-			const stream = new HearerStream(hearers, request, as, call);
+			const stream = new HearerStream(hearers, request, as, ask);
 			stream.hear(refusal.event, refusal.status);
 			return stream.readable;
 		}
@@ -57,8 +57,12 @@ export class Requests implements RequestCalls {
 		const first = await follower.ready(presence.exists(), ask, Date.now());
 		if (!first) return { missing: true };
 		if (call) hearers.asks(request.id, call);
-		const stream = new HearerStream(hearers, request, as, call);
-		committer.submit({ kind, request }, stream, first).catch((error) => stream.fail(error));
+		const stream = new HearerStream(hearers, request, as, ask);
+		const told = async (): Promise<void> => {
+			committer.submit({ kind, request }, stream, first).catch((error) => stream.fail(error));
+			await stream.told;
+		};
+		void (request.waitMs > 0 ? spans()("wait", told) : told());
 		return stream.readable;
 	}
 

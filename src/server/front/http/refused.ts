@@ -4,7 +4,7 @@ import type { Code, Problem } from "../../../protocol.ts";
 import { failure, problem } from "../../contract/problems.ts";
 import { TooMany } from "../admission/admission.ts";
 import { UNKEPT } from "./answer.ts";
-import { traceIdOf } from "./trace.ts";
+import { traced, traceIdOf } from "./trace.ts";
 
 /** A refusal on its way to the caller. */
 export class Refused extends Error {
@@ -33,8 +33,7 @@ const isForeseen = (known: Problem | null): boolean => FORESEEN.includes(known?.
 
 export function answerProblem(request: Request, refusal: Problem, headers: Record<string, string> = {}): Response {
 	const retry = refusal.retryAfterSeconds;
-	const traceId = traceIdOf(request);
-	return new Response(JSON.stringify(traceId === undefined ? refusal : { ...refusal, traceId }), {
+	return new Response(JSON.stringify(traced(refusal, traceIdOf(request))), {
 		status: refusal.status,
 		headers: {
 			"Content-Type": "application/problem+json",

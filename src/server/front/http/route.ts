@@ -11,6 +11,7 @@ import { authenticate, forbidden, type Grant } from "../auth.ts";
 import type { Caller } from "../caller.ts";
 import * as requests from "../requests.ts";
 import { answerProblem, Refused, refuse } from "./refused.ts";
+import { traceIdOf } from "./trace.ts";
 
 export type App = { Bindings: Env; Variables: { grant: Grant } };
 export type C = Context<App>;
@@ -125,6 +126,7 @@ export const STREAM_HEADERS = {
 export const callerOf = (c: C): Caller => ({
 	signal: () => c.req.raw.signal,
 	waitUntil: (work) => c.executionCtx.waitUntil(work),
+	traceId: () => traceIdOf(c.req.raw),
 });
 
 export const wantsStream = (c: C): boolean =>

@@ -44,6 +44,8 @@ export class BindingRequest extends RpcTarget {
 			signal: () => this.#gone.signal,
 			// Nothing is to outlive the caller here: its end is what ends the context, the stubs in it, and so the tethers.
 			waitUntil: (work: Promise<unknown>) => void work.catch((error) => console.warn("Not undone:", error)),
+			// A call over a binding is in the trace of the one that made it.
+			traceId: () => undefined,
 		};
 		try {
 			// Tied before they are granted: a caller that goes on the way leaves every line, and nothing of any name behind.
