@@ -5,14 +5,30 @@
  */
 
 import { existsSync, globSync, readFileSync } from "node:fs";
+import path from "node:path";
 
 interface Report {
 	numPassedTests: number;
 	numFailedTests: number;
 	numPendingTests: number;
 	numTodoTests: number;
-	testResults: { name: string; status: string; message: string; assertionResults: unknown[] }[];
+	testResults: {
+		name: string;
+		status: string;
+		message: string;
+		assertionResults: { fullName: string; status: string; failureMessages: string[] }[];
+	}[];
 }
+
+/** How vitest ended; written by `test/support/quiet.ts`. */
+interface Ending {
+	reason: string;
+	errors: string[];
+}
+
+/** Of a failure's message, enough to know it again; all of it stands above. */
+const MESSAGE_LENGTH = 600;
+const ENDING = "dist/stray-errors.json";
 
 const [file = "", ...failedSteps] = process.argv.slice(2);
 const problems = failedSteps.map((step) => `failed: ${step}`);
@@ -24,6 +40,10 @@ if (existsSync(file)) {
 	passed = report.numPassedTests;
 	failed = report.numFailedTests;
 	for (const { name, status, message, assertionResults } of report.testResults) {
+		for (const { fullName, status, failureMessages } of assertionResults) {
+			if (status !== "failed") continue;
+			problems.push(`${path.relative("", name)}: ${fullName}: ${failureMessages[0]?.slice(0, MESSAGE_LENGTH)}`);
+		}
 		// A file that does not load has no test that could fail, so it counts as one.
 		if (status !== "failed" || assertionResults.length > 0) continue;
 		failed++;
@@ -33,6 +53,11 @@ if (existsSync(file)) {
 	if (leftOut > 0) problems.push(`${leftOut} tests were left out`);
 } else {
 	problems.push(`vitest left no report at ${file}`);
+}
+if (existsSync(ENDING)) {
+	const { reason, errors }: Ending = JSON.parse(readFileSync(ENDING, "utf8"));
+	if (reason !== "passed") problems.push(`vitest ended: ${reason}`);
+	for (const error of errors) problems.push(`beside the tests: ${error.slice(0, MESSAGE_LENGTH)}`);
 }
 for (const count of globSync("dist/counts/*.json").sort()) {
 	const counted: { passed: number; failed: number } = JSON.parse(readFileSync(count, "utf8"));

@@ -5,6 +5,8 @@
  * are listed here, and told only with a file that fails; what is not listed is always told.
  */
 
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { DefaultReporter, type TestModule, type TestSpecification } from "vitest/node";
 
 /** How workerd begins what it says by itself; nothing that Vitest prints does. */
@@ -22,6 +24,9 @@ const PROVOKED: readonly RegExp[] = [
 	// Alarms that are set anew while they ring, and a token and a body that are no text.
 	/SQLite alarm handler canceled|"Authorization" contains non-ASCII|Called \.text\(\) on an HTTP body/,
 ];
+
+/** Where it is told how a run ended, and what failed that was no test: `scripts/sum.ts` tells it once more. */
+const STRAY_ERRORS = path.resolve(import.meta.dirname, "../../dist/stray-errors.json");
 
 /** Of what was held back; a file that fails needs the latest. */
 const MOST_PIECES = 200;
@@ -60,6 +65,10 @@ export default class QuietReporter extends DefaultReporter {
 	override onTestRunEnd(...args: Parameters<DefaultReporter["onTestRunEnd"]>): void {
 		this.#stopHolding();
 		super.onTestRunEnd(...args);
+		const [, errors, reason] = args;
+		const stray = errors.map(({ name, message, stack }) => `${name}: ${message}\n${stack ?? ""}`);
+		mkdirSync(path.dirname(STRAY_ERRORS), { recursive: true });
+		writeFileSync(STRAY_ERRORS, JSON.stringify({ reason, errors: stray }));
 	}
 
 	override printTestModule(module: TestModule): void {
