@@ -42,7 +42,7 @@ export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print"
 	claims?: number | undefined;
 	/** In place of `claims`, in what was stored when it was only told whether there were any. */
 	claimed?: boolean | undefined;
-	/** What it owns of the level when it was last written, and what nobody owns beneath it. */
+	/** What it owns of the level when it was last written, and what no lease owns beneath it. */
 	band?: { own: string; below: string; order: number } | undefined;
 }
 
@@ -79,7 +79,7 @@ export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
 }
 
 /**
- * Rebuilds a limit after a restart. `entries` come in order of arrival. Whoever waited has no connection now:
+ * Rebuilds a limit after a restart. `entries` come in order of arrival. A waiter has no connection now:
  * its place is kept for a moment, in which the line waits for it.
  */
 export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: At, recall: Limit["recall"]): Limit {

@@ -11,13 +11,13 @@ import { fits } from "../../src/core/granting.ts";
 import { createLimit, type Limit, type Request } from "../../src/core/limit.ts";
 import type { Answered } from "../../src/server/contract/answers.ts";
 import { DENIAL_MAX_MS, type Status } from "../../src/server/contract/outcomes.ts";
-import { CHANGES_MAX, DENIALS_MAX, Denials, type Wish } from "../../src/server/front/denials/denials.ts";
+import { CHANGES_MAX, DENIALS_MAX, type Deniable, Denials } from "../../src/server/front/denials/denials.ts";
 import { Random } from "./random.ts";
 
 const START = 1_000_000;
 /** Of a status, what no denial is made of. */
 const UNUSED = { limitId: "", deniedSlots: 0, averageHeldMs: 0 };
-const wish = (name: string, slots = 1): Wish => ({ key: name, names: [[name, slots]], isRated: () => true });
+const deniable = (name: string, slots = 1): Deniable => ({ key: name, names: [[name, slots]], isRated: () => true });
 
 /** What an object answers to a request that it denies. */
 function denied(name: string, more: Partial<Status> = {}, retryAfterMs = 10_000, slots = 1): Answered[] {
@@ -31,40 +31,40 @@ function denied(name: string, more: Partial<Status> = {}, retryAfterMs = 10_000,
 /** A memory that was told of one denial, asked and answered at once. */
 function remembering(asked = denied("a"), slots = 1): Denials {
 	const denials = new Denials();
-	denials.note(wish("a", slots), asked, denials.ticket, START, START);
+	denials.note(deniable("a", slots), asked, denials.ticket, START, START);
 	return denials;
 }
 
 describe("a denial that is remembered", () => {
 	test("is given again for a second, with what is left to wait, and then asked for anew", () => {
 		const denials = remembering();
-		expect(denials.find(wish("a"), START + 400)?.answered[0]?.denied?.retryAfterMs).toBe(9_600);
-		expect(denials.find(wish("a"), START + 999)).not.toBeNull();
-		expect(denials.find(wish("a"), START + 1_000)).toBeNull();
-		expect(denials.find(wish("a"), START + 500)).toBeNull(); // Forgotten by then.
+		expect(denials.find(deniable("a"), START + 400)?.answered[0]?.denied?.retryAfterMs).toBe(9_600);
+		expect(denials.find(deniable("a"), START + 999)).not.toBeNull();
+		expect(denials.find(deniable("a"), START + 1_000)).toBeNull();
+		expect(denials.find(deniable("a"), START + 500)).toBeNull(); // Forgotten by then.
 	});
 
 	test("is not given again at the announced moment, nor after the limit may change by itself", () => {
-		expect(remembering(denied("a", {}, 300)).find(wish("a"), START + 299)).not.toBeNull();
-		expect(remembering(denied("a", {}, 300)).find(wish("a"), START + 300)).toBeNull();
-		expect(remembering(denied("a", { steadyMs: 200 })).find(wish("a"), START + 200)).toBeNull();
-		expect(remembering(denied("a", { steadyMs: 0 })).find(wish("a"), START)).toBeNull();
+		expect(remembering(denied("a", {}, 300)).find(deniable("a"), START + 299)).not.toBeNull();
+		expect(remembering(denied("a", {}, 300)).find(deniable("a"), START + 300)).toBeNull();
+		expect(remembering(denied("a", { steadyMs: 200 })).find(deniable("a"), START + 200)).toBeNull();
+		expect(remembering(denied("a", { steadyMs: 0 })).find(deniable("a"), START)).toBeNull();
 	});
 
 	test("is for as many slots or more, and never for fewer, nor for more than the limit has", () => {
 		const denials = remembering(denied("a", {}, 10_000, 2), 2);
-		expect(denials.find(wish("a", 1), START)).toBeNull();
-		expect(denials.find(wish("a", 2), START)?.answered[0]?.denied?.retryAfterMs).toBe(10_000);
-		expect(denials.find(wish("a", 4), START)?.answered[0]).toMatchObject({
+		expect(denials.find(deniable("a", 1), START)).toBeNull();
+		expect(denials.find(deniable("a", 2), START)?.answered[0]?.denied?.retryAfterMs).toBe(10_000);
+		expect(denials.find(deniable("a", 4), START)?.answered[0]).toMatchObject({
 			slots: 4,
 			denied: { retryAfterMs: 30_000 },
 		});
-		expect(denials.find(wish("a", 6), START)).toBeNull();
+		expect(denials.find(deniable("a", 6), START)).toBeNull();
 	});
 
 	test("shows the slots that came back meanwhile", () => {
 		const denials = remembering(denied("a", { slotDecayPerSecond: 10, nextSlotMs: 50 }, 500, 5), 5);
-		const at = (ms: number) => denials.find(wish("a", 5), START + ms)?.answered[0]?.status;
+		const at = (ms: number) => denials.find(deniable("a", 5), START + ms)?.answered[0]?.status;
 		expect(at(49)).toMatchObject({ activeSlots: 5, remaining: 0, nextSlotMs: 1 });
 		expect(at(50)).toMatchObject({ activeSlots: 4, remaining: 1, nextSlotMs: 100 });
 		expect(at(450)).toMatchObject({ activeSlots: 0, remaining: 5, nextSlotMs: null });
@@ -73,35 +73,35 @@ describe("a denial that is remembered", () => {
 	test("is not given across a change, nor remembered when one came while it was on its way", () => {
 		const denials = remembering();
 		denials.changed("b");
-		expect(denials.find(wish("a"), START)).not.toBeNull();
+		expect(denials.find(deniable("a"), START)).not.toBeNull();
 		denials.changed("a");
-		expect(denials.find(wish("a"), START)).toBeNull();
+		expect(denials.find(deniable("a"), START)).toBeNull();
 		const { ticket } = denials;
 		denials.changed("a");
-		denials.note(wish("a"), denied("a"), ticket, START, START);
-		expect(denials.find(wish("a"), START)).toBeNull();
-		denials.note(wish("a"), denied("a"), denials.ticket, START, START);
-		expect(denials.find(wish("a"), START)).not.toBeNull();
+		denials.note(deniable("a"), denied("a"), ticket, START, START);
+		expect(denials.find(deniable("a"), START)).toBeNull();
+		denials.note(deniable("a"), denied("a"), denials.ticket, START, START);
+		expect(denials.find(deniable("a"), START)).not.toBeNull();
 		denials.changedAll();
-		expect(denials.find(wish("a"), START)).toBeNull();
+		expect(denials.find(deniable("a"), START)).toBeNull();
 	});
 
 	test("counts from before it was asked for, however long the answer took", () => {
 		const denials = new Denials();
-		denials.note(wish("a"), denied("a"), denials.ticket, START, START + 700);
-		expect(denials.find(wish("a"), START + 999)).not.toBeNull();
-		expect(denials.find(wish("a"), START + 1_000)).toBeNull();
-		denials.note(wish("a"), denied("a"), denials.ticket, START, START + 1_000);
-		expect(denials.find(wish("a"), START + 1_000)).toBeNull();
+		denials.note(deniable("a"), denied("a"), denials.ticket, START, START + 700);
+		expect(denials.find(deniable("a"), START + 999)).not.toBeNull();
+		expect(denials.find(deniable("a"), START + 1_000)).toBeNull();
+		denials.note(deniable("a"), denied("a"), denials.ticket, START, START + 1_000);
+		expect(denials.find(deniable("a"), START + 1_000)).toBeNull();
 	});
 
 	test("is dropped by a clock that was set back", () => {
-		expect(remembering().find(wish("a"), START - 1)).toBeNull();
+		expect(remembering().find(deniable("a"), START - 1)).toBeNull();
 	});
 
 	test("of several names rests on the one that is empty: changes of the others do not count", () => {
 		const denials = new Denials();
-		const several: Wish = {
+		const several: Deniable = {
 			key: "\nab",
 			names: [
 				["a", 1],
@@ -118,20 +118,20 @@ describe("a denial that is remembered", () => {
 	});
 
 	test("is none that a name held in the same request was denied by, nor one that no waiting would mend", () => {
-		const held = { ...wish("a"), isRated: () => false };
+		const held = { ...deniable("a"), isRated: () => false };
 		const denials = new Denials();
 		denials.note(held, denied("a"), denials.ticket, START, START);
 		expect(denials.find(held, START)).toBeNull();
 		const [never] = denied("b") as [Answered];
 		if (never.denied?.kind === "denied") never.denied = { ...never.denied, code: "exceeds_limit" };
-		denials.note(wish("b"), [never], denials.ticket, START, START);
-		expect(denials.find(wish("b"), START)).toBeNull();
+		denials.note(deniable("b"), [never], denials.ticket, START, START);
+		expect(denials.find(deniable("b"), START)).toBeNull();
 	});
 
 	test("is told to its limit once, with all that were given", () => {
 		const denials = remembering();
-		expect(denials.find(wish("a"), START + 100)?.tell).toEqual({ name: "a", afterMs: 900 });
-		for (let n = 0; n < 9; n += 1) expect(denials.find(wish("a"), START + 200)?.tell).toBeNull();
+		expect(denials.find(deniable("a"), START + 100)?.tell).toEqual({ name: "a", afterMs: 900 });
+		for (let n = 0; n < 9; n += 1) expect(denials.find(deniable("a"), START + 200)?.tell).toBeNull();
 		expect(denials.take("a")).toBe(10);
 		expect(denials.take("a")).toBe(0);
 	});
@@ -139,11 +139,11 @@ describe("a denial that is remembered", () => {
 	test("is one of a bounded number, of which the oldest is forgotten first", () => {
 		const denials = remembering();
 		for (let n = 0; n < DENIALS_MAX; n += 1) {
-			denials.note(wish(`n${n}`), denied(`n${n}`), denials.ticket, START, START);
+			denials.note(deniable(`n${n}`), denied(`n${n}`), denials.ticket, START, START);
 		}
 		expect(denials.size).toBe(DENIALS_MAX);
-		expect(denials.find(wish("a"), START)).toBeNull();
-		expect(denials.find(wish("n0"), START)).not.toBeNull();
+		expect(denials.find(deniable("a"), START)).toBeNull();
+		expect(denials.find(deniable("n0"), START)).not.toBeNull();
 	});
 
 	test("is not given across a change that so many others followed that it was forgotten", () => {
@@ -151,9 +151,9 @@ describe("a denial that is remembered", () => {
 		const { ticket } = denials;
 		denials.changed("a");
 		for (let n = 0; n < CHANGES_MAX; n += 1) denials.changed(`n${n}`);
-		expect(denials.find(wish("a"), START)).toBeNull();
-		denials.note(wish("a"), denied("a"), ticket, START, START);
-		expect(denials.find(wish("a"), START)).toBeNull();
+		expect(denials.find(deniable("a"), START)).toBeNull();
+		denials.note(deniable("a"), denied("a"), ticket, START, START);
+		expect(denials.find(deniable("a"), START)).toBeNull();
 	});
 });
 
@@ -229,7 +229,7 @@ function simulate(seed: number, make: Make): Run {
 	/** One request by rate through a Worker: from memory, or to the object and back. */
 	const ask = (at: number, worker: number, name: string, slots: number): void => {
 		const denials = workers[worker] as Denials;
-		const asked = wish(name, slots);
+		const asked = deniable(name, slots);
 		const again = denials.find(asked, at);
 		if (again) {
 			const limit = limitOf(name);
@@ -376,7 +376,7 @@ describe("beside the core", () => {
 			"a smaller request is denied too",
 			() =>
 				new (class extends Denials {
-					override find(asked: Wish, now: number) {
+					override find(asked: Deniable, now: number) {
 						return super.find({ ...asked, names: [[asked.key, 3]] }, now);
 					}
 				})(),
@@ -385,7 +385,7 @@ describe("beside the core", () => {
 			"the announced moment is not heeded",
 			() =>
 				new (class extends Denials {
-					override note(asked: Wish, given: Answered[], ...rest: [number, number, number]): void {
+					override note(asked: Deniable, given: Answered[], ...rest: [number, number, number]): void {
 						const longer = given.map((each) => ({
 							...each,
 							denied: each.denied && { ...each.denied, retryAfterMs: 5_000 },
@@ -398,7 +398,7 @@ describe("beside the core", () => {
 			"ends of leases and reservations are not heeded",
 			() =>
 				new (class extends Denials {
-					override note(asked: Wish, given: Answered[], ...rest: [number, number, number]): void {
+					override note(asked: Deniable, given: Answered[], ...rest: [number, number, number]): void {
 						const steady = given.map((each) => ({ ...each, status: { ...each.status, steadyMs: DENIAL_MAX_MS } }));
 						super.note(asked, steady, ...rest);
 					}
@@ -408,7 +408,7 @@ describe("beside the core", () => {
 			"a change while the answer is on its way is not heeded",
 			() =>
 				new (class extends Denials {
-					override note(asked: Wish, given: Answered[], _: number, ...rest: [number, number]): void {
+					override note(asked: Deniable, given: Answered[], _: number, ...rest: [number, number]): void {
 						super.note(asked, given, this.ticket, ...rest);
 					}
 				})(),
@@ -417,7 +417,7 @@ describe("beside the core", () => {
 			"a denial counts from its answer",
 			() =>
 				new (class extends Denials {
-					override note(asked: Wish, given: Answered[], ticket: number, _: number, now: number): void {
+					override note(asked: Deniable, given: Answered[], ticket: number, _: number, now: number): void {
 						super.note(asked, given, ticket, now, now);
 					}
 				})(),

@@ -1,7 +1,7 @@
 /**
  * A limit as a Worker calls it. Every call of a Worker to a limit's object goes through here: it brings what this
  * Worker knows of the policies, so that a name that is first seen costs one hop; what may free slots makes the Worker
- * forget the denials that it remembers; and a name that nobody used before is counted as its caller's.
+ * forget the denials that it remembers; and a name that no caller used before is counted as its caller's.
  */
 
 import type { Mode } from "../../core/limit.ts";
@@ -227,12 +227,12 @@ export class LimitStub {
 		return this.#ifThere(() => this.#object.watch(full, this.#env.caller?.share("streams")) as unknown as Answer);
 	}
 
-	/** For whoever will hold a lease of it: a limit that the directory has lost holds back all the same. */
+	/** For a caller that will hold a lease of it: a limit that the directory has lost holds back all the same. */
 	describe() {
 		return this.#inAnyCase(() => this.#object.describe(this.#ruling));
 	}
 
-	/** The same for whoever only looks. */
+	/** The same for a caller that only looks. */
 	describeIfThere() {
 		return this.#ifThere(() => this.#object.describe(this.#ruling));
 	}

@@ -25,7 +25,7 @@ class Rulings {
 	/** When the copy was asked for: it is at least as new as that. */
 	#askedAt: At = Number.NEGATIVE_INFINITY;
 	#askingSince: At = Number.NEGATIVE_INFINITY;
-	/** The directory did not answer who waited for the first copy: until then nobody waits for it. */
+	/** The directory did not answer requests that waited for the first copy: until then none waits for it. */
 	#firstAgainAt: At = Number.NEGATIVE_INFINITY;
 	/** When the directory began. */
 	#since: number | undefined;

@@ -111,8 +111,8 @@ route(app, { POST: "use" }, "/v1/acquire", {
 
 route(app, { POST: "use" }, "/v1/acquire/batch", {
 	POST: async (c) => {
-		const wishes = accept(requests.parseBatch(await body(c.req.raw), () => crypto.randomUUID()));
-		return answerJson({ answers: await acquireBatch(c.env, wishes, c.get("grant"), callerOf(c)) }, {});
+		const wanted = accept(requests.parseBatch(await body(c.req.raw), () => crypto.randomUUID()));
+		return answerJson({ answers: await acquireBatch(c.env, wanted, c.get("grant"), callerOf(c)) }, {});
 	},
 });
 

@@ -1,5 +1,5 @@
 /**
- * What is tidied in a limit though nobody asks, and when: what was counted is told, the limit ends.
+ * What is tidied in a limit though no call comes, and when: what was counted is told, the limit ends.
  * An alarm is set for a moment at which one of them can be done, and for no other.
  */
 
@@ -10,13 +10,13 @@ import type { TotalsReporter } from "./totals-reporter.ts";
 import type { Wakeups } from "./wakeups.ts";
 
 interface Deps {
-	existence: Lifecycle;
-	ledger: TotalsReporter;
+	lifecycle: Lifecycle;
+	totals: TotalsReporter;
 	wakeups: Wakeups;
 	limit(): Limit | null;
 	/** When time alone changes something of the limit. */
 	wakeAt(): At | null;
-	/** Whether somebody waits for that here. */
+	/** Whether a caller waits for that here. */
 	awaited(): boolean;
 	/** Whether that is stored. */
 	kept(): boolean;
@@ -35,8 +35,8 @@ export class Housework {
 
 	/** After every decision: when the object is to be woken next. `settled`: the directory has just been told. */
 	set(now: At, settled = false): void {
-		const { existence, ledger, wakeups, limit, wakeAt, awaited, kept } = this.#deps;
-		const houseworkAt = Math.min(existence.dueAt(limit(), now), ledger.dueAt());
+		const { lifecycle, totals, wakeups, limit, wakeAt, awaited, kept } = this.#deps;
+		const houseworkAt = Math.min(lifecycle.dueAt(limit(), now), totals.dueAt());
 		wakeups.set(now, { wakeAt: wakeAt(), awaited: awaited(), kept: kept(), houseworkAt, settled });
 	}
 
@@ -47,14 +47,14 @@ export class Housework {
 	}
 
 	async #tidy(now: At): Promise<void> {
-		const { existence, ledger, limit, tick, end } = this.#deps;
+		const { lifecycle, totals, limit, tick, end } = this.#deps;
 		if (limit()) await tick();
-		const unused = (): boolean => existence.isUnused(limit(), now);
-		if (!unused()) existence.outlasted(limit(), now);
-		// What it did is told before it goes; whoever uses it meanwhile keeps it.
-		if (!(await ledger.tellIfDue(now, unused()))) existence.stays(now);
-		else if (unused()) end(existence.usedAt);
-		await existence.report();
-		await existence.vanish(now);
+		const unused = (): boolean => lifecycle.isUnused(limit(), now);
+		if (!unused()) lifecycle.outlasted(limit(), now);
+		// What it did is told before it goes; a caller that uses it meanwhile keeps it.
+		if (!(await totals.tellIfDue(now, unused()))) lifecycle.stays(now);
+		else if (unused()) end(lifecycle.usedAt);
+		await lifecycle.report();
+		await lifecycle.vanish(now);
 	}
 }

@@ -1,7 +1,7 @@
 /**
  * That a limit exists: how it came to be, whose settings it has, that the directory knows, and how it ends without
  * leaving storage. The directory is told until it has heard; a dead limit answers its peers for a moment before its
- * storage goes. A key of a policy tells nobody at first: most of them are used once.
+ * storage goes. A key of a policy does not tell it at first: most of them are used once.
  */
 
 import { isIdle, type Limit, wallClock } from "../../core/limit.ts";
@@ -12,13 +12,13 @@ import type { Placed } from "../contract/limit-calls.ts";
 import type { directoryObject } from "../contract/placement.ts";
 import { DamagedDataError, type Identity, type LimitStore, lostData } from "./store.ts";
 
-/** An idle limit that nobody configured is deleted after this: a day in which an operator could have seen it. */
+/** An idle limit without settings of its own is deleted after this: a day in which an operator could have seen it. */
 export const DEFAULT_IDLE_MS: Ms = 86_400_000;
 /** A key of a policy that is used again after this is made known to the directory, and so to lists. */
 export const LIST_AFTER_MS: Ms = 10_000;
 /** How long a deleted limit still answers peers that doubt a lease: they ask twice at least. Then its storage goes. */
 const GRAVE_MS = 3 * DOUBT_MS;
-/** How soon somebody who did not answer is told again: soon at first, and ever later while nothing else happens. */
+/** How soon the directory, or the sums of a policy, are told again when they did not answer: soon at first, and ever later while nothing else happens. */
 const TELL_AGAIN_MS = { first: 2_000, last: 60_000 };
 
 /** Whose settings a limit has. */
@@ -45,7 +45,7 @@ interface Deps {
 }
 
 export class Lifecycle {
-	/** Null: nobody has ever heard of this limit. */
+	/** Null: there is no limit here, and none that the directory still is to hear of. */
 	identity: Identity | null = null;
 	/** When something of it last changed. */
 	usedAt: At = 0;
@@ -53,7 +53,7 @@ export class Lifecycle {
 	leadsUntil: At | null = null;
 	readonly #deps: Deps;
 	#reporting = false;
-	/** Something is to be told that nobody has set out to tell yet. */
+	/** Something is to be told, and no call that tells it has set out yet. */
 	#untold = false;
 	/** When the directory is to be told, if it has not heard by then. */
 	#tellAt: At | null = null;
@@ -117,10 +117,10 @@ export class Lifecycle {
 		this.#untold = true;
 	}
 
-	/** Its settings have another source from now on: by hand they are its own, and else those of a policy or nobody's. */
+	/** Its settings have another source from now on: by hand they are its own, and else those of a policy, or the defaults. */
 	change(source: Source, now: At): void {
 		if (!this.identity) return;
-		// What blocks nobody any more, or is there to stay, is for an operator to see.
+		// What no longer blocks a caller, or is there to stay, is for an operator to see.
 		// The directory also knows which names follow a policy: there may be too many of them to be asked one by one.
 		const { listed } = this.identity;
 		const crosses = (this.identity.origin === "policy") !== (source.origin === "policy");
@@ -136,7 +136,7 @@ export class Lifecycle {
 	}
 
 	/**
-	 * `endedAt`: when there was last anything that somebody could miss. What the directory never knew may go without its end
+	 * `endedAt`: when there was last anything that a caller could miss. What the directory never knew may go without its end
 	 * being written, where its storage is deleted right after: a crash between the two leaves a limit that is idle.
 	 */
 	end(endedAt: At, vanishing = false): void {
@@ -146,7 +146,7 @@ export class Lifecycle {
 
 	/**
 	 * After every decision: the directory is told of what is new, and of a key of a policy that is here to stay, for it
-	 * is used again or kept beyond its idle time. `used`: somebody asked, and not time alone.
+	 * is used again or kept beyond its idle time. `used`: by a caller, and not by time alone.
 	 */
 	after(now: At, used: boolean): void {
 		const { identity } = this;
@@ -200,7 +200,7 @@ export class Lifecycle {
 	}
 
 	/**
-	 * Whether nobody would miss the limit: nobody configured it, nobody used it for long, it holds nothing, and no id is
+	 * Whether the limit would not be missed: it has no settings of its own, was not used for long, holds nothing, and no id is
 	 * remembered.
 	 */
 	isUnused(limit: Limit | null, now: At): boolean {
@@ -250,7 +250,7 @@ export class Lifecycle {
 		this.#deps.reported();
 	}
 
-	/** Deletes the storage of a dead limit, once nobody needs it. Answers whether it did. */
+	/** Deletes the storage of a dead limit, once no peer needs it. Answers whether it did. */
 	async vanish(now: At): Promise<boolean> {
 		if (!this.identity || this.identity.alive || !this.identity.reported) return false;
 		if (now < this.#goneAt(this.identity.updatedAt, now)) return false;

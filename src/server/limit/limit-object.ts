@@ -102,7 +102,7 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		});
 		const wakeups = new Wakeups({ storage, tick: () => this.#committer.run({ kind: "tick" }) });
 		const housework = new Housework({
-			...{ existence: lifecycle, ledger: totals, wakeups, limit },
+			...{ lifecycle, totals, wakeups, limit },
 			wakeAt: () => this.#committer.wakeAt,
 			awaited: () => hearers.size > 0,
 			kept: () => limit()?.deadlines.first?.state !== "reserved",

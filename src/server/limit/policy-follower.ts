@@ -1,7 +1,7 @@
 /**
- * How a limit that nobody configured keeps to the policies. Each request brings what its Worker knows of them; where
- * that is nothing, or not fresh, the directory is asked. While somebody waits in line the limit looks by itself, for a
- * changed policy may be what they wait for.
+ * How a limit without settings of its own keeps to the policies. Each request brings what its Worker knows of them; where
+ * that is nothing, or not fresh, the directory is asked. While a caller waits in line the limit looks by itself, for a
+ * changed policy may be what it waits for.
  */
 
 import type { Limit } from "../../core/limit.ts";
@@ -47,7 +47,7 @@ export class PolicyFollower {
 
 	/**
 	 * Sees that the limit exists, if it is to, and that its settings are as the policies say. Answers what is to be done
-	 * first, in the same transaction, to decide the request; null: the limit does not exist, or nobody has configured it
+	 * first, in the same transaction, to decide the request; null: the limit does not exist, or it has no settings, its own or a policy's,
 	 * and the request is strict.
 	 */
 	ready(exists: boolean, ask: Ask, now: At): First | null | Promise<First | null> {
@@ -69,7 +69,7 @@ export class PolicyFollower {
 		return () => this.#make(asked, now);
 	}
 
-	/** Whether nobody has configured the limit. What has just been seen of the policies may still be on its way there. */
+	/** Whether the limit has no settings, its own or a policy's. What has just been seen of the policies may still be on its way there. */
 	#isByDefault(ruling: Ruling | undefined): boolean {
 		const { identity } = this.#deps.lifecycle;
 		if (!identity || identity.origin === "configured") return false;
@@ -96,7 +96,7 @@ export class PolicyFollower {
 		return this.#asking;
 	}
 
-	/** After every decision: while somebody waits, the policies are looked at in time. */
+	/** After every decision: while a caller waits in line, the policies are looked at in time. */
 	watch(): void {
 		const waits = (): boolean => (this.#deps.limit()?.queue.size ?? 0) > 0;
 		if (this.#timer || !waits() || this.#deps.lifecycle.identity?.origin === "configured") return;
@@ -108,7 +108,7 @@ export class PolicyFollower {
 		}, RULING_MAX_MS);
 	}
 
-	/** A limit that nobody configured comes to be. */
+	/** A limit comes to be by its first use. */
 	#make(ruling: Ruling, now: At): void {
 		this.#deps.begin(ruling.policy ?? DEFAULT_SETTINGS, sourceOf(ruling));
 		this.#version = Math.max(this.#version, ruling.version);
@@ -141,7 +141,7 @@ export class PolicyFollower {
 		// Another Worker may know of less.
 		if (ruling.version <= Math.max(this.#version, identity.version)) return;
 		const { policy } = ruling;
-		// The directory began anew and has lost its policies. Nobody has deleted the one that this limit follows.
+		// The directory began anew and has lost its policies. The one that this limit follows was not deleted.
 		if (policy === null && identity.origin === "policy" && identity.version < ruling.since) return;
 		this.#version = ruling.version;
 		const settings = settingsOf(policy ?? DEFAULT_SETTINGS);
@@ -155,7 +155,7 @@ export class PolicyFollower {
 	}
 }
 
-/** Of a name that nobody configured. */
+/** Of a name that has no settings, its own or a policy's. */
 const sourceOf = ({ policy, version }: Ruling): Source => ({
 	...{ origin: policy ? "policy" : "default", policy, version, by: null },
 });

@@ -28,7 +28,7 @@ interface Deps {
 export class TotalsReporter {
 	readonly #deps: Deps;
 	#telling = false;
-	/** Something was counted that nobody was told of. Undefined: the object woke, and has not looked yet. */
+	/** Something was counted that the sums were not told of. Undefined: the object woke, and has not looked yet. */
 	#untold: boolean | undefined;
 
 	constructor(deps: Deps) {
@@ -43,7 +43,7 @@ export class TotalsReporter {
 		if (now >= this.#nextAt(identity)) this.#deps.background(this.tell(now));
 	}
 
-	/** When it should be told though nobody asks. A key of a policy tells at its end, which has an alarm of its own. */
+	/** When it should be told though no call comes. A key of a policy tells at its end, which has an alarm of its own. */
 	dueAt(): At {
 		const { identity } = this.#deps.lifecycle;
 		if (!identity?.alive || identity.origin === "policy" || !this.#tells(identity)) return Number.POSITIVE_INFINITY;

@@ -1,5 +1,5 @@
 /**
- * When an object is woken though nobody asks: by a timer while a caller waits for it, and by an alarm, which outlives
+ * When an object is woken though no call comes: by a timer while a caller waits for it, and by an alarm, which outlives
  * the object's time in memory. To set an alarm costs a row, and its ringing a call, which is a seventh of that. So an alarm is
  * moved when it would come too late, and put off when it is about to ring for nothing and another one is needed anyway. One
  * that nothing follows is left to ring: to delete it would cost more.
@@ -26,7 +26,7 @@ interface Deps {
 export interface Wakeup {
 	/** When something falls due; null: nothing does. */
 	wakeAt: At | null;
-	/** Whether somebody waits here for it to fall due. */
+	/** Whether a caller waits here for it to fall due. */
 	awaited: boolean;
 	/** Whether it is stored: what is not is gone with the object's memory, and needs no alarm. */
 	kept: boolean;

@@ -58,7 +58,7 @@ export class Admission {
 		return { token: this.token, most: this.most(bound) };
 	}
 
-	/** Policies are shared by prefix: whoever made them, those within it count. */
+	/** Policies are shared by prefix: those within it count, by whichever token they were made. */
 	get policies(): { prefix: string; most: number } {
 		return { prefix: this.#prefix, most: this.most("policies") };
 	}

@@ -18,7 +18,7 @@ export const DENIALS_MAX = 4_096;
 export const CHANGES_MAX = 4_096;
 
 /** What is asked: names with their slots, in the fixed order, and those of them that are taken by rate. */
-export interface Wish {
+export interface Deniable {
 	/** The name, where it is the only one; else everything that is asked. */
 	key: string;
 	names: [name: string, slots: number][];
@@ -75,7 +75,7 @@ export class Denials {
 	}
 
 	/** How a request is denied from memory; null: its limits have to be asked. */
-	find({ key, names }: Wish, now: At): Again | null {
+	find({ key, names }: Deniable, now: At): Again | null {
 		const entry = this.#entries.get(key);
 		if (!entry) return null;
 		const { on, until, askedAt, answeredAt, ticket } = entry;
@@ -99,7 +99,7 @@ export class Denials {
 	}
 
 	/** Remembers how a request was denied, if that stands for a while whatever time does. */
-	note({ key, names, isRated }: Wish, answered: Answered[], ticket: Ticket, askedAt: At, now: At): void {
+	note({ key, names, isRated }: Deniable, answered: Answered[], ticket: Ticket, askedAt: At, now: At): void {
 		let until = askedAt;
 		let on: Remembered["on"] | null = null;
 		for (const { slots, status, denied } of answered) {

@@ -6,23 +6,23 @@ import type { Env } from "../../contract/env.ts";
 import { limitOf } from "../limit-stub.ts";
 import { type Acquire, modeOf } from "../requests.ts";
 import { deniedVerdict, type Verdict } from "../verdict.ts";
-import type { Wish } from "./denials.ts";
+import type { Deniable } from "./denials.ts";
 import { denialsOf, isForgetful } from "./memory.ts";
 
 /** Denies the request from memory, or asks, and remembers a denial that stands. */
 export async function remembering(env: Env, request: Acquire, ask: () => Promise<Verdict>): Promise<Verdict> {
-	const wish = wishOf(request);
-	if (!wish || isForgetful(env)) return ask();
+	const deniable = deniableOf(request);
+	if (!deniable || isForgetful(env)) return ask();
 	const denials = denialsOf(env);
 	const askedAt = Date.now();
-	const again = denials.find(wish, askedAt);
+	const again = denials.find(deniable, askedAt);
 	if (again) {
 		if (again.tell) waitUntil(tell(env, again.tell.name, again.tell.afterMs));
 		return deniedVerdict(request.id, again.answered);
 	}
 	const { ticket } = denials;
 	const verdict = await ask();
-	if (!verdict.ok && verdict.answered) denials.note(wish, verdict.answered, ticket, askedAt, Date.now());
+	if (!verdict.ok && verdict.answered) denials.note(deniable, verdict.answered, ticket, askedAt, Date.now());
 	return verdict;
 }
 
@@ -30,7 +30,7 @@ export async function remembering(env: Env, request: Acquire, ask: () => Promise
  * A request whose denial may be remembered. Not one that waits, nor one that its caller may have sent before: it may have
  * been granted, and then is granted again. Only what is taken by rate is denied by decay.
  */
-function wishOf(request: Acquire): Wish | null {
+function deniableOf(request: Acquire): Deniable | null {
 	const { names, mode, rated, waitMs, maybeRepeated, polled, createIfMissing, strict } = request;
 	if (waitMs > 0 || maybeRepeated || polled || (mode === "concurrency" && rated.length === 0)) return null;
 	const [only, ...others] = names;

@@ -76,7 +76,7 @@ function isOwnName(host: string, env: Env): boolean {
 	return isLoopback(name) || listed(env.HEADGATE_HOSTS).some((own) => [own, `[${own}]`].includes(name));
 }
 
-/** Names that lead to this machine whoever is asked for them (RFC 6761), and its addresses. */
+/** Names that lead to this machine whichever resolver is asked (RFC 6761), and its addresses. */
 const isLoopback = (name: string): boolean =>
 	name === "localhost" || name.endsWith(".localhost") || name === "[::1]" || /^127(?:\.\d{1,3}){3}$/.test(name);
 

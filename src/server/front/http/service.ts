@@ -22,7 +22,7 @@ export function guarded(routes: Service): Service {
 				gate(request, env) ?? misplaced(env) ?? (env.DESCRIPTORS ? await outOfDescriptors(request, env) : null);
 			const answer = refusal ? refused(request, refusal) : await routes.fetch(request, env, ctx);
 			if (answer.status === 401 || answer.status === 403) logRefusal(request, answer.status, refusal?.code);
-			// An answer that a WebSocket begins is nobody's to keep.
+			// An answer that a WebSocket begins is not to be kept on the way.
 			return answer.webSocket ? answer : finished(answer);
 		},
 	};
@@ -37,7 +37,7 @@ function misplaced(env: Env): Problem | null {
 const refused = (request: Request, refusal: Problem): Response =>
 	pathOf(request.url).startsWith("/api/") ? fromProblem(refusal).response : answerProblem(request, refusal);
 
-/** What a limit says is true for a moment and for its caller: nobody keeps it, and nobody takes it for something else. */
+/** What a limit says is true for a moment and for its caller: no cache keeps it, and no browser takes it for something else. */
 function finished(answer: Response): Response {
 	// An answer that was made with both is left as it is: each look at headers crosses into the runtime.
 	if (answer.headers.has("X-Content-Type-Options")) return answer;
