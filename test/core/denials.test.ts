@@ -136,6 +136,15 @@ describe("a denial that is remembered", () => {
 		expect(denials.take("a")).toBe(0);
 	});
 
+	test("that is given after its limit was told, a moment too early, is told as well", () => {
+		const denials = remembering();
+		denials.find(deniable("a"), START + 100);
+		expect(denials.take("a")).toBe(1);
+		expect(denials.find(deniable("a"), START + 999)?.tell).toEqual({ name: "a", afterMs: 1 });
+		expect(denials.find(deniable("a"), START + 999)?.tell).toBeNull();
+		expect(denials.take("a")).toBe(2);
+	});
+
 	test("is one of a bounded number, of which the oldest is forgotten first", () => {
 		const denials = remembering();
 		for (let n = 0; n < DENIALS_MAX; n += 1) {

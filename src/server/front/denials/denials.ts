@@ -41,8 +41,6 @@ interface Remembered {
 	/** After it. */
 	answeredAt: At;
 	until: At;
-	/** Whether it was given again before. */
-	given: boolean;
 }
 
 /** A denial that is given again. */
@@ -88,9 +86,7 @@ export class Denials {
 		const culprit = entry.answered.find(({ status }) => status.name === on.name);
 		// More than the limit has is refused in another way.
 		if (!culprit || slots < on.slots || slots > culprit.status.limit) return null;
-		const first = !entry.given;
-		entry.given = true;
-		this.#countGiven(on.name);
+		const first = this.#countGiven(on.name);
 		const elapsedMs = now - answeredAt;
 		return {
 			answered: entry.answered.map((each) => later(each, elapsedMs, each === culprit ? slots - on.slots : 0)),
@@ -124,7 +120,6 @@ export class Denials {
 			askedAt,
 			answeredAt: now,
 			until,
-			given: false,
 		});
 		this.#weight += names.length;
 		for (const [oldest, entry] of this.#entries) {
@@ -160,11 +155,15 @@ export class Denials {
 		this.#weight = 0;
 	}
 
-	#countGiven(name: string): void {
-		this.#given.set(name, (this.#given.get(name) ?? 0) + 1);
-		if (this.#given.size <= DENIALS_MAX) return;
-		const [oldest] = this.#given.keys();
-		if (oldest !== undefined) this.#given.delete(oldest);
+	/** Whether it is the first that the limit has not been told of, so that it is to be told. */
+	#countGiven(name: string): boolean {
+		const before = this.#given.get(name) ?? 0;
+		this.#given.set(name, before + 1);
+		if (this.#given.size > DENIALS_MAX) {
+			const [oldest] = this.#given.keys();
+			if (oldest !== undefined) this.#given.delete(oldest);
+		}
+		return before === 0;
 	}
 
 	#changedAt(name: string): Ticket {
