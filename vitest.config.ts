@@ -125,8 +125,6 @@ const config = async () => ({
 				test: {
 					name: "package",
 					include: ["test/package/**/*.test.ts"],
-					// They build into the checkout's own dist/, which others read.
-					sequence: { groupOrder: 1 },
 					...npmPatience,
 				},
 			},
