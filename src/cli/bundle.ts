@@ -1,7 +1,7 @@
 /**
  * The Worker as one file, and what `wrangler.toml` says about it.
  *
- * In a checkout both are read from the sources each time, which takes a tenth of a second. Where the sources
+ * In a checkout both are read from the sources, once in each program, which takes some tenths of a second. Where the sources
  * are absent, the result of `npm run build` in `dist/worker/` stands in for them.
  */
 
@@ -36,10 +36,15 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..")
 const ownConfig = path.join(root, "wrangler.toml");
 const builtFolder = path.join(root, "dist/worker");
 
+let ownWorker: Promise<WorkerBundle> | undefined;
+
 /** The Worker of this checkout or package, or with `config` the one that another `wrangler.toml` describes. */
 export async function loadWorker(config?: string): Promise<WorkerBundle> {
 	if (config !== undefined) return bundleWorker(path.resolve(config));
-	if (existsSync(path.join(root, "src/server"))) return bundleWorker(ownConfig);
+	if (existsSync(path.join(root, "src/server"))) {
+		ownWorker ??= bundleWorker(ownConfig);
+		return ownWorker;
+	}
 	if (!existsSync(path.join(builtFolder, "worker.js"))) {
 		throw new StartError(`No Worker to run: neither ${path.join(root, "src/server")} nor ${builtFolder} exists.`);
 	}
