@@ -32,13 +32,13 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a head that does not fit is overtaken",
-		is: `if (limit.settings.active && !fits(limit, entry.slots)) return;`,
-		becomes: `if (limit.settings.active && !fits(limit, entry.slots)) continue;`,
+		is: `if (limit.settings.active && (isPaused(limit) || !fits(limit, entry.slots))) return;`,
+		becomes: `if (limit.settings.active && (isPaused(limit) || !fits(limit, entry.slots))) continue;`,
 	},
 	{
 		name: "who does not wait jumps the line",
-		is: `return limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";`,
-		becomes: `return fits(limit, slots) ? null : "denied";`,
+		is: `return !isPaused(limit) && limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";`,
+		becomes: `return !isPaused(limit) && fits(limit, slots) ? null : "denied";`,
 	},
 	{
 		name: "reservations do not count",
@@ -54,6 +54,56 @@ const FAULTS: Fault[] = [
 		name: "a denial rounds the level down",
 		is: `if (isBusy(code)) limit.totals.denied += 1;`,
 		becomes: `if (isBusy(code)) limit.totals.denied += 1;\n	if (isBusy(code) && decays(limit)) limit.level.top -= limit.level.top % SLOT;`,
+	},
+	{
+		name: "who does not wait is granted in a pause",
+		is: `return !isPaused(limit) && limit.sums.inTurn === 0 && fits(`,
+		becomes: `return limit.sums.inTurn === 0 && fits(`,
+	},
+	{
+		name: "the line is served in a pause",
+		is: `(isPaused(limit) || !fits(limit, entry.slots))`,
+		becomes: `(!fits(limit, entry.slots))`,
+	},
+	{
+		name: "a shorter pause ends a longer one",
+		is: `ms === 0 ? 0 : Math.max(limit.pausedUntil, now + ms)`,
+		becomes: `ms === 0 ? 0 : now + ms`,
+	},
+	{
+		name: "a pause cannot be ended",
+		is: `limit.pausedUntil = ms === 0 ? 0 : `,
+		becomes: `limit.pausedUntil = `,
+	},
+	{
+		name: "the end of a pause wakes nobody",
+		is: `if (decays(limit) || isPaused(limit)) {`,
+		becomes: `if (decays(limit)) {`,
+	},
+	{
+		name: "the retry of a decaying limit does not know of a pause",
+		is: `run(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);`,
+		becomes: `run(limit.clock.lastAt);`,
+	},
+	{
+		name: "a pause is lost in a restart",
+		is: `...(limit.pausedUntil > clock.lastAt && { pausedUntil: limit.pausedUntil }),`,
+		becomes: ``,
+	},
+	{
+		name: "a fence is given twice",
+		is: `Math.max(limit.fence + 1, limit.clock.lastAt * FENCES_PER_MS)`,
+		becomes: `Math.max(limit.fence, limit.clock.lastAt * FENCES_PER_MS)`,
+	},
+	{
+		name: "a restart forgets the fence",
+		is: `fence: saved.fence ?? 0 },`,
+		becomes: `fence: 0 },`,
+	},
+	{
+		name: "a lease loses its fence in a restart",
+		is: `fence: saved.fence ?? null,`,
+		becomes: `fence: null,`,
 	},
 	{
 		name: "waits are not measured",
@@ -207,8 +257,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "it does not wake for decay",
-		is: `if (couldFit && head.standing === "present")`,
-		becomes: `if (couldFit && head.standing === "resuming")`,
+		is: `if (head?.standing === "present") at`,
+		becomes: `if (head?.standing === "resuming") at`,
 	},
 	{
 		name: "slots set by hand free what leases hold",
@@ -216,13 +266,13 @@ const FAULTS: Fault[] = [
 		becomes: `limit.unleased = slots - limit.sums.leased;`,
 	},
 	{
-		name: "a pause refuses those who wait for its end",
-		is: `if (slots > settings.limit && !isPaused(limit)) return "exceeds_limit";`,
+		name: "a limit of 0 refuses those who wait until it is raised",
+		is: `if (slots > settings.limit && !isShut(limit)) return "exceeds_limit";`,
 		becomes: `if (slots > settings.limit) return "exceeds_limit";`,
 	},
 	{
-		name: "a pause is announced to be over soon",
-		is: `if (isPaused(limit)) return RETRY_ESTIMATE_MAX_MS;`,
+		name: "a limit of 0 is announced to be raised soon",
+		is: `if (isShut(limit)) return Math.max(pausedMs, RETRY_ESTIMATE_MAX_MS);`,
 		becomes: ``,
 	},
 	{

@@ -29,7 +29,9 @@ export type Command =
 	/** A peer asks whether this request committed here. A limit that answers no will never commit it. */
 	| { kind: "vouch"; id: string }
 	/** The answer of all peers to a doubt. */
-	| { kind: "settle"; id: string; committed: boolean }
+	| { kind: "resolve"; id: string; committed: boolean }
+	/** Nothing is granted until so much later, or until an earlier pause ends, whichever is later; 0: from now on it is. */
+	| { kind: "pause"; ms: Ms }
 	| { kind: "configure"; settings?: Partial<Settings>; activeSlots?: number; deniedSlots?: number }
 	/** Gives back slots that were taken without a lease, and none of any lease. `heldMs`: how long, if known. */
 	| { kind: "takeBack"; slots: number; heldMs: Ms | null }
@@ -65,6 +67,8 @@ export type Event =
 			slots: number;
 			enforced: boolean;
 			expiresAt: At | null;
+			/** Rises with every lease of this name; null of a receipt, and of a lease of before there were fences. */
+			fence: number | null;
 			waitedMs: Ms;
 			repeat: boolean;
 	  }

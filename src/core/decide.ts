@@ -15,6 +15,7 @@ import { fitsAt } from "./forecast.ts";
 import {
 	deny,
 	dueNext,
+	fits,
 	give,
 	grant,
 	grantAgain,
@@ -31,6 +32,7 @@ import {
 	inTurn,
 	isGranted,
 	isLease,
+	isPaused,
 	type Limit,
 	type Request,
 	type Settings,
@@ -52,12 +54,19 @@ export function decide(limit: Limit, command: Command, now: At): Decision {
 
 function wakeAt(limit: Limit): At | null {
 	let at = limit.deadlines.first?.until ?? Number.POSITIVE_INFINITY;
-	if (decays(limit)) {
+	if (decays(limit) || isPaused(limit)) {
 		const head = nextInTurn(limit);
-		const couldFit = head && head.slots <= limit.settings.limit - limit.sums.reserved;
-		if (couldFit && head.standing === "present") at = Math.min(at, fitsAt(limit, head.slots));
+		if (head?.standing === "present") at = Math.min(at, servableAt(limit, head.slots));
 	}
 	return at === Number.POSITIVE_INFINITY ? null : wallClock(limit, at);
+}
+
+/** When time alone lets the head of the line have its slots. */
+function servableAt(limit: Limit, slots: number): At {
+	const from = Math.max(limit.clock.lastAt, limit.pausedUntil);
+	if (!decays(limit)) return fits(limit, slots) ? from : Number.POSITIVE_INFINITY;
+	if (slots > limit.settings.limit - limit.sums.reserved) return Number.POSITIVE_INFINITY;
+	return Math.max(isPaused(limit) ? from : 0, fitsAt(limit, slots));
 }
 
 function nextInTurn(limit: Limit): Entry | undefined {
@@ -85,10 +94,12 @@ function carryOut(turn: Turn, command: Command): void {
 			return detach(turn, command.id);
 		case "vouch":
 			return vouch(turn, command.id);
-		case "settle":
-			return settle(turn, command.id, command.committed);
+		case "resolve":
+			return resolve(turn, command.id, command.committed);
 		case "configure":
 			return configure(turn, command.settings ?? {}, command.activeSlots, command.deniedSlots);
+		case "pause":
+			return pause(turn, command.ms);
 		case "takeBack":
 			return takeBack(turn, command.slots, command.heldMs);
 		case "absorbed":
@@ -150,7 +161,7 @@ function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["want
 
 /** A grant by rate that is over, told again. */
 function sayReceipt(turn: Turn, { id, slots, enforced }: Ended): void {
-	say(turn, { kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
+	say(turn, { kind: "granted", id, slots, enforced, expiresAt: null, fence: null, waitedMs: 0, repeat: true });
 }
 
 function commit(turn: Turn, id: string, peers: readonly string[]): void {
@@ -239,7 +250,7 @@ function vouch(turn: Turn, id: string): void {
 	say(turn, { kind: "vouched", id, committed });
 }
 
-function settle(turn: Turn, id: string, committed: boolean): void {
+function resolve(turn: Turn, id: string, committed: boolean): void {
 	const entry = turn.limit.entries.get(id);
 	if (entry?.state !== "committed") return;
 	if (!committed) return giveBack(turn, entry, "abort");
@@ -270,6 +281,12 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 		drop(turn, entry);
 		deny(turn, entry.id, never, entry.slots);
 	}
+	say(turn, { kind: "configured" });
+}
+
+function pause(turn: Turn, ms: Ms): void {
+	const { limit, now } = turn;
+	limit.pausedUntil = ms === 0 ? 0 : Math.max(limit.pausedUntil, now + ms);
 	say(turn, { kind: "configured" });
 }
 

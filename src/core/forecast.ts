@@ -5,11 +5,12 @@
  *     at + ceil((total - units) / rate)
  *
  * on, and the line ahead can be played forward by this one formula. Without decay slots come back when their holders
- * give them back, which only the mean time that they were held can tell: an estimate, and said to be one.
+ * give them back, which only the mean time that they were held can tell: an estimate, and said to be one. The end of a
+ * pause is known in either case.
  */
 
 import { SLOT } from "./level.ts";
-import { decays, type Entry, isPaused, type Limit } from "./limit.ts";
+import { decays, type Entry, isPaused, isShut, type Limit } from "./limit.ts";
 import { RESERVATION_MS, RETRY_ESTIMATE_MAX_MS } from "./patience.ts";
 import type { At, Ms } from "./time.ts";
 
@@ -31,15 +32,19 @@ export function steadyMs(limit: Limit, mostMs: Ms): Ms {
 
 /** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
 export function retryAfterMs(limit: Limit, slots: number): Ms {
-	// It is not known when an operator will raise it.
-	if (isPaused(limit)) return RETRY_ESTIMATE_MAX_MS;
 	const now = limit.clock.lastAt;
+	const pausedMs = isPaused(limit) ? limit.pausedUntil - now : 0;
+	// It is not known when an operator will raise it.
+	if (isShut(limit)) return Math.max(pausedMs, RETRY_ESTIMATE_MAX_MS);
 	if (decays(limit)) return servedAt(limit, slots) - now;
+	const { sums, unleased, settings } = limit;
+	const wanted = sums.leased + sums.reserved + unleased + sums.inTurnSlots + slots;
+	if (pausedMs > 0 && wanted <= settings.limit) return pausedMs;
 	const first = limit.deadlines.first;
 	const toFirstDeadline = first ? first.until - now : RETRY_ESTIMATE_MAX_MS;
-	const rounds = Math.ceil((limit.sums.inTurnSlots + slots) / Math.max(1, limit.settings.limit));
+	const rounds = Math.ceil((sums.inTurnSlots + slots) / Math.max(1, settings.limit));
 	const estimate = limit.meanHeldMs === null ? toFirstDeadline : limit.meanHeldMs * rounds;
-	return Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate)));
+	return Math.max(pausedMs, Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate))));
 }
 
 /** Plays the line of a decaying limit forward, each in its turn, to a request for `slots` at its end. */
@@ -65,7 +70,7 @@ function servedAt(limit: Limit, slots: number): At {
 		else reserved += wanted;
 	};
 	// While time is being caught up with, the level is still that of an earlier moment.
-	run(limit.clock.lastAt);
+	run(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);
 	for (const entry of queue.values()) {
 		if (entry.standing === "present") serve(entry.slots, entry.wants);
 		else if (entry.standing === "resuming" && entry.until > at) run(entry.until);

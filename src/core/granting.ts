@@ -2,7 +2,7 @@
  * Granting, and refusing. One rule, for every decision and every view: a request is given slots when
  *
  *     the limit is switched off, or
- *     no waiter has a turn before it, and used + slots <= limit
+ *     it is not paused, no waiter has a turn before it, and used + slots <= limit
  *
  * where `used` is the level with decay, else the slots of leases and those without one; reservations count on top of
  * either. What could never fit is refused whatever waits; what merely does not fit now may wait.
@@ -12,12 +12,15 @@ import type { DenialCode, Event } from "./commands.ts";
 import { conclude } from "./ending.ts";
 import { retryAfterMs } from "./forecast.ts";
 import { SLOT } from "./level.ts";
-import { count, decays, type Entry, inTurn, isPaused, type Limit, type Mode, wallClock } from "./limit.ts";
+import { count, decays, type Entry, inTurn, isPaused, isShut, type Limit, type Mode, wallClock } from "./limit.ts";
 import { leaveLine } from "./line.ts";
 import { DOUBT_MS, DOUBT_STEP_MS, RESERVATION_MS } from "./patience.ts";
 import { countDenied } from "./polling.ts";
 import { observe } from "./totals.ts";
 import { say, type Turn } from "./turn.ts";
+
+/** Fences of one millisecond: one object grants about one lease in it. They stay below 2^53 until the year 2255. */
+const FENCES_PER_MS = 1_000;
 
 type Denial = Extract<Event, { kind: "denied" }>;
 
@@ -27,14 +30,14 @@ type Denial = Extract<Event, { kind: "denied" }>;
 export function refusal(limit: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | "denied" | null {
 	const never = neverFits(limit, slots, mode);
 	if (never || !limit.settings.active) return never;
-	return limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";
+	return !isPaused(limit) && limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";
 }
 
 /** Why a request could never be granted as the limit is set, however long it waited; null: it could. */
 export function neverFits(limit: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
 	const { settings } = limit;
 	if (!settings.active) return null;
-	if (slots > settings.limit && !isPaused(limit)) return "exceeds_limit";
+	if (slots > settings.limit && !isShut(limit)) return "exceeds_limit";
 	return mode === "rate_limit" && settings.slotDecayPerSecond === 0 ? "no_decay" : null;
 }
 
@@ -74,7 +77,7 @@ export function serve(turn: Turn): void {
 	for (const entry of limit.queue.values()) {
 		if (!inTurn(entry)) continue;
 		if (entry.standing === "resuming" && limit.settings.active) return;
-		if (limit.settings.active && !fits(limit, entry.slots)) return;
+		if (limit.settings.active && (isPaused(limit) || !fits(limit, entry.slots))) return;
 		leaveLine(turn, entry);
 		entry.waitedMs = now - entry.since;
 		give(turn, entry);
@@ -119,10 +122,20 @@ export function grant(turn: Turn, entry: Entry, state: "leased" | "committed"): 
 	count(limit.sums, entry, -1);
 	entry.state = state;
 	entry.expiresAt = now + entry.leaseMs;
+	if (entry.mode === "concurrency") entry.fence = nextFence(limit);
 	count(limit.sums, entry, 1);
 	if (entry.enforced && decays(limit)) limit.level.lay(entry.id, entry.slots);
 	dueNext(turn, entry);
 	sayGranted(turn, entry, false);
+}
+
+/**
+ * A number above that of every lease of this name before, those of limits that were deleted among them: of these nothing is
+ * stored, so it also rises with the clock, and faster than any limit grants.
+ */
+function nextFence(limit: Limit): number {
+	limit.fence = Math.max(limit.fence + 1, limit.clock.lastAt * FENCES_PER_MS);
+	return limit.fence;
 }
 
 /** Takes slots that no lease owns: they come back by decay, or by a `takeBack`. */
@@ -147,7 +160,7 @@ export function dueNext({ limit, now }: Turn, entry: Entry): void {
 }
 
 function sayGranted(turn: Turn, entry: Entry, repeat: boolean): void {
-	const { id, slots, enforced, waitedMs } = entry;
+	const { id, slots, enforced, fence, waitedMs } = entry;
 	const expiresAt = entry.mode === "concurrency" ? wallClock(turn.limit, entry.expiresAt) : null;
-	say(turn, { kind: "granted", id, slots, enforced, expiresAt, waitedMs, repeat });
+	say(turn, { kind: "granted", id, slots, enforced, expiresAt, fence, waitedMs, repeat });
 }

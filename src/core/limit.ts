@@ -91,6 +91,8 @@ export interface Entry {
 	peers: readonly string[];
 	/** How often the lease was asked for again after its grant: each of those answers stands even if the first was never heard. */
 	claims: number;
+	/** Of a lease: larger than that of every lease of this name before it. */
+	fence: number | null;
 	/** When this entry is due next: to give up, lapse, be confirmed or expire. */
 	until: At;
 	heapIndex: number;
@@ -149,6 +151,10 @@ export interface Limit {
 	readonly deadlines: Deadlines<Entry>;
 	/** Slots in use of a limit with decay, reservations aside. */
 	readonly level: Level;
+	/** Nothing is granted before this logical moment. */
+	pausedUntil: At;
+	/** The fence of the newest lease. */
+	fence: number;
 	/** Slots taken without a lease, on a limit without decay. */
 	unleased: number;
 	totals: Totals;
@@ -169,6 +175,8 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		queue: new Map(),
 		deadlines: new Deadlines(),
 		level: new Level(settings.slotDecayPerSecond, now),
+		pausedUntil: 0,
+		fence: 0,
 		unleased: 0,
 		totals: newTotals(),
 		meanHeldMs: null,
@@ -184,7 +192,7 @@ export const decays = (limit: Limit): boolean => limit.settings.slotDecayPerSeco
 
 /** Whether nothing is left that a fresh limit of the same settings would not have. */
 export const isIdle = (limit: Limit): boolean =>
-	limit.entries.size === 0 && limit.unleased === 0 && limit.level.total === 0n;
+	limit.entries.size === 0 && limit.unleased === 0 && limit.level.total === 0n && !isPaused(limit);
 
 /** A logical moment as the caller's clock would show it. */
 export const wallClock = (limit: Limit, at: At): At => at - limit.clock.offsetMs;
@@ -195,8 +203,12 @@ export function activeSlots(limit: Limit): number {
 	return held + limit.sums.reserved;
 }
 
-/** Whether the limit grants nothing until it is raised: 0 is how an operator pauses it. A waiter waits on. */
-export const isPaused = ({ settings }: Limit): boolean => settings.active && settings.limit === 0;
+/** Whether the limit is shut: it grants nothing until its capacity of 0 is raised. A waiter waits on. */
+export const isShut = ({ settings }: Limit): boolean => settings.active && settings.limit === 0;
+
+/** Whether nothing is granted until `pausedUntil`. A waiter waits on; leases stay, and what was set aside may be committed. */
+export const isPaused = ({ settings, clock, pausedUntil }: Limit): boolean =>
+	settings.active && clock.lastAt < pausedUntil;
 
 /** Whether a waiter has its turn in the line, or is passed by those behind it. */
 export const inTurn = (entry: Entry): boolean => entry.standing === "present" || entry.standing === "resuming";

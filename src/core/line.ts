@@ -34,6 +34,7 @@ export function enter(turn: Turn, request: Request, wants: Entry["wants"]): Entr
 		expiresAt: Number.POSITIVE_INFINITY,
 		peers: [],
 		claims: 0,
+		fence: null,
 		until: Number.POSITIVE_INFINITY,
 		heapIndex: -1,
 	};

@@ -10,6 +10,10 @@ import { completed } from "./totals.ts";
 
 /** A limit without its entries. */
 export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals" | "meanHeldMs" | "nextSeq"> & {
+	/** Absent: it is not paused. */
+	pausedUntil?: At;
+	/** Absent: no lease was granted since there are fences. */
+	fence?: number;
 	/** Absent in what was written before callers that poll were counted. */
 	polling?: Polling;
 	/** Units of 10^-18 slot; decimal text, for they do not fit a JSON number. */
@@ -40,6 +44,8 @@ export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print"
 	until?: At | null | undefined;
 	peers?: readonly string[] | undefined;
 	claims?: number | undefined;
+	/** Left out: it has none. */
+	fence?: number | undefined;
 	/** In place of `claims`, in what was stored when it was only told whether there were any. */
 	claimed?: boolean | undefined;
 	/** What it owns of the level when it was last written, and what no lease owns beneath it. */
@@ -50,6 +56,8 @@ export function saveLimit(limit: Limit): SavedLimit {
 	const { settings, clock, unleased, totals, meanHeldMs, nextSeq, polling, level } = limit;
 	return {
 		...{ settings, clock, unleased, totals, meanHeldMs, nextSeq, polling },
+		...(limit.pausedUntil > clock.lastAt && { pausedUntil: limit.pausedUntil }),
+		...(limit.fence > 0 && { fence: limit.fence }),
 		level: { at: level.at, total: String(level.total), top: String(level.top) },
 	};
 }
@@ -74,6 +82,7 @@ export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
 		until: until === expiresAt ? undefined : finite(until),
 		peers: entry.peers.length > 0 ? entry.peers : undefined,
 		claims: entry.claims || undefined,
+		fence: entry.fence ?? undefined,
 		band: band ? { own: String(band.own), below: String(band.below), order: band.order } : undefined,
 	};
 }
@@ -88,6 +97,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		...createLimit(saved.settings, now, recall),
 		...{ clock: { ...saved.clock }, unleased: saved.unleased, totals: completed(saved.totals) },
 		...{ meanHeldMs: saved.meanHeldMs, nextSeq: saved.nextSeq, deadlines: new Deadlines<Entry>() },
+		...{ pausedUntil: saved.pausedUntil ?? 0, fence: saved.fence ?? 0 },
 		...(saved.polling && { polling: { ...saved.polling } }),
 	};
 	const bands: Band[] = [];
@@ -109,6 +119,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 			until: saved.until === undefined ? expiresAt : (saved.until ?? Number.POSITIVE_INFINITY),
 			peers: saved.peers ?? [],
 			claims: saved.claims ?? (saved.claimed ? 1 : 0),
+			fence: saved.fence ?? null,
 			heapIndex: -1,
 		};
 		if (band) bands.push({ id: entry.id, own: BigInt(band.own), below: BigInt(band.below), order: band.order });

@@ -49,6 +49,7 @@ export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy">> {
 	peers: readonly string[];
 	/** How often it was answered again after its grant. */
 	claims: number;
+	fence: number | null;
 }
 
 /** A part of the level that was laid at once. */
@@ -66,6 +67,9 @@ interface State {
 	/** Oldest first. */
 	layers: Layer[];
 	unleased: number;
+	pausedUntil: number;
+	/** The fence of the newest lease. */
+	fence: number;
 	totals: Totals;
 }
 
@@ -91,7 +95,17 @@ export class Model {
 		const none = () => ({ counts: [...BUCKETS_MS.map(() => 0), 0], sumMs: 0 });
 		const counts = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 };
 		const totals = { ...counts, waits: none(), holds: none() };
-		this.state = { settings, lastAt: now, offsetMs: 0, asked: [], layers: [], unleased: 0, totals };
+		this.state = {
+			settings,
+			lastAt: now,
+			offsetMs: 0,
+			asked: [],
+			layers: [],
+			unleased: 0,
+			pausedUntil: 0,
+			fence: 0,
+			totals,
+		};
 		this.stored = copy(this.state);
 		this.#now = now;
 	}
@@ -171,6 +185,10 @@ export class Model {
 		return held + BigInt(this.reserved) * ONE;
 	}
 
+	get paused(): boolean {
+		return this.state.settings.active && this.state.lastAt < this.state.pausedUntil;
+	}
+
 	fits(slots: number): boolean {
 		return this.used + BigInt(slots) * ONE <= BigInt(this.state.settings.limit) * ONE;
 	}
@@ -185,8 +203,13 @@ export class Model {
 		const moments = this.state.asked.map((asked) => asked.until);
 		const head = this.line[0];
 		const { limit } = this.state.settings;
-		if (this.decays && head?.standing === "present" && head.slots + this.reserved <= limit) {
-			moments.push(this.#now + this.msUntilLevel(BigInt(limit - this.reserved - head.slots) * ONE));
+		if (head?.standing === "present" && head.slots + this.reserved <= limit) {
+			const msUntilFree = this.decays
+				? this.msUntilLevel(BigInt(limit - this.reserved - head.slots) * ONE)
+				: this.fits(head.slots)
+					? 0
+					: NEVER;
+			if (this.decays || this.paused) moments.push(Math.max(this.#now + msUntilFree, this.state.pausedUntil));
 		}
 		const first = Math.min(NEVER, ...moments);
 		return first === NEVER ? null : first - this.state.offsetMs;
@@ -266,7 +289,7 @@ export class Model {
 	#serve(): void {
 		for (const asked of this.line) {
 			const { active } = this.state.settings;
-			if (active && (asked.standing === "resuming" || !this.fits(asked.slots))) return;
+			if (active && (this.paused || asked.standing === "resuming" || !this.fits(asked.slots))) return;
 			asked.waitedMs = this.#now - asked.arrivedAt;
 			this.#give(asked);
 		}
@@ -311,7 +334,7 @@ export class Model {
 				if (!committed && (asked || !past)) this.#callOff(command.id);
 				return this.#say({ kind: "vouched", id: command.id, committed });
 			}
-			case "settle": {
+			case "resolve": {
 				const asked = this.find(command.id);
 				if (asked?.state !== "committed") return;
 				if (!command.committed) return this.#giveBack(asked, "abort");
@@ -322,6 +345,9 @@ export class Model {
 			}
 			case "configure":
 				return this.#configure(command.settings ?? {}, command.activeSlots);
+			case "pause":
+				this.state.pausedUntil = command.ms > 0 ? Math.max(this.state.pausedUntil, this.#now + command.ms) : 0;
+				return this.#say({ kind: "configured" });
 			case "takeBack":
 				for (const asked of [...this.state.asked]) {
 					if (this.decays || this.state.unleased >= command.slots) break;
@@ -348,12 +374,21 @@ export class Model {
 		const past = request.remember ? this.recall(request.id) : undefined;
 		if (past?.kind === "receipt" && past.print === request.print) {
 			const { id, slots, enforced } = past;
-			return this.#say({ kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
+			return this.#say({
+				kind: "granted",
+				id,
+				slots,
+				enforced,
+				expiresAt: null,
+				fence: null,
+				waitedMs: 0,
+				repeat: true,
+			});
 		}
 		if (past) return this.#deny(request.id, "id_in_use");
 		const never = this.#never(request);
 		if (never) return this.#deny(request.id, never);
-		const atOnce = !this.state.settings.active || (this.line.length === 0 && this.fits(request.slots));
+		const atOnce = !this.state.settings.active || (!this.paused && this.line.length === 0 && this.fits(request.slots));
 		if (!atOnce && request.ifBusy === "deny") return this.#deny(request.id, "denied");
 		const waiting = this.state.asked.filter((other) => other.state === "waiting");
 		if (!atOnce && waiting.length >= QUEUE_MAX) return this.#deny(request.id, "queue_full");
@@ -362,7 +397,7 @@ export class Model {
 			...rest,
 			...{ wants, arrivedAt: this.#now, state: "waiting", standing: "parked", enforced: true, grantedAt: this.#now },
 			...{ waitedMs: 0, giveUpAt: this.#now + waitMs, expiresAt: NEVER, until: NEVER },
-			...{ peers: [], claims: 0, written: null },
+			...{ peers: [], claims: 0, fence: null, written: null },
 		};
 		this.state.asked.push(fresh);
 		if (atOnce) this.#give(fresh);
@@ -429,6 +464,10 @@ export class Model {
 		}
 		if (isReceipt && asked.enforced && asked.mode === "unleased" && !this.decays) this.state.unleased += asked.slots;
 		asked.expiresAt = this.#now + asked.leaseMs;
+		if (asked.mode === "concurrency") {
+			this.state.fence = Math.max(this.state.fence + 1, 1_000 * this.#now);
+			asked.fence = this.state.fence;
+		}
 		this.#sayGranted(asked, false);
 		if (isReceipt) this.#receipt(asked);
 		else this.#plan(asked);
@@ -439,7 +478,16 @@ export class Model {
 		const past = this.recall(id);
 		if (!asked && past?.kind === "receipt") {
 			const { slots, enforced } = past;
-			return this.#say({ kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
+			return this.#say({
+				kind: "granted",
+				id,
+				slots,
+				enforced,
+				expiresAt: null,
+				fence: null,
+				waitedMs: 0,
+				repeat: true,
+			});
 		}
 		if (!asked || asked.state === "waiting") return this.#say({ kind: "gone", id });
 		if (asked.state !== "reserved") return this.#grantAgain(asked);
@@ -569,9 +617,9 @@ export class Model {
 	}
 
 	#sayGranted(asked: Asked, repeat: boolean): void {
-		const { id, slots, enforced, waitedMs } = asked;
+		const { id, slots, enforced, fence, waitedMs } = asked;
 		const expiresAt = asked.mode === "concurrency" ? asked.expiresAt - this.state.offsetMs : null;
-		this.#say({ kind: "granted", id, slots, enforced, expiresAt, waitedMs, repeat });
+		this.#say({ kind: "granted", id, slots, enforced, expiresAt, fence, waitedMs, repeat });
 	}
 
 	#count(what: "waits" | "holds", ms: number): void {

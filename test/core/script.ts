@@ -6,7 +6,7 @@
  *     1000  tick                      => released a x2 by expiry, granted b after 990
  *
  * Commands: `acquire`, `reserve` (with x, lease, wait, park, held, once, rate, loose, print), `back` (with x), `commit`, `cancel`, `park`,
- * `touch`, `renew`, `release`, `force`, `unheard`, `detach`, `vouch`, `settle`, `configure`, `close`, `tick`; and
+ * `touch`, `renew`, `release`, `force`, `unheard`, `detach`, `vouch`, `resolve`, `pause`, `configure`, `close`, `tick`; and
  * `restart`, `wake?` and `used?`, which only look. Defaults: 1 slot, a lease of 60 s, denied when busy.
  */
 
@@ -74,8 +74,10 @@ function commandOf(verb: string, words: string[]): Command {
 			return { kind: "release", id, by: "operator" };
 		case "unheard":
 			return { kind: "release", id, by: "unheard" };
-		case "settle":
-			return { kind: "settle", id, committed: options[0] === "yes" };
+		case "pause":
+			return { kind: "pause", ms: Number(id) };
+		case "resolve":
+			return { kind: "resolve", id, committed: options[0] === "yes" };
 		case "configure":
 			return configureOf(option);
 		case "back":

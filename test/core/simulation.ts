@@ -42,6 +42,7 @@ export class Simulation {
 	#wall = START;
 	#wakeAt: number | null = null;
 	#nextId = 1;
+	#lastFence = 0;
 
 	constructor(seed: number, outcomes: Outcomes) {
 		this.#seed = seed;
@@ -97,10 +98,11 @@ export class Simulation {
 			const denial = events.find((event) => event.kind === "denied" && event.id === request.id);
 			if (denial?.kind === "denied" && !known) {
 				if (quiet) this.#hold(2, this.#everything() === before, "a denial changed something");
-				// A limit of 0 is paused, and nobody knows for how long.
-				const paused = this.#model.state.settings.limit === 0;
-				if (paused && denial.code === "denied") this.#reach("denied by a pause");
-				if (denial.code === "denied" && this.#model.decays && !paused && random.chance(0.05)) {
+				// Nobody knows for how long a limit of 0 is shut.
+				const shut = this.#model.state.settings.limit === 0;
+				if (shut && denial.code === "denied") this.#reach("denied by a limit of 0");
+				if (this.#model.paused && denial.code === "denied") this.#reach("denied while it is paused");
+				if (denial.code === "denied" && this.#model.decays && !shut && random.chance(0.05)) {
 					this.#retry(command, denial.retryAfterMs);
 				}
 			}
@@ -224,7 +226,7 @@ export class Simulation {
 		const random = this.#random;
 		const kind = random.weighted({
 			...{ acquire: 25, reserve: 19, commit: 9, cancel: 5, touch: 4, renew: 5, release: 14, detach: 6 },
-			...{ vouch: 2, settle: 6, configure: 3, takeBack: 2, inspect: 2, tick: 4 },
+			...{ vouch: 2, resolve: 6, configure: 3, pause: 1, takeBack: 2, inspect: 2, tick: 4 },
 		});
 		switch (kind) {
 			case "acquire":
@@ -245,7 +247,9 @@ export class Simulation {
 				return { kind, id: this.#drawId((asked) => asked.held || asked.state === "waiting") };
 			case "vouch":
 				return { kind, id: this.#drawId((asked) => asked.wants === "reservation") };
-			case "settle":
+			case "pause":
+				return { kind, ms: random.pick([0, 0, 1, 500, 4_000]) };
+			case "resolve":
 				return { kind, id: this.#drawId((asked) => asked.state === "committed"), committed: random.chance(0.7) };
 			case "configure":
 				return this.#drawSettings();
@@ -329,6 +333,7 @@ export class Simulation {
 		this.steps += 1;
 		const before = new Map([...this.#limit.entries].map(([id, entry]) => [id, { ...entry } as Look]));
 		const usedBefore = usedOf(this.#limit);
+		const pausedUntil = this.#model.paused ? this.#model.state.pausedUntil : 0;
 		const { events, wakeAt, written } = this.#subject.decide(command, this.#wall);
 		this.#wakeAt = wakeAt;
 		const told = events.filter((event) => event.kind !== "rewritten");
@@ -345,6 +350,7 @@ export class Simulation {
 		this.#checkState(this.#limit, "");
 		this.#hold(4, wakeAt === this.#model.wakeAt, `wakes at ${wakeAt}, and not at ${this.#model.wakeAt}`);
 		if (command.kind !== "close") this.#checkWritten(written);
+		this.#checkPause(command, events, pausedUntil);
 		this.#count(command, events, before, lined);
 		return events;
 	}
@@ -416,6 +422,27 @@ export class Simulation {
 		}
 	}
 
+	/** Nothing is granted in a pause but what was set aside before it; and fences rise. */
+	#checkPause(command: Command, events: Event[], pausedUntil: number): void {
+		const { lastAt } = this.#model.state;
+		const granted = events.filter((event) => event.kind === "granted" && !event.repeat);
+		if (command.kind === "pause") {
+			if (pausedUntil > lastAt && command.ms === 0) this.#reach("a pause was ended");
+			if (pausedUntil > lastAt && this.#model.state.pausedUntil > pausedUntil) this.#reach("a pause was made longer");
+		} else if (this.#model.paused) {
+			const isFine = granted.length === 0 || command.kind === "commit";
+			this.#hold(4, isFine, "something was granted in a pause");
+			if (granted.length > 0) this.#reach("committed while it is paused");
+		} else if (pausedUntil > 0 && granted.length > 0 && command.kind === "tick") {
+			this.#reach("served at the end of a pause");
+		}
+		for (const event of granted) {
+			if (event.kind !== "granted" || event.fence === null) continue;
+			this.#hold(6, event.fence > this.#lastFence, `the fence ${event.fence} came after ${this.#lastFence}`);
+			this.#lastFence = event.fence;
+		}
+	}
+
 	/** First come, first served, and nobody waits for what is free. */
 	#checkLine(events: Event[], before: Map<string, Look>): void {
 		const { entries, settings } = this.#limit;
@@ -435,7 +462,11 @@ export class Simulation {
 		if (!head) return;
 		this.#hold(4, settings.active, `${head.id} waits at an inactive limit`);
 		const fits = usedOf(this.#limit) + BigInt(head.slots) * ONE <= BigInt(settings.limit) * ONE;
-		this.#hold(4, head.standing === "resuming" || !fits, `${head.id} is first in line and waits for what is free`);
+		this.#hold(
+			4,
+			head.standing === "resuming" || this.#model.paused || !fits,
+			`${head.id} is first in line and waits for what is free`,
+		);
 	}
 
 	#checkEstimates(command: Command, events: Event[]): void {
@@ -470,22 +501,32 @@ export class Simulation {
 		const answer = answers.find((event) => event.kind === "denied" && event.id === request.id);
 		if (answer?.kind !== "denied" || answer.code !== "denied") return;
 		if (this.#model.state.settings.limit === 0) {
-			return this.#hold(8, answer.retryAfterMs === 30_000, `a pause announced ${answer.retryAfterMs} ms`);
+			return this.#hold(8, answer.retryAfterMs === 30_000, `a limit of 0 announced ${answer.retryAfterMs} ms`);
 		}
+		const left = this.#model.paused ? this.#model.state.pausedUntil - this.#model.state.lastAt : 0;
+		if (left > 0)
+			this.#hold(8, answer.retryAfterMs >= left, `announced ${answer.retryAfterMs} ms of a pause of ${left}`);
 		if (!this.#model.decays) return;
 		if (this.#model.line.length > 0 || this.#model.reserved > 0) return;
 		const first = this.#model.msUntilLevel(BigInt(this.#model.state.settings.limit - request.slots) * ONE);
-		this.#hold(8, answer.retryAfterMs === first, `announced ${answer.retryAfterMs} ms, decay takes ${first} ms`);
+		this.#hold(
+			8,
+			answer.retryAfterMs === Math.max(left, first),
+			`announced ${answer.retryAfterMs} ms, decay takes ${first} ms`,
+		);
 	}
 
 	#checkState(limit: Limit, where: string): void {
 		const model = this.#model;
-		const { asked, settings, unleased } = where === "" ? model.state : model.stored;
+		const { asked, settings, unleased, pausedUntil, fence } = where === "" ? model.state : model.stored;
 		const same = (promise: number, name: string, is: unknown, ought: unknown): void =>
 			this.#hold(promise, is === ought, `${where}${name} is ${is}, the model has ${ought}`);
 		same(7, "the order of arrival", [...limit.entries.keys()].join(), asked.map(({ id }) => id).join());
 		same(8, "the level", limit.level.total * (ONE / SLOT), model.level);
 		same(7, "unleased", limit.unleased, unleased);
+		const pauseLeft = (until: number): number => Math.max(0, until - limit.clock.lastAt);
+		same(4, "what is left of a pause", pauseLeft(limit.pausedUntil), pauseLeft(pausedUntil));
+		same(6, "the fence", limit.fence, fence);
 		same(7, "the limit", JSON.stringify(limit.settings), JSON.stringify(settings));
 		for (const ought of asked) {
 			const is = limit.entries.get(ought.id) as Entry;
@@ -495,6 +536,7 @@ export class Simulation {
 			same(7, name("state"), is.state, ought.state);
 			same(7, name("enforced"), is.enforced, ought.enforced);
 			same(5, name("expiresAt"), is.expiresAt, ought.expiresAt);
+			same(6, name("fence"), is.fence, ought.fence);
 			same(10, name("giveUpAt"), is.giveUpAt, ought.giveUpAt);
 			same(4, name("since"), is.since, ought.state === "waiting" ? ought.arrivedAt : ought.grantedAt);
 			// Rows do not follow how a waiter stands, nor a touch: a restart makes all that anew.

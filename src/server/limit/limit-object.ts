@@ -36,7 +36,7 @@ import type { Ask, Missing, Outcome, Peeked, Share, Status } from "../contract/o
 import { directoryObject, type LimitNamed, limitObject, regionOf } from "../contract/placement.ts";
 import type { Ruling } from "../contract/policies.ts";
 import { Committer } from "./committer.ts";
-import { settleDoubts } from "./doubts.ts";
+import { resolveDoubts } from "./doubts.ts";
 import { Hearers } from "./hearers.ts";
 import { Housework } from "./housework.ts";
 import { Lifecycle } from "./lifecycle.ts";
@@ -116,10 +116,10 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 				),
 			sync: () => storage.sync(),
 		});
-		const settle = (id: string, committed: boolean) => this.#committer.run({ kind: "settle", id, committed });
+		const resolve = (id: string, committed: boolean) => this.#committer.run({ kind: "resolve", id, committed });
 		const committer = new Committer({
 			...{ storage, store, lifecycle, hearers, watchers, follower, totals, housework, name, abort },
-			doubted: (doubts) => background(settleDoubts(limitNamed, doubts, settle)),
+			doubted: (doubts) => background(resolveDoubts(limitNamed, doubts, resolve)),
 		});
 		const stored = store.load(Date.now());
 		const unread = stored instanceof Error ? stored : null;
