@@ -42,6 +42,8 @@ export const BOUNDS = {
 	 * has. That is 3,300 grants a second by rate, and 660 leases; one object answers about a thousand calls.
 	 */
 	rememberedIds: 200_000,
+	/** Longest pause that one call can ask for: ten minutes, and an upstream that wants more is asked again by then. */
+	pauseSeconds: 600,
 	/** Characters of a request id: room for two UUIDs and a prefix. */
 	idLength: 128,
 	/** Characters of `holder`: a host, a process and a job. */
@@ -201,6 +203,15 @@ export interface BatchRequest {
 	requests: Omit<AcquireRequest, "waitSeconds" | "hold">[];
 }
 
+/** `POST /v1/check`: whether the same acquire would be granted now. Nothing is taken, counted or created. */
+export type CheckRequest = Omit<AcquireRequest, "id" | "firstAttempt" | "waitSeconds" | "hold">;
+
+/** `POST /v1/limits/{name}/pause`. */
+export interface PauseRequest {
+	/** Nothing is granted for so long, or until an earlier pause ends, whichever is later; 0 to 600. 0 ends a pause, for admins. */
+	seconds: number;
+}
+
 /** `POST /v1/renew`. A lease as it was answered is a valid request; other fields are ignored. */
 export interface RenewRequest {
 	id: string;
@@ -288,6 +299,8 @@ export interface LimitStatus {
 	slotDecayPerSecond?: number;
 	/** Present with decay, when a slot is in use: until one more whole slot is free. */
 	nextSlotSeconds?: number;
+	/** Present while the limit is paused: nothing is granted before. */
+	pausedUntil?: string;
 	/** Present, and true, when the name does not exist and was skipped. */
 	missing?: true;
 	/** Present, and false, when the name was not configured, neither itself nor by a policy: it was created switched off. */
@@ -307,8 +320,24 @@ export interface Receipt {
 export interface Lease extends Receipt {
 	/** When the slots come back unless the lease is renewed. */
 	expiresAt: string;
+	/**
+	 * Of each limit a number that rises with every lease of that name and with no renewal, for stores that refuse the holder of
+	 * an older one. Absent where nothing is held.
+	 */
+	fence?: Record<string, number>;
 	/** Slots taken by rate in the same request. They come back by themselves, and are not renewed or released. */
 	rate?: Slots;
+}
+
+/** What a check is answered with. */
+export interface CheckAnswer {
+	/** Whether every limit would grant its slots at once. */
+	allowed: boolean;
+	limits: DeniedLimit[];
+	/** With `allowed: false`: the code, the detail and the retry of the problem that the acquire would have been answered with. */
+	code?: Code;
+	detail?: string;
+	retryAfterSeconds?: number;
 }
 
 /** What became of one request of a batch. */
@@ -393,6 +422,8 @@ export interface LimitSummary extends Settings {
 	updatedAt: string;
 	/** The token that set them, on the limit or on its policy, by its name. Null: they are the default, or no token was needed. */
 	updatedBy: string | null;
+	/** Nothing is granted before; null: it is not paused. */
+	pausedUntil: string | null;
 	activeSlots: number;
 	remaining: number;
 	leaseCount: number;

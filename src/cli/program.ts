@@ -3,6 +3,7 @@
 import { Command, Option } from "commander";
 import { REGIONS, SCOPES, VERSION } from "../protocol.ts";
 
+import type { CheckOptions } from "./commands/kinds.ts";
 import type { RunOptions } from "./commands/run.ts";
 import type { StartOptions } from "./commands/start.ts";
 import type { TokenOptions } from "./commands/token.ts";
@@ -109,6 +110,25 @@ export function createProgram(outcome: Outcome): Command {
 				(await import("./commands/limits.ts")).setActive(contextOf(command), names, active),
 			);
 	}
+	add("pause", "let limits grant nothing for a while: leases and lines stay")
+		.argument("<names...>")
+		.addOption(
+			new Option("-f, --for <time>", "for so long, or until an earlier pause ends: 30, 5min; at most 10min")
+				.argParser(values.pauseDuration)
+				.conflicts("end"),
+		)
+		.option("--end", "end the pause; the line is served at once")
+		.action(async (names: string[], options: { for?: number; end?: boolean }, command: Command) =>
+			(await import("./commands/kinds.ts")).pause(contextOf(command), names, options),
+		);
+	add("check", "say whether slots would be granted now, and take none; exits with 1 when not")
+		.argument("<names...>")
+		.option("-o, --occupy <slots>", "slots of each limit (default: 1)", values.count)
+		.option("--rate", "slots that come back by themselves, not held ones")
+		.option("--strict", "a limit that nobody has configured is an error")
+		.action(async (names: string[], options: CheckOptions, command: Command) => {
+			outcome.exitCode = await (await import("./commands/kinds.ts")).check(contextOf(command), names, options);
+		});
 	add("delete", "delete limits; asks when one is in use")
 		.argument("<names...>")
 		.option("-y, --yes", "do not ask")

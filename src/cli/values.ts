@@ -22,6 +22,13 @@ export function leaseDuration(text: string): number {
 	return seconds;
 }
 
+export function pauseDuration(text: string): number {
+	const seconds = duration(text);
+	if (seconds === 0) throw new InvalidArgumentError("A pause of 0 is the end of one: --end.");
+	if (seconds > BOUNDS.pauseSeconds) throw new InvalidArgumentError(`A pause lasts ${BOUNDS.pauseSeconds} s at most.`);
+	return seconds;
+}
+
 /** An integer from 0. */
 export function count(text: string): number {
 	if (!/^\d+$/.test(text) || Number(text) > BOUNDS.limit) {

@@ -3,6 +3,7 @@
 import type {
 	BatchAnswer,
 	BatchOutcome,
+	CheckAnswer,
 	Code,
 	LeaseInfo,
 	LeasesPage,
@@ -47,6 +48,11 @@ export interface BatchedRequest
 	/** `"rate_limit"`: the slots come back by themselves, and the lease holds nothing. Default `"concurrency"`. */
 	mode?: Mode | undefined;
 }
+
+/** Options of `check`. */
+export interface CheckOptions
+	extends Pick<BatchedRequest, "occupy" | "rate" | "mode" | "createIfMissing" | "strict">,
+		CallOptions {}
 
 /** What became of it: slots that are held, slots taken by rate, or the problem that it alone would have been refused with. */
 export type Outcome =
@@ -254,6 +260,40 @@ export class Headgate {
 	}
 
 	/**
+	 * Asks whether slots would be granted now. Nothing is taken, counted or created; what is true now may not be a moment later.
+	 * `mode`: default `"concurrency"`.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * const { allowed, limits } = await gate.check("exports");
+	 * console.log(allowed, limits[0]?.remaining);
+	 */
+	check(names: Names, options: CheckOptions = {}): Promise<CheckAnswer> {
+		const { occupy, rate, mode, createIfMissing, strict, signal } = checkObject(options, "The options");
+		const body = { ...{ mode, createIfMissing, strict }, ...namedOf({ names, occupy, rate }) };
+		return this.#transport.call("POST", "/v1/check", body, { signal });
+	}
+
+	/**
+	 * Lets a limit grant nothing for `seconds` (0 to 600), or until an earlier pause ends, whichever is later. Leases stay, and
+	 * those who wait keep their places. For an upstream that answered 429 with `Retry-After`. 0 ends a pause, which takes a token of
+	 * scope `admin`.
+	 * @throws HeadgateError with code `unknown_limit` when it does not exist.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * const response = await fetch("https://api.example.com/");
+	 * if (response.status === 429) await gate.pause("openai", Number(response.headers.get("Retry-After") ?? 1));
+	 */
+	pause(name: string, seconds: number, options: CallOptions = {}): Promise<LimitSummary> {
+		return this.#transport.call("POST", `${pathOf(name)}/pause`, { seconds }, options);
+	}
+
+	/**
 	 * Creates a limit, or replaces its settings. Left out: no decay, active, and no `region` of its own. A limit never moves: another
 	 * region than the one that it was made with is refused.
 	 *
@@ -424,11 +464,15 @@ export class Headgate {
 /** A request as it is sent. Its id is ours, so that a call that is repeated gets nothing twice. */
 function wireOf({ names, occupy, rate, mode, leaseSeconds, createIfMissing, strict, holder }: BatchedRequest) {
 	return {
-		names: slotsOf(names, occupy),
-		rate: rate === undefined ? undefined : slotsOf(rate, 1, "rate"),
+		...namedOf({ names, occupy, rate }),
 		...{ mode, leaseSeconds, createIfMissing, strict, holder, id: crypto.randomUUID() },
 	};
 }
+
+const namedOf = ({ names, occupy, rate }: Pick<BatchedRequest, "names" | "occupy" | "rate">) => ({
+	names: slotsOf(names, occupy),
+	rate: rate === undefined ? undefined : slotsOf(rate, 1, "rate"),
+});
 
 const receiptOf = ({ id, names, waitedSeconds, limits }: ReceiptRecord): Receipt => ({
 	...{ id, names, waitedSeconds, limits },

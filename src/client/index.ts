@@ -8,6 +8,7 @@ import type { AcquireOptions, Lease } from "./lease.ts";
 import type { WaitOptions } from "./wait.ts";
 
 export type {
+	CheckAnswer,
 	Code,
 	DeniedLimit,
 	LeaseInfo,
@@ -44,6 +45,7 @@ export {
 	type Attempt,
 	type BatchedRequest,
 	type CallOptions,
+	type CheckOptions,
 	Headgate,
 	type LeaseReference,
 	type Names,

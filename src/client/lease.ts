@@ -48,6 +48,11 @@ export class Lease {
 	readonly id: string;
 	/** Slots held of each limit. Names that were skipped, because they do not exist, are not in it. */
 	readonly names: Slots;
+	/**
+	 * Of each limit a number that rises with every lease of that name and with no renewal: send it with what is written, and a store
+	 * can refuse the holder of an older one. Empty when nothing is held.
+	 */
+	readonly fence: Readonly<Record<string, number>>;
 	/** Slots taken by rate in the same request; they come back by themselves. */
 	readonly rate: Slots;
 	/** The limits as they were at the grant. */
@@ -80,6 +85,7 @@ export class Lease {
 		const record = grant?.record as LeaseRecord | undefined;
 		this.id = record?.id ?? crypto.randomUUID();
 		this.names = record?.names ?? {};
+		this.fence = record?.fence ?? {};
 		this.rate = record?.rate ?? {};
 		this.limits = record?.limits ?? [];
 		this.waitedSeconds = record?.waitedSeconds ?? 0;

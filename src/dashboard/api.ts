@@ -80,6 +80,8 @@ const policy = (pattern: string): string => `/v1/policies/${encodeURIComponent(p
 export const inspectToken = () => json<TokenInfo>("GET", "/v1/token");
 export const configure = (name: string, settings: Settings) => json<LimitSummary>("PUT", limit(name), settings);
 export const patch = (name: string, change: LimitPatch) => json<LimitSummary>("PATCH", limit(name), change);
+/** 0 ends a pause. */
+export const pause = (name: string, seconds: number) => json<LimitSummary>("POST", `${limit(name)}/pause`, { seconds });
 export const remove = (name: string) => ask("DELETE", limit(name));
 export const history = (name: string) => json<LimitHistory>("GET", `${limit(name)}/history`);
 export const leases = (name: string, after: string) =>

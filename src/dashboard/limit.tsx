@@ -9,7 +9,7 @@ import { dateAndTime, duration, isolated, number, plural, rate } from "./format.
 import { LimitForm } from "./forms.tsx";
 import { Foreign, LoadBadge, Meter, Notice } from "./parts.tsx";
 import { Plot } from "./plot.tsx";
-import { type Shown, say, watchLimit } from "./state.ts";
+import { pauseLeftMs, type Shown, say, watchLimit } from "./state.ts";
 import { now } from "./stream.ts";
 
 export function LimitPage({ name }: { name: string }) {
@@ -72,6 +72,7 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 			<section class="hero" aria-label="How it stands">
 				<p class="big">
 					<b>{number(info.activeSlots)}</b> of {plural(info.limit, "slot")} in use
+					<Paused info={info} />
 					{!info.active && <span class="quiet"> · switched off: it grants at once and holds nothing</span>}
 				</p>
 				<Meter limit={info} large />
@@ -113,6 +114,12 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 	);
 }
 
+/** How long nothing is granted yet, whoever paused it. */
+function Paused({ info }: { info: LimitInfo }) {
+	const left = pauseLeftMs(info, now.value);
+	return left > 0 ? <span class="quiet"> · paused: it grants nothing for {duration(left)}</span> : null;
+}
+
 function Fact({ label, value, tone = "" }: { label: string; value: string; tone?: string }) {
 	return (
 		<div class={tone}>
@@ -121,6 +128,9 @@ function Fact({ label, value, tone = "" }: { label: string; value: string; tone?
 		</div>
 	);
 }
+
+/** Of one press of the button: a minute, in which an operator can look. Again makes it no longer than a minute from then. */
+const PAUSE_SECONDS = 60;
 
 function Actions({ info }: { info: LimitInfo }) {
 	const open = useSignal<"edit" | "delete" | null>(null);
@@ -136,8 +146,20 @@ function Actions({ info }: { info: LimitInfo }) {
 			say(api.inWords(error), true);
 		}
 	};
+	const paused = pauseLeftMs(info, now.value) > 0;
+	const pause = async (): Promise<void> => {
+		try {
+			await api.pause(info.name, paused ? 0 : PAUSE_SECONDS);
+			say(`"${isolated(info.name)}" ${paused ? "grants again" : `grants nothing for ${PAUSE_SECONDS} s`}.`);
+		} catch (error) {
+			say(api.inWords(error), true);
+		}
+	};
 	return (
 		<div class="actions">
+			<button type="button" disabled={!admin || !info.active} onClick={() => void pause()}>
+				{paused ? "End the pause" : `Pause for ${PAUSE_SECONDS} s`}
+			</button>
 			<button
 				type="button"
 				disabled={!admin}

@@ -4,7 +4,8 @@ import type { ComponentChildren } from "preact";
 import type { LimitSummary } from "../protocol.ts";
 import { safe } from "../visible.ts";
 import { isolated, number, plural, rate } from "./format.ts";
-import { type Load, loadOf } from "./state.ts";
+import { type Load, loadOf, pauseLeftMs } from "./state.ts";
+import { now } from "./stream.ts";
 
 export const linkTo = (name: string): string => `#/limits/${encodeURIComponent(name)}`;
 
@@ -15,6 +16,7 @@ export const Foreign = ({ text }: { text: string }) => <bdi>{safe(text)}</bdi>;
 
 /** What a colour says, as a word too. */
 export function LoadBadge({ limit }: { limit: LimitSummary }) {
+	if (pauseLeftMs(limit, now.value) > 0) return <span class="badge full">paused</span>;
 	const load = loadOf(limit);
 	return load === "free" ? null : <span class={`badge ${load}`}>{WORDS[load]}</span>;
 }

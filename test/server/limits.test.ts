@@ -34,7 +34,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		expect(created.status).toBe(201);
 		expect(created.body).toEqual({
 			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
-			region: null,
+			...{ region: null, pausedUntil: null },
 			...{ limit: 3, slotDecayPerSecond: 0, active: true },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 0, remaining: 3, leaseCount: 0, waitingCount: 0, lastMinute: { granted: 0, denied: 0 } },
@@ -68,7 +68,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		expect(status).toBe(200);
 		expect(body).toEqual({
 			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
-			region: null,
+			...{ region: null, pausedUntil: null },
 			...{ limit: 2, slotDecayPerSecond: 0, active: true },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 2, remaining: 0, leaseCount: 1, waitingCount: 1, lastMinute: { granted: 1, denied: 1 } },

@@ -8,12 +8,19 @@ import { CliError, EXIT } from "../exit.ts";
 import { bar, type Column, counted, rate, type Screen, safe, span, table, word } from "../print.ts";
 import { leaseColumns } from "./leases.ts";
 
-const stateOf = ({ active, origin }: LimitSummary): string =>
-	active ? "" : origin === "default" ? "not configured" : "off";
+function stateOf(limit: LimitSummary): string {
+	if (!limit.active) return limit.origin === "default" ? "not configured" : "off";
+	const left = pauseLeftMs(limit);
+	return left > 0 ? `paused ${span(left)}` : "";
+}
+
+const pauseLeftMs = ({ pausedUntil }: LimitSummary): number =>
+	pausedUntil === null ? 0 : Math.max(0, Date.parse(pausedUntil) - Date.now());
 
 /** Green with room, yellow when nearly full, red when full or with waiters. */
 export function colorOf(screen: Screen, limit: LimitSummary): (text: string) => string {
 	if (!limit.active) return screen.colors.dim;
+	if (pauseLeftMs(limit) > 0) return screen.colors.red;
 	if (limit.remaining === 0 || limit.waitingCount > 0) return screen.colors.red;
 	return limit.activeSlots / limit.limit >= 0.8 ? screen.colors.yellow : screen.colors.green;
 }
@@ -94,6 +101,12 @@ export async function inspect(context: Context, name: string): Promise<void> {
 const more = (title: string, shown: number, all: number, how?: string): string =>
 	shown === all ? `${title}:` : `${title} (the first ${shown} of ${all}${how === undefined ? "" : `; ${how}`}):`;
 
+function state(info: LimitInfo): string {
+	if (!info.active) return "off: grants at once and holds nothing";
+	const left = pauseLeftMs(info);
+	return left > 0 ? `paused: grants nothing for ${span(left)}` : "on";
+}
+
 function facts(screen: Screen, info: LimitInfo): [string, string][] {
 	const { totals, lastMinute } = info;
 	const color = colorOf(screen, info);
@@ -101,7 +114,7 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 	const decay = rate(info.slotDecayPerSecond);
 	return [
 		["name", safe(info.name)],
-		["state", info.active ? "on" : "off: grants at once and holds nothing"],
+		["state", state(info)],
 		["in use", color(`${gauge}${info.activeSlots} of ${counted(info.limit, "slot")}`)],
 		[
 			"decay",

@@ -148,6 +148,8 @@ export interface LimitCalls extends RequestCalls {
 	create(settings: Settings, byHand: ByHand, by: By): Promise<LimitSummary | null>;
 	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
 	patch(change: LimitPatch & ByHand, by: By): Promise<LimitSummary | Placed | null>;
+	/** Grants nothing for so long, or until an earlier pause ends; 0: from now on it grants. Null: it does not exist. */
+	pause(ms: Ms, ruling?: Ruling, sentAt?: At): Promise<LimitSummary | null>;
 	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */
 	takeBack(slots: number, heldMs: Ms | null, sentAt?: At): Promise<Status | null>;
 	/** Ends every lease and every wait, and deletes the limit with its storage. False: there was none. */
@@ -171,7 +173,7 @@ export interface LimitCalls extends RequestCalls {
 	/** How the limit is and what it has done, for metrics. */
 	measure(): Promise<Measured | null>;
 	/** How the limit is, and whether it would refuse this request now. Nothing is asked for. */
-	peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing>;
+	peek(id: string, slots: number, mode: Mode, ruling?: Ruling): Promise<Peeked | Missing>;
 	/** The id that has this digest, of a lease or of a waiter. */
 	idOf(digest: string): Promise<string | null>;
 }

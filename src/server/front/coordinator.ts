@@ -112,9 +112,10 @@ export class Coordinator {
 			}
 			if (blocked.event.kind === "denied" || this.#leftMs() <= 0) return this.#refuse(blocked);
 
-			// A limit of 0 is paused, maybe for days: no other waiter is held up meanwhile.
-			const paused = blocked.status.enforced && blocked.status.limit === 0;
-			await this.#letGo(round <= POLITE_ROUNDS || paused ? "" : blocked.name);
+			// A limit that is shut is so maybe for days, and one that is paused for minutes: no other waiter is held up meanwhile.
+			const { enforced, limit, pausedUntil } = blocked.status;
+			const isStill = pausedUntil !== undefined || (enforced && limit === 0);
+			await this.#letGo(round <= POLITE_ROUNDS || isStill ? "" : blocked.name);
 			const answer = await this.#waitFor(blocked.name);
 			if (answer === null) {
 				everyLine = true;
@@ -254,8 +255,8 @@ export class Coordinator {
 		const granted: Granted[] = [];
 		answers.forEach((answer, index) => {
 			if ("missing" in answer || answer.event.kind !== "granted") return;
-			const { slots, expiresAt } = answer.event;
-			granted.push({ name: all[index] as string, slots, expiresAt, status: answer.status });
+			const { slots, expiresAt, fence } = answer.event;
+			granted.push({ name: all[index] as string, slots, expiresAt, fence, status: answer.status });
 		});
 		if (granted.length < reserved.length) {
 			await this.#undo(answers.flatMap((answer, index) => (isNew(answer) ? [all[index] as string] : [])));

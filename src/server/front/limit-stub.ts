@@ -175,6 +175,15 @@ export class LimitStub {
 		return moved;
 	}
 
+	/** Null: it does not exist. */
+	async pause(ms: number, token: string | null): Promise<LimitSummary | null> {
+		const pause = () => withRightClock(() => this.#object.pause(ms, this.#ruling, Date.now()));
+		const paused = await this.#ifThere(() => this.#change(pause()));
+		// What is paused by every caller that an upstream refused is told by its end alone.
+		if (paused && ms === 0) audit({ action: "unpause", limit: this.name, by: token, from: null, to: null });
+		return paused;
+	}
+
 	takeBack(slots: number, heldMs: number | null) {
 		const takeBack = () => this.#timed((sentAt) => this.#object.takeBack(slots, heldMs, sentAt));
 		return this.#inAnyCase(() => this.#change(takeBack()));
@@ -247,6 +256,14 @@ export class LimitStub {
 			return "missing" in peeked ? null : peeked;
 		};
 		return (await this.#inAnyCase(look)) ?? { missing: true };
+	}
+
+	/** The same for a caller that has not asked for it: a limit that is not there does not come to be by this. */
+	check(slots: number, mode: Mode): Promise<Peeked | null> {
+		return this.#ifThere(async () => {
+			const peeked = (await this.#object.peek("check", slots, mode, this.#ruling)) as Peeked | Missing;
+			return "missing" in peeked ? null : peeked;
+		});
 	}
 
 	// ------------------------------------------------------------------------------------------- helpers

@@ -6,11 +6,13 @@ import {
 	acquireSchema,
 	batchedSchema,
 	batchSchema,
+	checkSchema,
 	leasesQuery,
 	limitSchema,
 	limitsQuery,
 	NOT_AN_OBJECT,
 	patchSchema,
+	pauseSchema,
 	policySchema,
 	releaseSchema,
 	renewSchema,
@@ -61,6 +63,24 @@ const LONGEST = Number.POSITIVE_INFINITY;
 /** Parses an acquire. `newId` is used when the caller chose none. */
 export function parseAcquire(body: unknown, stream: boolean, newId: string): Parsed<Acquire> {
 	return acquireOf(parse(stream ? streamSchema : acquireSchema, body), stream, newId);
+}
+
+/** Parses a check: an acquire that is not made. */
+export function parseCheck(body: unknown): Parsed<Acquire> {
+	const parsed = parse(checkSchema, body);
+	if (!parsed.ok) return parsed;
+	return acquireOf(
+		{ ok: true, value: { ...parsed.value, hold: false, firstAttempt: true, waitSeconds: 0 } },
+		false,
+		"check",
+	);
+}
+
+/** For how long a limit is to be paused. */
+export function parsePause(body: unknown): Parsed<{ ms: number }> {
+	const parsed = parse(pauseSchema, body);
+	// A pause that is shorter than a millisecond is a pause, and not the end of one.
+	return parsed.ok ? { ok: true, value: { ms: Math.ceil(parsed.value.seconds * 1_000) } } : parsed;
 }
 
 /** Parses a batch: each of its requests by itself. `newId` makes an id for one that has none. */

@@ -8,6 +8,7 @@ import type { Placed } from "../contract/limit-calls.ts";
 import { problem } from "../contract/problems.ts";
 import { acquire, acquireStream, undo } from "./acquire.ts";
 import { acquireBatch } from "./batch.ts";
+import { check, isProblem } from "./check.ts";
 import { veiled } from "./digests.ts";
 import { answerJson } from "./http/answer.ts";
 import { body } from "./http/body.ts";
@@ -116,6 +117,20 @@ route(app, { POST: "use" }, "/v1/acquire/batch", {
 	},
 });
 
+route(app, { POST: "read" }, "/v1/check", {
+	POST: async (c) => {
+		const request = accept(requests.parseCheck(await body(c.req.raw)));
+		allow(
+			c,
+			"read",
+			request.names.map(([name]) => name),
+		);
+		const answer = await check(c.env, request);
+		if (isProblem(answer)) return answerProblem(c.req.raw, answer);
+		return answerJson(answer, rateLimitHeaders(answer.limits));
+	},
+});
+
 route(app, { POST: "use" }, "/v1/renew", {
 	POST: async (c) => {
 		const { id, names, leaseMs } = accept(requests.parseRenew(await body(c.req.raw)));
@@ -198,6 +213,15 @@ function placedElsewhere(name: string, { placed }: Placed): never {
 	const message = `the limit "${name}" was made ${made}, and a limit never moves. Leave it out, or give the limit another name there`;
 	return refuse("invalid", `region: ${message}. Nothing was changed.`, { errors: [{ field: "region", message }] });
 }
+
+route(app, { POST: "use" }, "/v1/limits/:name/pause", {
+	POST: async (c) => {
+		const name = named(c, "use");
+		const { ms } = accept(requests.parsePause(await body(c.req.raw)));
+		if (ms === 0) allow(c, "admin", [name]);
+		return c.json((await limitOf(c.env, name).pause(ms, by(c))) ?? unknown(name));
+	},
+});
 
 watchRoutes(app);
 

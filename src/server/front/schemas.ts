@@ -5,7 +5,16 @@
 
 import * as z from "zod";
 import type {} from "zod-openapi"; // What `meta` may say.
-import { type AcquireRequest, type BatchRequest, BOUNDS, DEFAULTS, REGIONS, type Slots } from "../../protocol.ts";
+import {
+	type AcquireRequest,
+	type BatchRequest,
+	BOUNDS,
+	type CheckRequest,
+	DEFAULTS,
+	type PauseRequest,
+	REGIONS,
+	type Slots,
+} from "../../protocol.ts";
 
 const NO_PLACE_IN_A_URL = [".", ".."];
 const FORBIDDEN = /[/%&><\p{Cc}]/u;
@@ -206,6 +215,21 @@ export type CheckedBatchedRequest = Same<
 	AllOf<Omit<z.input<typeof batchedSchema>, "waitSeconds" | "hold">>
 >;
 export type CheckedAcquireRequest = Same<AllOf<AcquireRequest>, AllOf<z.input<typeof streamSchema>>>;
+
+const { id: _, firstAttempt: __, ...checkShape } = acquireShape;
+/** What is asked without being taken: there is no request that an id could name, or that could wait. */
+export const checkSchema = z.strictObject(checkShape).meta({ id: "CheckRequest" });
+export type CheckedCheckRequest = Same<AllOf<CheckRequest>, AllOf<z.input<typeof checkSchema>>>;
+export const pauseSchema = z
+	.strictObject({
+		seconds: z.number().min(0).max(BOUNDS.pauseSeconds).meta({
+			description:
+				"Nothing is granted for so long, or until an earlier pause ends, whichever is later. 0 ends a pause, and needs scope `admin`.",
+			example: 30,
+		}),
+	})
+	.meta({ id: "PauseRequest" });
+export type CheckedPauseRequest = Same<AllOf<PauseRequest>, AllOf<z.input<typeof pauseSchema>>>;
 
 // A lease is sent back as it was answered: with fields that are not needed here, and without names if all were skipped.
 const leaseNames = z

@@ -8,7 +8,7 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { wouldDeny } from "../../core/granting.ts";
-import type { Mode } from "../../core/limit.ts";
+import type { Limit, Mode } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type {
 	LeasesPage,
@@ -41,7 +41,7 @@ import { Hearers } from "./hearers.ts";
 import { Housework } from "./housework.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { PolicyFollower } from "./policy-follower.ts";
-import { Presence } from "./presence.ts";
+import { Presence, type Present } from "./presence.ts";
 import { type Cargo, type MovingCalls, Relocation } from "./relocation.ts";
 import { Requests } from "./requests.ts";
 import { Shares } from "./shares.ts";
@@ -285,6 +285,14 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return this.#summary();
 	}
 
+	pause(ms: Ms, ruling?: Ruling, sentAt?: At): Promise<LimitSummary | null> {
+		const pause = async () => {
+			await this.#committer.submit({ kind: "pause", ms });
+			return this.#summary();
+		};
+		return this.#presence.look(pause, ruling, sentAt);
+	}
+
 	async takeBack(slots: number, heldMs: Ms | null, sentAt?: At): Promise<Status | null> {
 		if (!(await this.#presence.isHere(sentAt))) return null;
 		return (await this.#committer.submit({ kind: "takeBack", slots, heldMs })).status;
@@ -342,11 +350,12 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return this.#presence.look((limit, { identity }) => measure(limit, identity));
 	}
 
-	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
-		const peeked = await this.#presence.look((limit, { identity }) => ({
+	async peek(id: string, slots: number, mode: Mode, ruling?: Ruling): Promise<Peeked | Missing> {
+		const peek = (limit: Limit, { identity }: Present) => ({
 			status: views.status(identity, limit),
 			denied: wouldDeny(limit, id, slots, mode),
-		}));
+		});
+		const peeked = await this.#presence.look(peek, ruling);
 		return peeked ?? { missing: true };
 	}
 

@@ -4,7 +4,7 @@ import type { Event } from "../../core/commands.ts";
 import { steadyMs } from "../../core/forecast.ts";
 import { type History, type Reading, SAMPLE_MS, type Sample } from "../../core/history.ts";
 import { SLOT } from "../../core/level.ts";
-import { activeSlots, decays, type Entry, type Limit, leasesAfter, wallClock } from "../../core/limit.ts";
+import { activeSlots, decays, type Entry, isPaused, type Limit, leasesAfter, wallClock } from "../../core/limit.ts";
 import { positions } from "../../core/line.ts";
 import { deniedSlots } from "../../core/polling.ts";
 import type { At } from "../../core/time.ts";
@@ -36,6 +36,7 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 		activeSlots: active,
 		remaining: Math.max(0, settings.limit - active),
 		enforced: settings.active,
+		...(isPaused(limit) && { pausedUntil: pauseEnd(limit) }),
 		slotDecayPerSecond: settings.slotDecayPerSecond,
 		nextSlotMs: nextSlotMs(limit, active),
 		steadyMs: steadyMs(limit, DENIAL_MAX_MS),
@@ -43,6 +44,8 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 		...(origin === "default" && { configured: false as const }),
 	};
 }
+
+const pauseEnd = (limit: Limit): string => toIso(wallClock(limit, limit.pausedUntil));
 
 /** Until one more whole slot is free. */
 function nextSlotMs(limit: Limit, active: number): number | null {
@@ -71,6 +74,7 @@ export function summary(identity: Identity | null, limit: Limit | null, history:
 		createdAt: toIso(createdAt),
 		updatedAt: toIso(updatedAt),
 		updatedBy,
+		pausedUntil: isPaused(limit) ? pauseEnd(limit) : null,
 		activeSlots: inUse,
 		remaining: Math.max(0, capacity - inUse),
 		leaseCount: limit.sums.leases,

@@ -4,6 +4,7 @@ import * as z from "zod";
 import type {} from "zod-openapi"; // What `meta` may say.
 import {
 	type BatchAnswer,
+	type CheckAnswer,
 	type Code,
 	type DeniedLimit,
 	type HistorySample,
@@ -75,6 +76,7 @@ const statusShape = {
 	nextSlotSeconds: seconds(
 		"Present with decay, when a slot is in use: until one more whole slot is free.",
 	).exactOptional(),
+	pausedUntil: moment("Present while the limit is paused: nothing is granted before.").exactOptional(),
 	missing: z
 		.literal(true)
 		.exactOptional()
@@ -99,6 +101,14 @@ export const lease = says<ProtocolLease>()(
 	z.object({
 		...receiptShape,
 		expiresAt: moment("When the slots come back unless the lease is renewed."),
+		fence: z
+			.record(z.string(), z.int().min(0))
+			.exactOptional()
+			.meta({
+				description:
+					"Of each limit a number that rises with every lease of that name and with no renewal, for stores that refuse the holder of an older one.",
+				example: { database: 1795712400000000 },
+			}),
 		rate: slotsPerName
 			.exactOptional()
 			.meta({ description: "Slots taken by rate in the same request. They are not renewed or released." }),
@@ -165,6 +175,7 @@ const summaryShape = {
 	createdAt: moment("When it was made."),
 	updatedAt: moment("Since when it has its settings."),
 	updatedBy: setter,
+	pausedUntil: moment("Nothing is granted before; null: it is not paused.").nullable(),
 	activeSlots: count("Slots in use, rounded up when they decay."),
 	remaining: count("Whole slots that are free."),
 	leaseCount: count("Leases that hold slots."),
@@ -251,6 +262,15 @@ const deniedLimit = says<DeniedLimit>()(
 		retryAfterSeconds: seconds("Null where nothing stood in the way.").nullable(),
 	}),
 ).meta({ id: "DeniedLimit" });
+export const checked = says<CheckAnswer>()(
+	z.object({
+		allowed: z.boolean().meta({ description: "Whether every limit would grant its slots at once." }),
+		limits: z.array(deniedLimit),
+		code: z.enum(codes).exactOptional().meta({ description: "Why not, as the acquire would have been told." }),
+		detail: z.string().exactOptional().meta({ description: "The same in words." }),
+		retryAfterSeconds: seconds("A retry after so long is worth it.").exactOptional(),
+	}),
+).meta({ id: "CheckAnswer" });
 export const problem = says<Problem>()(
 	z.object({
 		type: z.string().meta({ description: "`about:blank`, or a registered problem type." }),

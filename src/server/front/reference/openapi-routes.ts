@@ -48,11 +48,12 @@ export interface RouteDescription {
 const ID = "7c6a5b0e-6a3f-4c59-9a53-0d5c2b8f1e11";
 const AT = "2026-11-22T17:00:00.000Z";
 const status = { name: "database", limit: 20, activeSlots: 1, remaining: 19, enforced: true };
-const lease = { id: ID, names: { database: 1 }, expiresAt: AT, waitedSeconds: 0, limits: [status] };
+const fence = { database: 1_795_712_400_000_000 };
+const lease = { id: ID, names: { database: 1 }, fence, expiresAt: AT, waitedSeconds: 0, limits: [status] };
 const settings = { limit: 20, slotDecayPerSecond: 0, active: true };
 const summary = {
 	...{ name: "database", id: "0b7f1a52-7f0c-4a43-9d39-1b9c86f2c0de", ...settings, origin: "configured" },
-	...{ policy: null, region: null, createdAt: AT, updatedAt: AT, updatedBy: "ops" },
+	...{ policy: null, region: null, createdAt: AT, updatedAt: AT, updatedBy: "ops", pausedUntil: null },
 	...{ activeSlots: 1, remaining: 19, leaseCount: 1, waitingCount: 0 },
 	lastMinute: { granted: 1, denied: 0 },
 	totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 },
@@ -156,6 +157,21 @@ export const routes: RouteDescription[] = [
 		},
 	},
 	{
+		...{ method: "post", path: "/v1/check", id: "check", tag: "leases", scope: "read", names: "body" },
+		summary: "Whether an acquire would be granted now",
+		description: "Takes nothing, counts nothing and creates nothing. What is true now may not be so a moment later.",
+		body: { schema: schemas.checkSchema, examples: { one: { names: "openai", mode: "rate_limit", occupy: 3 } } },
+		answers: {
+			200: {
+				description: "Whether it would, with each limit as a denial shows it.",
+				schema: answers.checked,
+				example: { allowed: true, limits: [{ ...status, position: null, retryAfterSeconds: null }] },
+				limited: true,
+			},
+		},
+		refusals: ["unknown_limit"],
+	},
+	{
 		...{ method: "post", path: "/v1/renew", id: "renew", tag: "leases", scope: "use", names: "body" },
 		summary: "Keep a lease for longer",
 		description: "A lease as it was answered is a valid body; other fields of it are ignored.",
@@ -217,6 +233,22 @@ export const routes: RouteDescription[] = [
 		description: "Its leases end, and those in line are refused.",
 		params: nameParam,
 		answers: { 204: { description: "Deleted." } },
+		refusals: ["unknown_limit"],
+	},
+	{
+		...{ method: "post", path: "/v1/limits/{name}/pause", id: "pause", tag: "limits", scope: "use", names: "path" },
+		summary: "Grant nothing for a while",
+		description:
+			"For an upstream that answered 429: leases and places in line stay, and the line is served at the end. An earlier pause that ends later stays. 0 ends a pause, and needs scope `admin`.",
+		params: nameParam,
+		body: { schema: schemas.pauseSchema, examples: { upstream: { seconds: 30 } } },
+		answers: {
+			200: {
+				description: "Paused, or not any more.",
+				schema: answers.summary,
+				example: { ...summary, pausedUntil: AT },
+			},
+		},
 		refusals: ["unknown_limit"],
 	},
 	{

@@ -14,6 +14,8 @@ import * as z from "zod";
 import {
 	type AcquireRequest,
 	BOUNDS,
+	type CheckAnswer,
+	type CheckRequest,
 	type LimitInfo,
 	type LimitSummary,
 	type Problem,
@@ -121,6 +123,16 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 	release(lease: LeaseReference): Promise<Released> {
 		const { id, names } = lease ?? {};
 		return this.#ask("POST", "/v1/release", { id, names });
+	}
+
+	/** Whether slots would be granted now: nothing is taken, counted or created. */
+	check(names: AcquireRequest["names"], options: Omit<CheckRequest, "names"> = {}): Promise<CheckAnswer> {
+		return this.#ask("POST", "/v1/check", { names, ...options });
+	}
+
+	/** Lets a limit grant nothing for so long; 0 ends a pause, for a binding of scope `admin`. Throws when it does not exist. */
+	pause(name: string, seconds: number): Promise<LimitSummary> {
+		return this.#ask("POST", `/v1/limits/${encodeURIComponent(name)}/pause`, { seconds });
 	}
 
 	/** Creates a limit, or replaces its settings. */
