@@ -32,8 +32,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a head that does not fit is overtaken",
-		is: `if (limit.settings.active && (isPaused(limit) || !fits(limit, entry.slots))) return;`,
-		becomes: `if (limit.settings.active && (isPaused(limit) || !fits(limit, entry.slots))) continue;`,
+		is: `if (isHeldBack && refused) return;`,
+		becomes: `if (isHeldBack && refused) continue;`,
 	},
 	{
 		name: "who does not wait jumps the line",
@@ -104,6 +104,86 @@ const FAULTS: Fault[] = [
 		name: "a lease loses its fence in a restart",
 		is: `fence: saved.fence ?? null,`,
 		becomes: `fence: null,`,
+	},
+	{
+		name: "a limit that only watches denies",
+		is: `const isHeldBack = refused !== null && enforces(limit);\n	if`,
+		becomes: `const isHeldBack = refused !== null;\n	if`,
+	},
+	{
+		name: "what would be denied holds slots",
+		is: `entry.enforced = limit.settings.active && !wouldDeny;`,
+		becomes: `entry.enforced = limit.settings.active;`,
+	},
+	{
+		name: "what would be denied is counted as granted",
+		is: `if (!entry.wouldDeny) {\n		observe(`,
+		becomes: `{\n		observe(`,
+	},
+	{
+		name: "what would be denied is not counted",
+		is: `if (wouldDeny) limit.totals.wouldDeny += 1;`,
+		becomes: ``,
+	},
+	{
+		name: "what would be denied counts as released",
+		is: `if (!entry.wouldDeny) totals[by`,
+		becomes: `totals[by`,
+	},
+	{
+		name: "a line waits on at a limit that only watches",
+		is: `if (isHeldBack && refused) return;`,
+		becomes: `if (refused) return;`,
+	},
+	{
+		name: "an estimate gives back what has come back by itself",
+		is: `const taken = units < node.own ? units : node.own;`,
+		becomes: `const taken = units < this.total ? units : this.total;`,
+	},
+	{
+		name: "what an estimate came to above it is forgotten",
+		is: `else limit.level.pour(actual - slots);`,
+		becomes: ``,
+	},
+	{
+		name: "an estimate can be settled twice",
+		is: `outcome: before === actual ? "again" : "otherwise" });`,
+		becomes: `outcome: "settled" });`,
+	},
+	{
+		name: "what it was settled with is not remembered",
+		is: `&& entry.wants === "lease" && settled === undefined) return;`,
+		becomes: `&& entry.wants === "lease") return;`,
+	},
+	{
+		name: "an estimate is given back at the end of its time",
+		is: `// The estimate stands.\n		conclude(turn, entry, "receipt");`,
+		becomes: `drop(turn, entry);`,
+	},
+	{
+		name: "an estimate that could be settled does not count as one that may come back",
+		is: `if (entry.mode !== "rate_limit" || entry.settleMs !== null) sums.returnable += sign;`,
+		becomes: `if (entry.mode !== "rate_limit") sums.returnable += sign;`,
+	},
+	{
+		name: "an estimate is a lease",
+		is: `if (entry.state === "unsettled") return;\n		sums.leased`,
+		becomes: `sums.leased`,
+	},
+	{
+		name: "a release gives an estimate back",
+		is: `if (entry?.state === "unsettled") return say(turn, { kind: "released", id, slots: 0, by });`,
+		becomes: ``,
+	},
+	{
+		name: "a waiter that takes what there could be is refused when the limit is lowered",
+		is: `if (entry.atMost !== null) sayMoved(turn, entry.id);\n		resize(limit, entry);`,
+		becomes: ``,
+	},
+	{
+		name: "the row of a waiter that was resized is not written",
+		is: `if (entry.atMost !== null) sayMoved(turn, entry.id);\n`,
+		becomes: ``,
 	},
 	{
 		name: "waits are not measured",

@@ -42,6 +42,8 @@ export const BOUNDS = {
 	 * has. That is 3,300 grants a second by rate, and 660 leases; one object answers about a thousand calls.
 	 */
 	rememberedIds: 200_000,
+	/** How long what is taken by rate may be an estimate: an hour is a long answer of a model. */
+	settleSeconds: { min: 1, max: 3_600 },
 	/** Longest pause that one call can ask for: ten minutes, and an upstream that wants more is asked again by then. */
 	pauseSeconds: 600,
 	/** Characters of a request id: room for two UUIDs and a prefix. */
@@ -184,6 +186,13 @@ export interface AcquireRequest {
 	leaseSeconds?: number;
 	/** How long to wait in line. Default 0, at most 60, answered after 55; in a stream without a cap, absent: for ever. */
 	waitSeconds?: number;
+	/**
+	 * What is taken by rate is an estimate, and may be settled within so long (`POST /v1/settle`); 1 to 3,600. Left out: it is what
+	 * it is.
+	 */
+	settleSeconds?: number;
+	/** Take fewer slots where a limit could never grant so many: the answer says how many. Default false. */
+	atMost?: boolean;
 	/** Create names that were not configured. Default true. */
 	createIfMissing?: boolean;
 	/**
@@ -224,6 +233,15 @@ export interface RenewRequest {
 export interface ReleaseRequest {
 	id: string;
 	names: string | string[] | Slots;
+	/** What was taken by rate in the same request came to, as `POST /v1/settle` has it. */
+	actual?: Slots;
+}
+
+/** `POST /v1/settle`: what estimates came to. */
+export interface SettleRequest {
+	id: string;
+	/** Slots of each name, from 0: below the estimate the rest comes back, above it the difference is taken too. */
+	actual: Slots;
 }
 
 /** What a limit and a policy have in common. */
@@ -234,6 +252,8 @@ export interface Settings {
 	slotDecayPerSecond: number;
 	/** Off: grants at once and holds nothing. */
 	active: boolean;
+	/** False: it decides and counts as ever, and says what it would deny; no caller is denied or waits. */
+	enforce: boolean;
 }
 
 /** Where objects can be asked to live: the location hints of Cloudflare. */
@@ -301,6 +321,8 @@ export interface LimitStatus {
 	nextSlotSeconds?: number;
 	/** Present while the limit is paused: nothing is granted before. */
 	pausedUntil?: string;
+	/** Present, and true, when the limit is not enforced and would have denied this request: it holds nothing of it. */
+	wouldDeny?: true;
 	/** Present, and true, when the name does not exist and was skipped. */
 	missing?: true;
 	/** Present, and false, when the name was not configured, neither itself nor by a policy: it was created switched off. */
@@ -363,6 +385,14 @@ export interface Released {
 	released: number;
 }
 
+/** The answer to `settle`. */
+export interface Settled {
+	id: string;
+	/** What each name is settled with. */
+	actual: Slots;
+	limits: LimitStatus[];
+}
+
 /** One lease as `inspect` shows it. */
 export interface LeaseInfo {
 	/** To tokens below `admin` a digest of it: a caller that knows the id of a lease may end it. */
@@ -394,6 +424,8 @@ export interface Totals {
 	timedOut: number;
 	released: number;
 	expired: number;
+	/** Granted though they would have been denied, for the limit was not enforced. */
+	wouldDeny: number;
 }
 
 /** Where a limit's settings come from: set by hand, by a matching policy, or the default. */
@@ -434,6 +466,8 @@ export interface LimitSummary extends Settings {
 
 /** `GET /v1/limits/{name}`. */
 export interface LimitInfo extends LimitSummary {
+	/** How many estimates were settled, and what they came to on average, as a part of the estimate. */
+	settled: { count: number; meanRatio: number | null };
 	leases: LeaseInfo[];
 	waiting: WaiterInfo[];
 }
@@ -521,6 +555,16 @@ export const PROBLEMS = {
 		status: 410,
 		title: "The lease has ended",
 		when: "The lease has ended: it expired, was released or was taken back.",
+	},
+	receipt_gone: {
+		status: 410,
+		title: "There is nothing to settle",
+		when: "There is no estimate of this id: none was granted, or its `settleSeconds` are over and it stands.",
+	},
+	already_settled: {
+		status: 409,
+		title: "It was settled otherwise",
+		when: "The estimate was settled with another number before, which stands.",
 	},
 	too_many_streams: {
 		status: 429,
@@ -697,6 +741,7 @@ export interface HistorySample {
 	denied: number;
 	released: number;
 	expired: number;
+	wouldDeny: number;
 }
 
 /** `GET /v1/limits/{name}/history`: the last 15 minutes, or all of a limit that is younger. */

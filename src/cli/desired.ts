@@ -105,15 +105,18 @@ function findTwice(node: AnyNode, path: string[], faults: string[]): void {
 export function writeDesired({ limits, policies }: Desired, format: Format): string {
 	const brief = (all: Map<string, LimitSettings & { idleSeconds?: number }>) =>
 		Object.fromEntries(
-			[...all].map(([name, { limit, slotDecayPerSecond, active, region, idleSeconds = DEFAULTS.idleSeconds }]) => {
-				const unusual = {
-					...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }),
-					...(!active && { active }),
-					...(region !== null && { region }),
-					...(idleSeconds !== DEFAULTS.idleSeconds && { idleSeconds }),
-				};
-				return [name, { limit, ...unusual }];
-			}),
+			[...all].map(
+				([name, { limit, slotDecayPerSecond, active, enforce, region, idleSeconds = DEFAULTS.idleSeconds }]) => {
+					const unusual = {
+						...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }),
+						...(!active && { active }),
+						...(!enforce && { enforce }),
+						...(region !== null && { region }),
+						...(idleSeconds !== DEFAULTS.idleSeconds && { idleSeconds }),
+					};
+					return [name, { limit, ...unusual }];
+				},
+			),
 		);
 	const content = {
 		...(limits.size > 0 && { limits: brief(limits) }),

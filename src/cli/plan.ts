@@ -119,10 +119,16 @@ function difference(name: string, other: string): string {
 	return `${points(here, end(here, there))} here, ${points(there, end(there, here))} there`;
 }
 
-const FIELDS = ["limit", "slotDecayPerSecond", "active", "region", "idleSeconds"] as const;
+const FIELDS = ["limit", "slotDecayPerSecond", "active", "enforce", "region", "idleSeconds"] as const;
 type Fields = LimitSettings & { idleSeconds?: number };
 /** Not worth a word when something is created. */
-const USUAL: Partial<Fields> = { slotDecayPerSecond: 0, active: true, region: null, idleSeconds: DEFAULTS.idleSeconds };
+const USUAL: Partial<Fields> = {
+	slotDecayPerSecond: 0,
+	active: true,
+	enforce: true,
+	region: null,
+	idleSeconds: DEFAULTS.idleSeconds,
+};
 
 function compare(before: Fields | undefined, after: Fields): Change[] {
 	return FIELDS.flatMap((field) => {

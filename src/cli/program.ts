@@ -91,6 +91,7 @@ export function createProgram(outcome: Outcome): Command {
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
 		.option("--on", "switch it on")
 		.addOption(new Option("--off", "switch it off: it grants at once and holds nothing").conflicts("on"))
+		.addOption(enforceOption("no: it says what it would deny, and denies nothing"))
 		.addOption(new Option("--region <region>", "where a new limit is to live").choices(REGIONS))
 		.option("--used <slots>", "set the slots in use by hand", values.count)
 		.action(async (name: string, given: Record<string, unknown>, command: Command) =>
@@ -98,6 +99,7 @@ export function createProgram(outcome: Outcome): Command {
 				...(given as { limit?: number; decay?: number }),
 				...(given.used !== undefined && { activeSlots: given.used as number }),
 				...activeOf(given),
+				...enforceOf(given),
 			}),
 		);
 	for (const [name, active, description] of [
@@ -189,10 +191,12 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 		.addOption(new Option("--region <region>", "where names are to live, from their first use on").choices(REGIONS))
 		.option("--idle <time>", "how long a name is kept that is idle and empty (default: 5min)", values.duration)
 		.option("--off", "its names grant at once and hold nothing")
+		.addOption(enforceOption("no: they say what they would deny, and deny nothing"))
 		.action(async (pattern: string, given: Record<string, unknown>, command: Command) =>
 			(await import("./commands/policies.ts")).setPolicy(contextOf(command), pattern, {
 				...(given as { limit: number; decay?: number; idle?: number }),
 				...activeOf(given),
+				...enforceOf(given),
 			}),
 		);
 	add("delete", "delete policies", policies)
@@ -322,6 +326,13 @@ function serverOptionsOf(command: Command): ServerOptions {
 
 const activeOf = ({ on, off }: Record<string, unknown>): { active?: boolean } =>
 	on === true ? { active: true } : off === true ? { active: false } : {};
+
+const enforceOption = (description: string): Option =>
+	new Option("--enforce <whether>", description).choices(["yes", "no"]);
+
+/** Undefined where it was not said. */
+const enforceOf = ({ enforce }: Record<string, unknown>): { enforce?: boolean } =>
+	enforce === undefined ? {} : { enforce: enforce === "yes" };
 
 const START_HELP = `
 Environment:

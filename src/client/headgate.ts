@@ -20,9 +20,11 @@ import type {
 	Receipt as ReceiptRecord,
 	Released,
 	Renewed,
+	Settled,
+	Slots,
 } from "../protocol.ts";
 import { ConcurrencySlotAcquisitionError, HeadgateError, isLeaseLostError } from "./errors.ts";
-import { type AcquireOptions, isEnforced, Lease } from "./lease.ts";
+import { type AcquireOptions, isEnforced, Lease, settleEstimate } from "./lease.ts";
 import { checkLease, checkObject, checkWork, inPath, type Names, slotsOf } from "./names.ts";
 import { type HeadgateOptions, Transport } from "./transport.ts";
 import { obtain, type WaitOptions } from "./wait.ts";
@@ -42,7 +44,15 @@ export type Attempt = { lease: Lease; denied: null } | { lease: null; denied: Pr
 export interface BatchedRequest
 	extends Pick<
 		AcquireOptions,
-		"occupy" | "rate" | "leaseSeconds" | "onLeaseLost" | "createIfMissing" | "strict" | "holder"
+		| "occupy"
+		| "rate"
+		| "leaseSeconds"
+		| "onLeaseLost"
+		| "createIfMissing"
+		| "strict"
+		| "holder"
+		| "settleSeconds"
+		| "atMost"
 	> {
 	names: Names;
 	/** `"rate_limit"`: the slots come back by themselves, and the lease holds nothing. Default `"concurrency"`. */
@@ -67,6 +77,12 @@ const BATCH = 100;
 export interface Receipt extends ReceiptRecord {
 	/** Whether every limit that was asked for counted the slots; see `Lease.enforced`. */
 	enforced: boolean;
+	/**
+	 * Says what an estimate came to, with `settleSeconds`: below it the rest comes back, above it the difference is taken too. A number is
+	 * for each name. Once is enough: the same again changes nothing.
+	 * @throws HeadgateError with code `receipt_gone` when `settleSeconds` are over, `already_settled` when it was settled otherwise.
+	 */
+	settle(actual: number | Slots): Promise<Settled>;
 }
 
 /** A lease by its id and its names: a `Lease`, or what became of it as JSON. */
@@ -241,7 +257,7 @@ export class Headgate {
 		const asked = Object.keys(slots).length > 0;
 		const grant = asked ? await obtain(this.#transport, { ...options, slots, mode: "rate_limit" }) : null;
 		options.signal?.throwIfAborted();
-		return receiptOf(grant?.record ?? { ...NOTHING, id: crypto.randomUUID() });
+		return receiptOf(this.#transport, grant?.record ?? { ...NOTHING, id: crypto.randomUUID() });
 	}
 
 	/**
@@ -252,6 +268,14 @@ export class Headgate {
 	renew(lease: LeaseReference, options: CallOptions & { leaseSeconds?: number | undefined } = {}): Promise<Renewed> {
 		const { id, names } = checkLease(lease);
 		return this.#transport.call("POST", "/v1/renew", { id, names, leaseSeconds: options.leaseSeconds }, options);
+	}
+
+	/**
+	 * Says what estimates of another program came to, by the id of the request; see `settleSeconds`.
+	 * @throws HeadgateError with code `receipt_gone` or `already_settled`.
+	 */
+	settle(id: string, actual: Slots, options: CallOptions = {}): Promise<Settled> {
+		return this.#transport.call("POST", "/v1/settle", { id, actual: checkObject(actual, "`actual`") }, options);
 	}
 
 	/** Gives back a lease by its id and names. Answers with the slots given back: 0 when there was nothing left. */
@@ -425,7 +449,7 @@ export class Headgate {
 		if ("problem" in answer) return { lease: null, receipt: null, denied: answer.problem };
 		const { lease: record } = answer;
 		this.#transport.noteUnconfigured(record.limits);
-		if (mode === "rate_limit") return { lease: null, receipt: receiptOf(record), denied: null };
+		if (mode === "rate_limit") return { lease: null, receipt: receiptOf(this.#transport, record), denied: null };
 		const grant = { record, sound: Promise.resolve(true) };
 		const lease = new Lease(this.#transport, { leaseSeconds, onLeaseLost }, grant, true);
 		return { lease, receipt: null, denied: null };
@@ -462,10 +486,11 @@ export class Headgate {
 }
 
 /** A request as it is sent. Its id is ours, so that a call that is repeated gets nothing twice. */
-function wireOf({ names, occupy, rate, mode, leaseSeconds, createIfMissing, strict, holder }: BatchedRequest) {
+function wireOf({ names, occupy, rate, ...wish }: BatchedRequest) {
+	const { mode, leaseSeconds, settleSeconds, atMost, createIfMissing, strict, holder } = wish;
 	return {
 		...namedOf({ names, occupy, rate }),
-		...{ mode, leaseSeconds, createIfMissing, strict, holder, id: crypto.randomUUID() },
+		...{ mode, leaseSeconds, settleSeconds, atMost, createIfMissing, strict, holder, id: crypto.randomUUID() },
 	};
 }
 
@@ -474,10 +499,12 @@ const namedOf = ({ names, occupy, rate }: Pick<BatchedRequest, "names" | "occupy
 	rate: rate === undefined ? undefined : slotsOf(rate, 1, "rate"),
 });
 
-const receiptOf = ({ id, names, waitedSeconds, limits }: ReceiptRecord): Receipt => ({
-	...{ id, names, waitedSeconds, limits },
-	enforced: isEnforced(limits),
-});
+/** As JSON, and to those who compare it, a receipt is what it says. */
+function receiptOf(transport: Transport, { id, names, waitedSeconds, limits }: ReceiptRecord): Receipt {
+	const receipt = { id, names, waitedSeconds, limits, enforced: isEnforced(limits) };
+	const settle = (actual: number | Slots): Promise<Settled> => settleEstimate(transport, id, names, actual);
+	return Object.defineProperty(receipt, "settle", { value: settle }) as Receipt;
+}
 
 const NOTHING: Omit<ReceiptRecord, "id"> = { names: {}, waitedSeconds: 0, limits: [] };
 

@@ -23,6 +23,7 @@ export type {
 	Released,
 	Renewed,
 	Settings,
+	Settled,
 	Slots,
 	Totals,
 	WaiterInfo,

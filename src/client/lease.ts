@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** Slots that are held: renewed while they are needed, and given back once. */
 
-import type { Lease as LeaseRecord, LimitStatus, Released, Renewed, Slots } from "../protocol.ts";
+import type { Lease as LeaseRecord, LimitStatus, Released, Renewed, Settled, Slots } from "../protocol.ts";
 import { RENEW_AT } from "../rhythms.ts";
 import type { BindingRequest } from "./binding.ts";
 import { HeadgateError, LeaseLostError } from "./errors.ts";
@@ -134,6 +134,15 @@ export class Lease {
 		}
 	}
 
+	/**
+	 * Says what the estimates taken by `rate` came to, with `settleSeconds`: below them the rest comes back, above them the difference
+	 * is taken too. A number is for each of them. It may be said before the release and after it.
+	 * @throws HeadgateError with code `receipt_gone` when `settleSeconds` are over, `already_settled` when it was settled otherwise.
+	 */
+	settle(actual: number | Slots): Promise<Settled> {
+		return settleEstimate(this.#transport, this.id, this.rate, actual);
+	}
+
 	/** What `gate.renew` and `gate.release` take. */
 	toJSON(): { id: string; names: Slots; expiresAt: string | null } {
 		return { id: this.id, names: this.names, expiresAt: this.#expiresAt };
@@ -227,6 +236,19 @@ export class Lease {
 		if (this.#options.onLeaseLost === "continue") this.#transport.warn("work goes on without its slots", error);
 		else this.#control.abort(error);
 	}
+}
+
+/** Settles what was taken by rate. Of names that were skipped, and where no service was asked, there is nothing to settle. */
+export async function settleEstimate(
+	transport: Transport,
+	id: string,
+	taken: Slots,
+	given: number | Slots,
+): Promise<Settled> {
+	const actual =
+		typeof given === "number" ? Object.fromEntries(Object.keys(taken).map((name) => [name, given])) : given;
+	if (Object.keys(taken).length === 0) return { id, actual: {}, limits: [] };
+	return transport.call<Settled>("POST", "/v1/settle", { id, actual }, {});
 }
 
 /** Whether all of these limits count. */

@@ -30,6 +30,8 @@ export type Command =
 	| { kind: "vouch"; id: string }
 	/** The answer of all peers to a doubt. */
 	| { kind: "resolve"; id: string; committed: boolean }
+	/** What an estimate came to, in slots. */
+	| { kind: "settle"; id: string; actual: number }
 	/** Nothing is granted until so much later, or until an earlier pause ends, whichever is later; 0: from now on it is. */
 	| { kind: "pause"; ms: Ms }
 	| { kind: "configure"; settings?: Partial<Settings>; activeSlots?: number; deniedSlots?: number }
@@ -71,8 +73,10 @@ export type Event =
 			fence: number | null;
 			waitedMs: Ms;
 			repeat: boolean;
+			/** It would have been denied, if the limit were enforced. */
+			wouldDeny?: true;
 	  }
-	| { kind: "reserved"; id: string; slots: number; enforced: boolean }
+	| { kind: "reserved"; id: string; slots: number; enforced: boolean; wouldDeny?: true }
 	| { kind: "queued"; id: string; position: number }
 	| { kind: "parked"; id: string; retryAfterMs: Ms; position: number }
 	| { kind: "denied"; id: string; code: DenialCode; retryAfterMs: Ms; position: number }
@@ -80,6 +84,8 @@ export type Event =
 	| { kind: "left"; id: string; why: "cancelled" | "gone" }
 	| { kind: "renewed"; id: string; expiresAt: At }
 	| { kind: "gone"; id: string }
+	/** `slots`: what the estimate is settled with: by this, `again`, or `otherwise` before, which stays. */
+	| { kind: "settled"; id: string; slots: number; outcome: "settled" | "again" | "otherwise" }
 	| { kind: "released"; id: string; slots: number; by: ReleasedBy }
 	| { kind: "doubted"; id: string; peers: readonly string[] }
 	| { kind: "vouched"; id: string; committed: boolean }

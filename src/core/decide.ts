@@ -20,6 +20,7 @@ import {
 	grant,
 	grantAgain,
 	keepReserved,
+	leaveUnsettled,
 	neverFits,
 	refusal,
 	sayReserved,
@@ -29,6 +30,7 @@ import {
 	decays,
 	type Ended,
 	type Entry,
+	enforces,
 	inTurn,
 	isGranted,
 	isLease,
@@ -38,7 +40,7 @@ import {
 	type Settings,
 	wallClock,
 } from "./limit.ts";
-import { enter, QUEUE_MAX, returnToLine, stand, wait } from "./line.ts";
+import { enter, QUEUE_MAX, resize, returnToLine, slotsOf, stand, wait } from "./line.ts";
 import { runTime } from "./passing.ts";
 import { deniedSlots, learnHeld, setDenied } from "./polling.ts";
 import { type At, type Ms, tellTime } from "./time.ts";
@@ -98,6 +100,8 @@ function carryOut(turn: Turn, command: Command): void {
 			return resolve(turn, command.id, command.committed);
 		case "configure":
 			return configure(turn, command.settings ?? {}, command.activeSlots, command.deniedSlots);
+		case "settle":
+			return settle(turn, command.id, command.actual);
 		case "pause":
 			return pause(turn, command.ms);
 		case "takeBack":
@@ -119,19 +123,21 @@ function carryOut(turn: Turn, command: Command): void {
 
 function ask(turn: Turn, request: Request, wants: Entry["wants"]): void {
 	const { limit } = turn;
-	const { id, slots, mode, ifBusy } = request;
+	const { id, mode, ifBusy } = request;
 	const known = limit.entries.get(id);
 	if (known) return askAgain(turn, known, request, wants);
 	const past = request.remember ? recall(turn, id) : undefined;
 	if (past?.kind === "receipt" && past.print === request.print) return sayReceipt(turn, past);
-	if (past) return deny(turn, id, "id_in_use", slots);
+	if (past) return deny(turn, id, "id_in_use", request.slots);
 
+	const slots = slotsOf(limit, request);
 	const refused = refusal(limit, slots, mode);
-	if (refused && (refused !== "denied" || ifBusy === "deny")) return deny(turn, id, refused, slots);
-	if (refused && limit.queue.size >= QUEUE_MAX) return deny(turn, id, "queue_full", slots);
+	const isHeldBack = refused !== null && enforces(limit);
+	if (isHeldBack && (refused !== "denied" || ifBusy === "deny")) return deny(turn, id, refused, slots);
+	if (isHeldBack && limit.queue.size >= QUEUE_MAX) return deny(turn, id, "queue_full", slots);
 	const entry = enter(turn, request, wants);
-	if (refused) wait(turn, entry, ifBusy === "park");
-	else give(turn, entry);
+	if (isHeldBack) wait(turn, entry, ifBusy === "park");
+	else give(turn, entry, refused !== null);
 }
 
 /** The same id again: the same place in line, or the same lease. */
@@ -145,8 +151,8 @@ function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["want
 	}
 	if (entry.state !== "waiting") return grantAgain(turn, entry);
 
-	const never = neverFits(turn.limit, request.slots, request.mode);
-	if (never) {
+	const never = neverFits(turn.limit, entry.slots, entry.mode);
+	if (never && enforces(turn.limit)) {
 		drop(turn, entry);
 		return deny(turn, entry.id, never, entry.slots);
 	}
@@ -160,8 +166,19 @@ function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["want
 }
 
 /** A grant by rate that is over, told again. */
-function sayReceipt(turn: Turn, { id, slots, enforced }: Ended): void {
-	say(turn, { kind: "granted", id, slots, enforced, expiresAt: null, fence: null, waitedMs: 0, repeat: true });
+function sayReceipt(turn: Turn, { id, slots, enforced, wouldDeny }: Ended): void {
+	const would = wouldDeny && { wouldDeny };
+	say(turn, {
+		kind: "granted",
+		id,
+		slots,
+		enforced,
+		expiresAt: null,
+		fence: null,
+		waitedMs: 0,
+		repeat: true,
+		...would,
+	});
 }
 
 function commit(turn: Turn, id: string, peers: readonly string[]): void {
@@ -197,6 +214,8 @@ function touch(turn: Turn, id: string): void {
 
 function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"): void {
 	const entry = turn.limit.entries.get(id);
+	// What was taken by rate is not given back: an estimate is settled, or stands.
+	if (entry?.state === "unsettled") return say(turn, { kind: "released", id, slots: 0, by });
 	if (by === "unheard" && entry && (entry.claims > 0 || !isGranted(entry))) {
 		// Each of those who were told of the grant may go; it ends with the last of them.
 		if (entry.claims > 0) entry.claims -= 1;
@@ -217,7 +236,7 @@ function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"):
 
 function cancel(turn: Turn, id: string, keepPlace: boolean): void {
 	const entry = turn.limit.entries.get(id);
-	if (!entry || entry.state === "leased") return say(turn, { kind: "gone", id });
+	if (!entry || entry.state === "leased" || entry.state === "unsettled") return say(turn, { kind: "gone", id });
 	// Only a reservation can step back: the same request may be committed, or wait, by another coordinator.
 	if (keepPlace && entry.state !== "reserved") return say(turn, { kind: "gone", id });
 	if (!keepPlace) {
@@ -254,11 +273,40 @@ function resolve(turn: Turn, id: string, committed: boolean): void {
 	const entry = turn.limit.entries.get(id);
 	if (entry?.state !== "committed") return;
 	if (!committed) return giveBack(turn, entry, "abort");
+	if (entry.settleMs !== null && entry.mode === "rate_limit") return leaveUnsettled(turn, entry);
 	if (entry.mode !== "concurrency") return conclude(turn, entry, "receipt");
 	entry.state = "leased";
 	entry.peers = [];
 	dueNext(turn, entry);
 	say(turn, { kind: "rewritten", id });
+}
+
+// ----------------------------------------------------------------------------- what an estimate came to
+
+/**
+ * Below the estimate, the rest comes back as far as it has not by itself; above it, the difference is taken too, past the limit
+ * if need be. A caller that settles one of several names has its grant, so every peer had committed.
+ */
+function settle(turn: Turn, id: string, actual: number): void {
+	const { limit } = turn;
+	const entry = limit.entries.get(id);
+	if (!entry) {
+		const before = recall(turn, id)?.settled;
+		if (before === undefined) return say(turn, { kind: "gone", id });
+		return say(turn, { kind: "settled", id, slots: before, outcome: before === actual ? "again" : "otherwise" });
+	}
+	const { slots, settleMs, enforced, state } = entry;
+	if (settleMs === null || !(state === "unsettled" || (state === "committed" && entry.mode === "rate_limit"))) {
+		return say(turn, { kind: "gone", id });
+	}
+	if (enforced && decays(limit)) {
+		if (actual < slots) limit.level.shrink(id, slots - actual);
+		else limit.level.pour(actual - slots);
+	}
+	limit.settled.count += 1;
+	limit.settled.ratios += actual / slots;
+	conclude(turn, entry, "receipt", actual);
+	say(turn, { kind: "settled", id, slots: actual, outcome: "settled" });
 }
 
 // ----------------------------------------------------------------------- what an operator changes
@@ -276,8 +324,10 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 		else limit.unleased = Math.max(0, slots - limit.sums.leased);
 	}
 	for (const entry of [...limit.queue.values()]) {
+		if (entry.atMost !== null) sayMoved(turn, entry.id);
+		resize(limit, entry);
 		const never = neverFits(limit, entry.slots, entry.mode);
-		if (!never) continue;
+		if (!never || !enforces(limit)) continue;
 		drop(turn, entry);
 		deny(turn, entry.id, never, entry.slots);
 	}
@@ -312,18 +362,18 @@ function changeKind(turn: Turn): void {
 	level.setRate(settings.slotDecayPerSecond);
 	turn.limit.unleased = 0;
 	for (const entry of entries.values()) {
-		if (!isLease(entry)) continue;
-		if (decays(turn.limit)) level.lay(entry.id, entry.slots);
+		// An estimate that is not settled yet keeps nothing of a level that was emptied.
+		if (!isLease(entry) && entry.state !== "unsettled") continue;
+		if (decays(turn.limit) && isLease(entry)) level.lay(entry.id, entry.slots);
 		say(turn, { kind: "rewritten", id: entry.id });
 	}
 }
 
 function close(turn: Turn): void {
 	for (const entry of [...turn.limit.entries.values()]) {
-		if (isGranted(entry)) {
-			giveBack(turn, entry, "operator");
-			continue;
-		}
+		if (entry.state === "unsettled") conclude(turn, entry, "receipt");
+		else if (isGranted(entry)) giveBack(turn, entry, "operator");
+		if (isGranted(entry)) continue;
 		drop(turn, entry);
 		if (entry.state === "waiting") deny(turn, entry.id, "unknown_limit", entry.slots);
 	}

@@ -5,22 +5,38 @@
  *     it is not paused, no waiter has a turn before it, and used + slots <= limit
  *
  * where `used` is the level with decay, else the slots of leases and those without one; reservations count on top of
- * either. What could never fit is refused whatever waits; what merely does not fit now may wait.
+ * either. What could never fit is refused whatever waits; what merely does not fit now may wait. A limit that only watches
+ * decides the same, grants all the same, and holds nothing of what it would have denied.
  */
 
 import type { DenialCode, Event } from "./commands.ts";
 import { conclude } from "./ending.ts";
 import { retryAfterMs } from "./forecast.ts";
 import { SLOT } from "./level.ts";
-import { count, decays, type Entry, inTurn, isPaused, isShut, type Limit, type Mode, wallClock } from "./limit.ts";
-import { leaveLine } from "./line.ts";
+import {
+	count,
+	decays,
+	type Entry,
+	enforces,
+	inTurn,
+	isPaused,
+	isShut,
+	type Limit,
+	type Mode,
+	type Request,
+	wallClock,
+} from "./limit.ts";
+import { leaveLine, slotsOf } from "./line.ts";
 import { DOUBT_MS, DOUBT_STEP_MS, RESERVATION_MS } from "./patience.ts";
 import { countDenied } from "./polling.ts";
 import { observe } from "./totals.ts";
-import { say, type Turn } from "./turn.ts";
+import { say, sayMoved, type Turn } from "./turn.ts";
 
 /** Fences of one millisecond: one object grants about one lease in it. They stay below 2^53 until the year 2255. */
 const FENCES_PER_MS = 1_000;
+
+/** What a request asks of a limit, as far as the rule goes. */
+export type Asked = Pick<Request, "id" | "slots" | "mode" | "atMost">;
 
 type Denial = Extract<Event, { kind: "denied" }>;
 
@@ -47,10 +63,16 @@ export function fits(limit: Limit, slots: number): boolean {
 	return level.total <= BigInt(settings.limit - sums.reserved - slots) * SLOT;
 }
 
-/** How a request that does not wait would be denied now; null: it would be granted. Changes nothing. */
-export function wouldDeny(limit: Limit, id: string, slots: number, mode: Mode): Denial | null {
-	const code = refusal(limit, slots, mode);
-	return code && denial(limit, id, code, slots);
+/**
+ * How a request that does not wait would be denied now; null: it would be granted, by a limit that only watches perhaps though it
+ * `wouldDeny`. Changes nothing.
+ */
+export function foresee(limit: Limit, request: Asked): { denied: Denial | null; wouldDeny: boolean } {
+	const slots = slotsOf(limit, request);
+	const code = refusal(limit, slots, request.mode);
+	if (!code) return { denied: null, wouldDeny: false };
+	if (!enforces(limit)) return { denied: null, wouldDeny: true };
+	return { denied: denial(limit, request.id, code, slots), wouldDeny: false };
 }
 
 /** With the place that it would have in line, and when it is worth asking again. */
@@ -76,18 +98,22 @@ export function serve(turn: Turn): void {
 	const { limit, now } = turn;
 	for (const entry of limit.queue.values()) {
 		if (!inTurn(entry)) continue;
-		if (entry.standing === "resuming" && limit.settings.active) return;
-		if (limit.settings.active && (isPaused(limit) || !fits(limit, entry.slots))) return;
+		const isHeldBack = enforces(limit);
+		if (entry.standing === "resuming" && isHeldBack) return;
+		const refused = limit.settings.active && (isPaused(limit) || !fits(limit, entry.slots));
+		if (isHeldBack && refused) return;
 		leaveLine(turn, entry);
 		entry.waitedMs = now - entry.since;
-		give(turn, entry);
+		give(turn, entry, refused || neverFits(limit, entry.slots, entry.mode) !== null);
 	}
 }
 
-/** Gives a request its slots: set aside, or for good. */
-export function give(turn: Turn, entry: Entry): void {
+/** Gives a request its slots: set aside, or for good; or nothing, where a limit that only watches `wouldDeny` it. */
+export function give(turn: Turn, entry: Entry, wouldDeny: boolean): void {
 	const { limit, now } = turn;
-	entry.enforced = limit.settings.active;
+	entry.enforced = limit.settings.active && !wouldDeny;
+	entry.wouldDeny = wouldDeny;
+	if (wouldDeny) limit.totals.wouldDeny += 1;
 	entry.since = now;
 	if (entry.wants === "lease") return grant(turn, entry, "leased");
 	entry.state = "reserved";
@@ -101,18 +127,21 @@ export function keepReserved({ limit, now }: Turn, entry: Entry): void {
 	limit.deadlines.set(entry, now + RESERVATION_MS);
 }
 
-export function sayReserved(turn: Turn, { id, slots, enforced }: Entry): void {
-	say(turn, { kind: "reserved", id, slots, enforced });
+export function sayReserved(turn: Turn, { id, slots, enforced, wouldDeny }: Entry): void {
+	say(turn, { kind: "reserved", id, slots, enforced, ...(wouldDeny && { wouldDeny }) });
 }
 
 export function grant(turn: Turn, entry: Entry, state: "leased" | "committed"): void {
 	const { limit, now } = turn;
 	const { totals } = limit;
-	observe(totals.waits, entry.waitedMs);
-	if (entry.waitedMs > 0) totals.grantedAfterWait += 1;
-	else totals.grantedAtOnce += 1;
+	if (!entry.wouldDeny) {
+		observe(totals.waits, entry.waitedMs);
+		if (entry.waitedMs > 0) totals.grantedAfterWait += 1;
+		else totals.grantedAtOnce += 1;
+	}
 	if (entry.enforced) countDenied(limit, -entry.slots);
 	if (entry.mode !== "concurrency" && (state === "leased" || !entry.enforced)) {
+		if (entry.settleMs !== null && entry.mode === "rate_limit") return grantEstimate(turn, entry);
 		if (entry.enforced) takeUnowned(limit, entry);
 		sayGranted(turn, entry, false);
 		conclude(turn, entry, "receipt");
@@ -138,6 +167,26 @@ function nextFence(limit: Limit): number {
 	return limit.fence;
 }
 
+/** Grants by rate what is yet to be settled. */
+function grantEstimate(turn: Turn, entry: Entry): void {
+	const { limit } = turn;
+	if (entry.enforced && decays(limit)) limit.level.lay(entry.id, entry.slots);
+	sayGranted(turn, entry, false);
+	leaveUnsettled(turn, entry);
+}
+
+/** The slots of a grant are an estimate, until it is settled or its time is over. */
+export function leaveUnsettled(turn: Turn, entry: Entry): void {
+	const { limit } = turn;
+	count(limit.sums, entry, -1);
+	entry.state = "unsettled";
+	entry.peers = [];
+	entry.expiresAt = entry.since + (entry.settleMs ?? 0);
+	count(limit.sums, entry, 1);
+	limit.deadlines.set(entry, entry.expiresAt);
+	sayMoved(turn, entry.id);
+}
+
 /** Takes slots that no lease owns: they come back by decay, or by a `takeBack`. */
 function takeUnowned(limit: Limit, { mode, slots }: Entry): void {
 	if (mode === "rate_limit" || decays(limit)) limit.level.pour(slots);
@@ -160,7 +209,17 @@ export function dueNext({ limit, now }: Turn, entry: Entry): void {
 }
 
 function sayGranted(turn: Turn, entry: Entry, repeat: boolean): void {
-	const { id, slots, enforced, fence, waitedMs } = entry;
+	const { id, slots, enforced, fence, waitedMs, wouldDeny } = entry;
 	const expiresAt = entry.mode === "concurrency" ? wallClock(turn.limit, entry.expiresAt) : null;
-	say(turn, { kind: "granted", id, slots, enforced, expiresAt, fence, waitedMs, repeat });
+	say(turn, {
+		kind: "granted",
+		id,
+		slots,
+		enforced,
+		expiresAt,
+		fence,
+		waitedMs,
+		repeat,
+		...(wouldDeny && { wouldDeny }),
+	});
 }

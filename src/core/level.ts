@@ -91,6 +91,16 @@ export class Level {
 		});
 	}
 
+	/** Takes out so many slots of what is left of a band, or all of it. */
+	shrink(id: string, slots: number): void {
+		const node = this.#bands.get(id);
+		if (!node) return;
+		const units = BigInt(slots) * SLOT;
+		const taken = units < node.own ? units : node.own;
+		node.own -= taken;
+		this.total -= taken;
+	}
+
 	/** Leaves a band in place but without an owner. Answers the id of the band above it when that one changed. */
 	disown(id: string): string | null {
 		return this.#unlink(id, (node) => node.below + node.own);

@@ -6,6 +6,8 @@
  *     waiting -> reserved -> committed -> leased        (one of several names)
  *     waiting ----------------------------> leased      (the only name)
  *
+ * What was taken by rate ends as it is granted; where it is an estimate, it is `unsettled` until then.
+ *
  * What ended is an `Ended` record: it lives outside of this state (`recall` finds it), for it is asked for rarely.
  * Occupancy is the sum of the entries that hold slots; the sums below are caches of it and never stored.
  */
@@ -23,6 +25,8 @@ export interface Settings {
 	slotDecayPerSecond: number;
 	/** Off: grants at once and holds nothing. */
 	active: boolean;
+	/** False: it decides and counts as ever, and no caller is denied or waits. Left out: true. */
+	enforce?: boolean;
 }
 
 /**
@@ -53,6 +57,10 @@ export interface Request {
 	remember: boolean;
 	/** The other names of the same lease, for callers that do not send them back with it. */
 	others?: readonly string[] | undefined;
+	/** By rate: the slots are an estimate, which may be settled for so long. */
+	settleMs?: Ms | undefined;
+	/** Takes fewer slots where the limit could never grant so many. */
+	atMost?: boolean | undefined;
 }
 
 /**
@@ -68,7 +76,12 @@ export interface Entry {
 	readonly id: string;
 	/** Order of arrival. */
 	readonly seq: number;
-	readonly slots: number;
+	/** As long as it waits, as many of those asked for as the limit could ever grant. */
+	slots: number;
+	/** The slots asked for, of a request that takes fewer where it must. */
+	readonly atMost: number | null;
+	/** How long its slots are an estimate; null: they are none. */
+	readonly settleMs: Ms | null;
 	readonly mode: Mode;
 	readonly holder: string | null;
 	readonly held: boolean;
@@ -78,10 +91,12 @@ export interface Entry {
 	readonly others?: readonly string[] | undefined;
 	/** Whether the grant is final (`lease`) or one of several names (`reservation`). */
 	readonly wants: "lease" | "reservation";
-	state: "waiting" | "reserved" | "committed" | "leased";
+	state: "waiting" | "reserved" | "committed" | "leased" | "unsettled";
 	standing: Standing;
-	/** False: granted by an inactive limit. It holds nothing, and is renewed and released like any other. */
+	/** False: granted by a limit that is not enforced. It holds nothing, and is renewed and released like any other. */
 	enforced: boolean;
+	/** Granted though there was no room, because the limit only watches. It counts as denied, and as nothing else. */
+	wouldDeny: boolean;
 	/** When it arrived; once granted, when it was granted. */
 	since: At;
 	waitedMs: Ms;
@@ -106,6 +121,9 @@ export interface Ended {
 	print: string;
 	slots: number;
 	enforced: boolean;
+	wouldDeny?: true;
+	/** What a receipt was settled with. */
+	settled?: number;
 	/** When it is forgotten. */
 	until: At;
 }
@@ -117,7 +135,7 @@ export interface Sums {
 	/** Slots of reservations. */
 	reserved: number;
 	leases: number;
-	/** Of the leases, those that can be given back; the others were taken by rate. */
+	/** Leases that can be given back, for they were not taken by rate; and estimates, which can be settled. */
 	returnable: number;
 	/** Waiters that have their turn in the line, and their slots. */
 	inTurn: number;
@@ -135,9 +153,10 @@ export function count(sums: Sums, entry: Entry, sign: 1 | -1): void {
 	} else if (entry.state === "reserved") {
 		sums.reserved += sign * entry.slots;
 	} else {
+		if (entry.mode !== "rate_limit" || entry.settleMs !== null) sums.returnable += sign;
+		if (entry.state === "unsettled") return;
 		sums.leased += sign * entry.slots;
 		sums.leases += sign;
-		if (entry.mode !== "rate_limit") sums.returnable += sign;
 	}
 }
 
@@ -155,6 +174,8 @@ export interface Limit {
 	pausedUntil: At;
 	/** The fence of the newest lease. */
 	fence: number;
+	/** How many estimates were settled, and the sum of what they were settled with, each as a part of its estimate. */
+	settled: { count: number; ratios: number };
 	/** Slots taken without a lease, on a limit without decay. */
 	unleased: number;
 	totals: Totals;
@@ -177,6 +198,7 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		level: new Level(settings.slotDecayPerSecond, now),
 		pausedUntil: 0,
 		fence: 0,
+		settled: { count: 0, ratios: 0 },
 		unleased: 0,
 		totals: newTotals(),
 		meanHeldMs: null,
@@ -210,6 +232,9 @@ export const isShut = ({ settings }: Limit): boolean => settings.active && setti
 export const isPaused = ({ settings, clock, pausedUntil }: Limit): boolean =>
 	settings.active && clock.lastAt < pausedUntil;
 
+/** Whether callers are denied, and wait. */
+export const enforces = ({ settings }: Limit): boolean => settings.active && settings.enforce !== false;
+
 /** Whether a waiter has its turn in the line, or is passed by those behind it. */
 export const inTurn = (entry: Entry): boolean => entry.standing === "present" || entry.standing === "resuming";
 
@@ -225,7 +250,9 @@ export function* leasesAfter(limit: Limit, afterSeq: number, count: number): Gen
 }
 
 /** Whether an entry was granted for good. */
-export const isGranted = (entry: Entry): boolean => entry.state === "leased" || entry.state === "committed";
+export const isGranted = (entry: Entry): boolean => isHeld(entry) || entry.state === "unsettled";
 
 /** Whether an entry is a lease that holds slots. */
-export const isLease = (entry: Entry): boolean => entry.enforced && isGranted(entry);
+export const isLease = (entry: Entry): boolean => entry.enforced && isHeld(entry);
+
+const isHeld = ({ state }: Entry): boolean => state === "leased" || state === "committed";

@@ -3,6 +3,7 @@
 import { Deadlines } from "./deadlines.ts";
 import type { Band } from "./level.ts";
 import { count, createLimit, decays, type Entry, inTurn, type Limit } from "./limit.ts";
+import { sizeOf } from "./line.ts";
 import { RESERVATION_MS, RESUME_MS } from "./patience.ts";
 import type { Polling } from "./polling.ts";
 import type { At, Ms } from "./time.ts";
@@ -14,6 +15,8 @@ export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals
 	pausedUntil?: At;
 	/** Absent: no lease was granted since there are fences. */
 	fence?: number;
+	/** Absent: nothing was settled. */
+	settled?: Limit["settled"];
 	/** Absent in what was written before callers that poll were counted. */
 	polling?: Polling;
 	/** Units of 10^-18 slot; decimal text, for they do not fit a JSON number. */
@@ -35,6 +38,9 @@ export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print"
 	state?: Entry["state"] | undefined;
 	standing?: Entry["standing"] | undefined;
 	enforced?: boolean | undefined;
+	wouldDeny?: boolean | undefined;
+	atMost?: number | undefined;
+	settleMs?: Ms | undefined;
 	waitedMs?: Ms | undefined;
 	/** Left out: it does not wait, or did not. */
 	giveUpAt?: At | null | undefined;
@@ -58,6 +64,7 @@ export function saveLimit(limit: Limit): SavedLimit {
 		...{ settings, clock, unleased, totals, meanHeldMs, nextSeq, polling },
 		...(limit.pausedUntil > clock.lastAt && { pausedUntil: limit.pausedUntil }),
 		...(limit.fence > 0 && { fence: limit.fence }),
+		...(limit.settled.count > 0 && { settled: limit.settled }),
 		level: { at: level.at, total: String(level.total), top: String(level.top) },
 	};
 }
@@ -77,6 +84,9 @@ export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
 		state: state === "leased" ? undefined : state,
 		standing: standing === "parked" ? undefined : standing,
 		enforced: entry.enforced ? undefined : false,
+		wouldDeny: entry.wouldDeny || undefined,
+		atMost: entry.atMost ?? undefined,
+		settleMs: entry.settleMs ?? undefined,
 		waitedMs: entry.waitedMs || undefined,
 		giveUpAt: entry.giveUpAt === since ? undefined : finite(entry.giveUpAt),
 		until: until === expiresAt ? undefined : finite(until),
@@ -98,6 +108,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		...{ clock: { ...saved.clock }, unleased: saved.unleased, totals: completed(saved.totals) },
 		...{ meanHeldMs: saved.meanHeldMs, nextSeq: saved.nextSeq, deadlines: new Deadlines<Entry>() },
 		...{ pausedUntil: saved.pausedUntil ?? 0, fence: saved.fence ?? 0 },
+		...(saved.settled && { settled: { ...saved.settled } }),
 		...(saved.polling && { polling: { ...saved.polling } }),
 	};
 	const bands: Band[] = [];
@@ -114,6 +125,9 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 			state: saved.state ?? "leased",
 			standing: saved.standing ?? "parked",
 			enforced: saved.enforced ?? true,
+			wouldDeny: saved.wouldDeny ?? false,
+			atMost: saved.atMost ?? null,
+			settleMs: saved.settleMs ?? null,
 			waitedMs: saved.waitedMs ?? 0,
 			giveUpAt: saved.giveUpAt === undefined ? since : (saved.giveUpAt ?? Number.POSITIVE_INFINITY),
 			until: saved.until === undefined ? expiresAt : (saved.until ?? Number.POSITIVE_INFINITY),
@@ -135,6 +149,8 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 
 function requeue(limit: Limit, entry: Entry, wokeAt: At): void {
 	limit.queue.set(entry.id, entry);
+	// Its row may be of before it was reserved, and the limit was changed since.
+	entry.slots = sizeOf(limit, entry);
 	if (entry.standing === "parked") entry.until = Math.min(entry.giveUpAt, wokeAt + RESERVATION_MS);
 	else entry.standing = "resuming";
 	if (inTurn(entry)) entry.until = Math.min(entry.giveUpAt, wokeAt + RESUME_MS);

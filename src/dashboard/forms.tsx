@@ -84,6 +84,10 @@ function SettingsFields({ settings, focus = false }: { settings: Settings; focus
 				<input type="checkbox" name="active" defaultChecked={settings.active} />
 				Switched on <span class="hint">off: grants at once and holds nothing</span>
 			</label>
+			<label class="choice">
+				<input type="checkbox" name="enforce" defaultChecked={settings.enforce} />
+				Enforced <span class="hint">off: says what it would deny, and denies nothing</span>
+			</label>
 		</>
 	);
 }
@@ -99,10 +103,11 @@ function settingsOf(form: FormData, before: Settings): Settings {
 		limit: Number(form.get("limit")),
 		slotDecayPerSecond: decays ? slotDecayPerSecond : 0,
 		active: form.get("active") !== null,
+		enforce: form.get("enforce") !== null,
 	};
 }
 
-const NEW: Settings = { limit: 10, slotDecayPerSecond: 0, active: true };
+const NEW: Settings = { limit: 10, slotDecayPerSecond: 0, active: true, enforce: true };
 
 /** Makes a limit, or changes one: then only what was changed is sent. */
 export function LimitForm({ limit, onClose }: { limit?: LimitSummary; onClose: () => void }) {
@@ -123,6 +128,7 @@ export function LimitForm({ limit, onClose }: { limit?: LimitSummary; onClose: (
 			change.slotDecayPerSecond = settings.slotDecayPerSecond;
 		}
 		if (settings.active !== before.active) change.active = settings.active;
+		if (settings.enforce !== before.enforce) change.enforce = settings.enforce;
 		const byHand = form.get("activeSlots");
 		if (typeof byHand === "string" && byHand !== "") change.activeSlots = Number(byHand);
 		if (Object.keys(change).length === 0) return say("Nothing was changed.");

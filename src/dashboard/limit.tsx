@@ -73,6 +73,9 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 				<p class="big">
 					<b>{number(info.activeSlots)}</b> of {plural(info.limit, "slot")} in use
 					<Paused info={info} />
+					{info.active && !info.enforce && (
+						<span class="quiet"> · not enforced: it says what it would deny, and denies nothing</span>
+					)}
 					{!info.active && <span class="quiet"> · switched off: it grants at once and holds nothing</span>}
 				</p>
 				<Meter limit={info} large />
@@ -100,6 +103,13 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 					<Fact label="granted at once" value={number(info.totals.grantedAtOnce)} />
 					<Fact label="granted after a wait" value={number(info.totals.grantedAfterWait)} />
 					<Fact label="denied" value={number(info.totals.denied)} />
+					{info.totals.wouldDeny > 0 && <Fact label="would deny" value={number(info.totals.wouldDeny)} />}
+					{info.settled.meanRatio !== null && (
+						<Fact
+							label="settled"
+							value={`${plural(info.settled.count, "estimate")}, on average ${Math.round(100 * info.settled.meanRatio)} %`}
+						/>
+					)}
 					<Fact label="released" value={number(info.totals.released)} />
 					<Fact label="expired" value={number(info.totals.expired)} />
 					<Fact label="settings" value={sourceOf(info)} />

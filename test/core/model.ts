@@ -32,10 +32,14 @@ export function unitsOfRate(slotDecayPerSecond: number): bigint {
 
 const NEVER = Number.POSITIVE_INFINITY;
 
-export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy">> {
+export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy" | "slots">> {
+	slots: number;
+	/** What was asked for, however many it takes. */
+	readonly wished: number;
 	readonly wants: "lease" | "reservation";
 	readonly arrivedAt: number;
-	state: "waiting" | "reserved" | "committed" | "leased";
+	state: "waiting" | "reserved" | "committed" | "leased" | "unsettled";
+	wouldDeny: boolean;
 	standing: "present" | "resuming" | "away" | "parked";
 	enforced: boolean;
 	grantedAt: number;
@@ -70,6 +74,8 @@ interface State {
 	pausedUntil: number;
 	/** The fence of the newest lease. */
 	fence: number;
+	/** What each settled estimate came to, as a part of it. */
+	ratios: number[];
 	totals: Totals;
 }
 
@@ -93,7 +99,15 @@ export class Model {
 
 	constructor(settings: Settings, now: number) {
 		const none = () => ({ counts: [...BUCKETS_MS.map(() => 0), 0], sumMs: 0 });
-		const counts = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 };
+		const counts = {
+			grantedAtOnce: 0,
+			grantedAfterWait: 0,
+			denied: 0,
+			timedOut: 0,
+			released: 0,
+			expired: 0,
+			wouldDeny: 0,
+		};
 		const totals = { ...counts, waits: none(), holds: none() };
 		this.state = {
 			settings,
@@ -104,6 +118,7 @@ export class Model {
 			unleased: 0,
 			pausedUntil: 0,
 			fence: 0,
+			ratios: [],
 			totals,
 		};
 		this.stored = copy(this.state);
@@ -135,7 +150,13 @@ export class Model {
 		this.stored.asked = this.stored.asked.filter((asked) => asked.state !== "reserved" || asked.written);
 		for (const asked of this.stored.asked) {
 			if (asked.state !== "reserved" || !asked.written || asked.written.reserved) continue;
-			Object.assign(asked, { state: "waiting", enforced: true, waitedMs: 0, giveUpAt: asked.written.giveUpAt });
+			Object.assign(asked, {
+				state: "waiting",
+				enforced: true,
+				wouldDeny: false,
+				waitedMs: 0,
+				giveUpAt: asked.written.giveUpAt,
+			});
 		}
 	}
 
@@ -150,6 +171,7 @@ export class Model {
 				asked.until = written.until;
 				continue;
 			}
+			asked.slots = this.#size(asked.wished, asked.atMost);
 			asked.standing = written.parked ? "parked" : "resuming";
 			asked.until = Math.min(asked.giveUpAt, wokeAt + (asked.standing === "parked" ? RESERVATION_MS : RESUME_MS));
 		}
@@ -171,12 +193,17 @@ export class Model {
 		return this.state.layers.reduce((sum, layer) => (layer.owner === id ? sum + layer.left : sum), 0n);
 	}
 
+	/** Whether callers are denied and wait. */
+	get enforces(): boolean {
+		return this.state.settings.active && this.state.settings.enforce !== false;
+	}
+
 	get reserved(): number {
 		return sumOf(this.state.asked.filter((asked) => asked.enforced && asked.state === "reserved"));
 	}
 
 	get leased(): number {
-		return sumOf(this.state.asked.filter((asked) => asked.enforced && granted(asked)));
+		return sumOf(this.state.asked.filter(holds));
 	}
 
 	/** Slots in use, in units. */
@@ -247,7 +274,7 @@ export class Model {
 			if (!next) break;
 			this.#drainTo(Math.max(next.until, this.#now));
 			this.#fallDue(next);
-			left.splice(0, rank(next) + 1);
+			if (left.includes(next.id)) left.splice(0, rank(next) + 1);
 		}
 		this.#drainTo(now);
 		this.#serve();
@@ -255,7 +282,7 @@ export class Model {
 			const next = nextOf(this.state.asked.filter((asked) => asked.until <= now && isHere(asked)));
 			if (!next) break;
 			this.#fallDue(next);
-			left.splice(0, rank(next) + 1);
+			if (left.includes(next.id)) left.splice(0, rank(next) + 1);
 		}
 		this.#serve();
 	}
@@ -280,7 +307,8 @@ export class Model {
 		} else if (asked.state === "reserved") {
 			this.#drop(asked);
 			this.#say({ kind: "released", id: asked.id, slots: asked.enforced ? asked.slots : 0, by: "lapse" });
-		} else if (asked.state === "committed" && (asked.mode !== "concurrency" || this.#now < asked.expiresAt)) {
+		} else if (asked.state === "unsettled") this.#receipt(asked);
+		else if (asked.state === "committed" && (asked.mode !== "concurrency" || this.#now < asked.expiresAt)) {
 			this.#plan(asked);
 			this.#say({ kind: "doubted", id: asked.id, peers: asked.peers });
 		} else this.#giveBack(asked, "expiry");
@@ -289,9 +317,10 @@ export class Model {
 	#serve(): void {
 		for (const asked of this.line) {
 			const { active } = this.state.settings;
-			if (active && (this.paused || asked.standing === "resuming" || !this.fits(asked.slots))) return;
+			const refused = active && (this.paused || !this.fits(asked.slots) || this.#never(asked) !== null);
+			if (this.enforces && (asked.standing === "resuming" || refused)) return;
 			asked.waitedMs = this.#now - asked.arrivedAt;
-			this.#give(asked);
+			this.#give(asked, refused);
 		}
 	}
 
@@ -338,6 +367,7 @@ export class Model {
 				const asked = this.find(command.id);
 				if (asked?.state !== "committed") return;
 				if (!command.committed) return this.#giveBack(asked, "abort");
+				if (asked.settleMs !== undefined && asked.mode === "rate_limit") return this.#leaveUnsettled(asked);
 				if (asked.mode !== "concurrency") return this.#settledReceipt(asked);
 				asked.state = "leased";
 				asked.peers = [];
@@ -345,19 +375,22 @@ export class Model {
 			}
 			case "configure":
 				return this.#configure(command.settings ?? {}, command.activeSlots);
+			case "settle":
+				return this.#settle(command.id, command.actual);
 			case "pause":
 				this.state.pausedUntil = command.ms > 0 ? Math.max(this.state.pausedUntil, this.#now + command.ms) : 0;
 				return this.#say({ kind: "configured" });
 			case "takeBack":
 				for (const asked of [...this.state.asked]) {
 					if (this.decays || this.state.unleased >= command.slots) break;
-					if (asked.mode === "unleased" && asked.enforced && granted(asked)) this.#settledReceipt(asked);
+					if (asked.mode === "unleased" && holds(asked)) this.#settledReceipt(asked);
 				}
 				this.state.unleased = Math.max(0, this.state.unleased - command.slots);
 				return this.#say({ kind: "configured" });
 			case "close":
 				for (const asked of [...this.state.asked]) {
-					if (granted(asked)) this.#giveBack(asked, "operator");
+					if (asked.state === "unsettled") this.#receipt(asked);
+					else if (granted(asked)) this.#giveBack(asked, "operator");
 					else this.#drop(asked);
 					if (asked.state === "waiting") this.#deny(asked.id, "unknown_limit");
 				}
@@ -373,34 +406,28 @@ export class Model {
 		if (asked) return this.#askAgain(asked, request, wants);
 		const past = request.remember ? this.recall(request.id) : undefined;
 		if (past?.kind === "receipt" && past.print === request.print) {
-			const { id, slots, enforced } = past;
-			return this.#say({
-				kind: "granted",
-				id,
-				slots,
-				enforced,
-				expiresAt: null,
-				fence: null,
-				waitedMs: 0,
-				repeat: true,
-			});
+			return this.#sayReceipt(past);
 		}
 		if (past) return this.#deny(request.id, "id_in_use");
-		const never = this.#never(request);
-		if (never) return this.#deny(request.id, never);
-		const atOnce = !this.state.settings.active || (!this.paused && this.line.length === 0 && this.fits(request.slots));
+		const slots = this.#size(request.slots, request.atMost);
+		const never = this.#never({ ...request, slots });
+		if (never && this.enforces) return this.#deny(request.id, never);
+		const isFree = !this.paused && this.line.length === 0 && this.fits(slots);
+		const wouldDeny = this.state.settings.active && !this.enforces && (never !== null || !isFree);
+		const atOnce = !this.enforces || isFree;
 		if (!atOnce && request.ifBusy === "deny") return this.#deny(request.id, "denied");
 		const waiting = this.state.asked.filter((other) => other.state === "waiting");
 		if (!atOnce && waiting.length >= QUEUE_MAX) return this.#deny(request.id, "queue_full");
 		const { waitMs, ifBusy, ...rest } = request;
 		const fresh: Asked = {
 			...rest,
+			...{ slots, wished: request.slots, wouldDeny: false },
 			...{ wants, arrivedAt: this.#now, state: "waiting", standing: "parked", enforced: true, grantedAt: this.#now },
 			...{ waitedMs: 0, giveUpAt: this.#now + waitMs, expiresAt: NEVER, until: NEVER },
 			...{ peers: [], claims: 0, fence: null, written: null },
 		};
 		this.state.asked.push(fresh);
-		if (atOnce) this.#give(fresh);
+		if (atOnce) this.#give(fresh, wouldDeny);
 		else this.#wait(fresh, ifBusy === "park");
 	}
 
@@ -408,11 +435,17 @@ export class Model {
 		if (asked.print !== request.print || asked.wants !== wants) return this.#deny(request.id, "id_in_use");
 		if (asked.state === "reserved") {
 			asked.until = this.#now + RESERVATION_MS;
-			return this.#say({ kind: "reserved", id: asked.id, slots: asked.slots, enforced: asked.enforced });
+			return this.#say({
+				kind: "reserved",
+				id: asked.id,
+				slots: asked.slots,
+				enforced: asked.enforced,
+				...would(asked),
+			});
 		}
 		if (asked.state !== "waiting") return this.#grantAgain(asked);
 		const never = this.#never(asked);
-		if (never) {
+		if (never && this.enforces) {
 			this.#drop(asked);
 			return this.#deny(asked.id, never);
 		}
@@ -445,22 +478,33 @@ export class Model {
 		asked.until = Math.min(asked.giveUpAt, this.#now + patience);
 	}
 
-	#give(asked: Asked): void {
-		asked.enforced = this.state.settings.active;
+	/** As many as are asked for; or, of those that ask for so many at most, as there could ever be. */
+	#size(wished: number, atMost: boolean | undefined): number {
+		const { active, limit } = this.state.settings;
+		return atMost && active && limit > 0 && wished > limit ? limit : wished;
+	}
+
+	#give(asked: Asked, wouldDeny: boolean): void {
+		asked.enforced = this.state.settings.active && !wouldDeny;
+		asked.wouldDeny = wouldDeny;
+		if (wouldDeny) this.state.totals.wouldDeny += 1;
 		asked.grantedAt = this.#now;
 		if (asked.wants === "lease") return this.#grant(asked, "leased");
 		asked.state = "reserved";
 		asked.until = this.#now + RESERVATION_MS;
-		this.#say({ kind: "reserved", id: asked.id, slots: asked.slots, enforced: asked.enforced });
+		this.#say({ kind: "reserved", id: asked.id, slots: asked.slots, enforced: asked.enforced, ...would(asked) });
 	}
 
 	#grant(asked: Asked, state: "leased" | "committed"): void {
 		asked.state = state;
-		this.#count("waits", asked.waitedMs);
-		this.state.totals[asked.waitedMs > 0 ? "grantedAfterWait" : "grantedAtOnce"] += 1;
+		if (!asked.wouldDeny) {
+			this.#count("waits", asked.waitedMs);
+			this.state.totals[asked.waitedMs > 0 ? "grantedAfterWait" : "grantedAtOnce"] += 1;
+		}
+		const isEstimate = asked.mode === "rate_limit" && asked.settleMs !== undefined;
 		const isReceipt = asked.mode !== "concurrency" && (state === "leased" || !asked.enforced);
 		if (asked.enforced && this.decays) {
-			this.state.layers.push({ owner: isReceipt ? null : asked.id, left: BigInt(asked.slots) * ONE });
+			this.state.layers.push({ owner: isReceipt && !isEstimate ? null : asked.id, left: BigInt(asked.slots) * ONE });
 		}
 		if (isReceipt && asked.enforced && asked.mode === "unleased" && !this.decays) this.state.unleased += asked.slots;
 		asked.expiresAt = this.#now + asked.leaseMs;
@@ -469,7 +513,8 @@ export class Model {
 			asked.fence = this.state.fence;
 		}
 		this.#sayGranted(asked, false);
-		if (isReceipt) this.#receipt(asked);
+		if (isReceipt && isEstimate) this.#leaveUnsettled(asked);
+		else if (isReceipt) this.#receipt(asked);
 		else this.#plan(asked);
 	}
 
@@ -477,22 +522,48 @@ export class Model {
 		const asked = this.find(id);
 		const past = this.recall(id);
 		if (!asked && past?.kind === "receipt") {
-			const { slots, enforced } = past;
-			return this.#say({
-				kind: "granted",
-				id,
-				slots,
-				enforced,
-				expiresAt: null,
-				fence: null,
-				waitedMs: 0,
-				repeat: true,
-			});
+			return this.#sayReceipt(past);
 		}
 		if (!asked || asked.state === "waiting") return this.#say({ kind: "gone", id });
 		if (asked.state !== "reserved") return this.#grantAgain(asked);
 		asked.peers = peers;
 		this.#grant(asked, "committed");
+	}
+
+	#leaveUnsettled(asked: Asked): void {
+		asked.state = "unsettled";
+		asked.expiresAt = asked.until = asked.grantedAt + (asked.settleMs ?? 0);
+	}
+
+	#settle(id: string, actual: number): void {
+		const asked = this.find(id);
+		const settled = asked ? undefined : this.recall(id)?.settled;
+		if (settled !== undefined) {
+			return this.#say({ kind: "settled", id, slots: settled, outcome: settled === actual ? "again" : "otherwise" });
+		}
+		const isOpen = asked?.state === "unsettled" || (asked?.state === "committed" && asked.mode === "rate_limit");
+		if (!asked || asked.settleMs === undefined || !isOpen) return this.#say({ kind: "gone", id });
+		const layer = this.state.layers.find(({ owner }) => owner === id);
+		const back = BigInt(Math.max(0, asked.slots - actual)) * ONE;
+		let taken = 0n;
+		if (layer) {
+			const left = layer.left > back ? layer.left - back : 0n;
+			taken = layer.left - left;
+			layer.left = left;
+		}
+		if (asked.enforced && this.decays && actual > asked.slots) {
+			this.state.layers.push({ owner: null, left: BigInt(actual - asked.slots) * ONE });
+		}
+		this.state.ratios.push(actual / asked.slots);
+		this.#receipt(asked, actual);
+		this.takings.set(id, taken);
+		this.#say({ kind: "settled", id, slots: actual, outcome: "settled" });
+	}
+
+	#sayReceipt(past: Ended): void {
+		const { id, slots, enforced } = past;
+		const rest = { expiresAt: null, fence: null, waitedMs: 0, repeat: true, ...would(past) };
+		this.#say({ kind: "granted", id, slots, enforced, ...rest });
 	}
 
 	#grantAgain(asked: Asked): void {
@@ -508,14 +579,13 @@ export class Model {
 
 	#cancel(id: string, keepPlace: boolean): void {
 		const asked = this.find(id);
-		if (!asked || asked.state === "leased") return this.#say({ kind: "gone", id });
+		if (!asked || asked.state === "leased" || asked.state === "unsettled") return this.#say({ kind: "gone", id });
 		if (keepPlace && asked.state !== "reserved") return this.#say({ kind: "gone", id });
 		if (!keepPlace) {
 			this.#drop(asked);
 			return this.#say({ kind: "left", id, why: "cancelled" });
 		}
-		asked.state = "waiting";
-		asked.enforced = true;
+		this.#backInLine(asked);
 		this.#wait(asked, true);
 	}
 
@@ -526,18 +596,23 @@ export class Model {
 
 	#release(id: string, by: "caller" | "operator" | "unheard"): void {
 		const asked = this.find(id);
+		if (asked?.state === "unsettled") return this.#say({ kind: "released", id, slots: 0, by });
 		if (by === "unheard" && asked && (asked.claims > 0 || !granted(asked))) {
 			asked.claims = Math.max(0, asked.claims - 1);
-			if (asked.state === "reserved") {
-				asked.state = "waiting";
-				asked.enforced = true;
-			}
+			if (asked.state === "reserved") this.#backInLine(asked);
 			this.#detach(asked);
 			return this.#say({ kind: "released", id, slots: 0, by });
 		}
 		if (asked && granted(asked)) return this.#giveBack(asked, by);
 		if (asked || (by === "caller" && !this.recall(id))) this.#callOff(id);
 		this.#say({ kind: "released", id, slots: 0, by });
+	}
+
+	#backInLine(asked: Asked): void {
+		asked.state = "waiting";
+		asked.enforced = true;
+		asked.wouldDeny = false;
+		asked.slots = this.#size(asked.wished, asked.atMost);
 	}
 
 	/** Whatever this request is, it will never be granted. */
@@ -551,9 +626,10 @@ export class Model {
 	#giveBack(asked: Asked, by: "caller" | "operator" | "unheard" | "expiry" | "abort"): void {
 		const holds = this.decays ? Number(this.owned(asked.id) / ONE) : asked.slots;
 		this.#drop(asked);
-		if (by !== "abort") this.#count("holds", this.#now - asked.grantedAt);
-		if (by === "expiry") this.state.totals.expired += 1;
-		else if (by !== "abort") this.state.totals.released += 1;
+		if (by !== "abort" && !asked.wouldDeny) {
+			this.#count("holds", this.#now - asked.grantedAt);
+			this.state.totals[by === "expiry" ? "expired" : "released"] += 1;
+		}
 		this.#remember(asked, by === "abort" ? "cancelled" : "lease");
 		this.#say({ kind: "released", id: asked.id, slots: asked.enforced ? holds : 0, by });
 	}
@@ -564,11 +640,13 @@ export class Model {
 		this.#receipt(asked);
 	}
 
-	#receipt(asked: Asked): void {
+	#receipt(asked: Asked, settled?: number): void {
 		for (const layer of this.state.layers) if (layer.owner === asked.id) layer.owner = null;
 		this.#drop(asked);
 		// Peers of a request of several names may ask for it, whoever made its id.
-		if (asked.remember || asked.wants === "reservation") this.#remember(asked, "receipt");
+		if (asked.remember || asked.wants === "reservation" || settled !== undefined) {
+			this.#remember(asked, "receipt", settled);
+		}
 	}
 
 	/** Removes a request and the layers it owns. */
@@ -585,7 +663,7 @@ export class Model {
 		if (!did && this.decays) {
 			this.state.layers = [{ owner: null, left: BigInt(this.state.unleased) * ONE }];
 			for (const asked of this.state.asked) {
-				if (!asked.enforced || !granted(asked)) continue;
+				if (!holds(asked)) continue;
 				this.state.layers.push({ owner: asked.id, left: BigInt(asked.slots) * ONE });
 			}
 			this.state.unleased = 0;
@@ -595,8 +673,9 @@ export class Model {
 			else this.state.unleased = Math.max(0, activeSlots - this.leased);
 		}
 		for (const asked of this.state.asked.filter((other) => other.state === "waiting")) {
+			asked.slots = this.#size(asked.wished, asked.atMost);
 			const never = this.#never(asked);
-			if (!never) continue;
+			if (!never || !this.enforces) continue;
 			this.#drop(asked);
 			this.#deny(asked.id, never);
 		}
@@ -609,9 +688,15 @@ export class Model {
 		this.#events.push(event);
 	}
 
-	#remember({ id, print, slots, enforced }: Omit<Ended, "kind" | "until">, kind: Ended["kind"]): void {
+	#remember(
+		asked: Pick<Ended, "id" | "print" | "slots" | "enforced"> & { wouldDeny?: boolean },
+		kind: Ended["kind"],
+		settled?: number,
+	): void {
+		const { id, print, slots, enforced } = asked;
 		const until = this.#now + (kind === "receipt" ? REMEMBER_RECEIPT_MS : REMEMBER_MS);
-		const record = { id, kind, print, slots, enforced, until };
+		const record: Ended = { id, kind, print, slots, enforced, ...would(asked), until };
+		if (settled !== undefined) record.settled = settled;
 		this.memory.push(record);
 		this.#say({ kind: "ended", id: record.id, record });
 	}
@@ -619,7 +704,7 @@ export class Model {
 	#sayGranted(asked: Asked, repeat: boolean): void {
 		const { id, slots, enforced, fence, waitedMs } = asked;
 		const expiresAt = asked.mode === "concurrency" ? asked.expiresAt - this.state.offsetMs : null;
-		this.#say({ kind: "granted", id, slots, enforced, expiresAt, fence, waitedMs, repeat });
+		this.#say({ kind: "granted", id, slots, enforced, expiresAt, fence, waitedMs, repeat, ...would(asked) });
 	}
 
 	#count(what: "waits" | "holds", ms: number): void {
@@ -636,7 +721,10 @@ export class Model {
 	}
 }
 
-export const granted = (asked: Asked): boolean => asked.state === "leased" || asked.state === "committed";
+export const granted = ({ state }: Asked): boolean => state !== "waiting" && state !== "reserved";
+/** Whether it is a lease that holds slots. */
+const holds = (asked: Asked): boolean => asked.enforced && granted(asked) && asked.state !== "unsettled";
+const would = ({ wouldDeny }: { wouldDeny?: boolean }): { wouldDeny?: true } => (wouldDeny ? { wouldDeny: true } : {});
 export const inTurn = (asked: Pick<Asked, "standing">): boolean =>
 	asked.standing === "present" || asked.standing === "resuming";
 
@@ -646,5 +734,6 @@ const copy = (state: State): State => ({
 	...state,
 	asked: state.asked.map((asked) => ({ ...asked })),
 	layers: state.layers.map((layer) => ({ ...layer })),
+	ratios: [...state.ratios],
 	totals: { ...state.totals, waits: { ...state.totals.waits }, holds: { ...state.totals.holds } },
 });

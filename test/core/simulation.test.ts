@@ -22,6 +22,10 @@ const OUTCOMES = `
 	served as time ran | served by acquire | served by reserve | served by commit | served by cancel | served by touch
 	served by renew | served by release | served by detach | served by vouch | served by resolve | served by configure | served by pause
 	served at the end of a pause | a pause was made longer | a pause was ended | denied while it is paused | committed while it is paused
+	served by settle | settled below its estimate | settled above its estimate | settled at its estimate | settled past the limit
+	settled settled | settled again | settled otherwise | gone to settle | nothing -> unsettled | committed -> unsettled | unsettled -> nothing
+	granted a lease at once, though it would deny | granted a receipt at once, though it would deny
+	granted a lease after a wait, though it would deny | granted a receipt again, though it would deny | as many as the limit could ever grant
 	served by inspect | taken back | taken back before the peers answered | clock jumped back | restart | restart with waiters | restart after something fell due
 	restart with part of a band drained | released twice | retry at the announced moment
 	retry at the announced moment, after others in line | retry at the announced moment, with reservations

@@ -4,7 +4,7 @@ import type { Command, Event } from "../../src/core/commands.ts";
 import { SLOT } from "../../src/core/level.ts";
 import { activeSlots, type Entry, isLease, type Limit, type Request, type Settings } from "../../src/core/limit.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
-import { type Asked, inTurn, Model, ONE, unitsOfRate } from "./model.ts";
+import { type Asked, granted, inTurn, Model, ONE, unitsOfRate } from "./model.ts";
 import { Random } from "./random.ts";
 import { Subject, type Written } from "./subject.ts";
 
@@ -226,7 +226,7 @@ export class Simulation {
 		const random = this.#random;
 		const kind = random.weighted({
 			...{ acquire: 25, reserve: 19, commit: 9, cancel: 5, touch: 4, renew: 5, release: 14, detach: 6 },
-			...{ vouch: 2, resolve: 6, configure: 3, pause: 1, takeBack: 2, inspect: 2, tick: 4 },
+			...{ vouch: 2, resolve: 6, configure: 3, pause: 1, settle: 8, takeBack: 2, inspect: 2, tick: 4 },
 		});
 		switch (kind) {
 			case "acquire":
@@ -247,6 +247,10 @@ export class Simulation {
 				return { kind, id: this.#drawId((asked) => asked.held || asked.state === "waiting") };
 			case "vouch":
 				return { kind, id: this.#drawId((asked) => asked.wants === "reservation") };
+			case "settle": {
+				const id = this.#drawId((asked) => asked.settleMs !== undefined && granted(asked));
+				return { kind, id, actual: random.pick([0, 1, 1, 2, 3, this.#model.find(id)?.slots ?? 5, 12]) };
+			}
 			case "pause":
 				return { kind, ms: random.pick([0, 0, 1, 500, 4_000]) };
 			case "resolve":
@@ -286,8 +290,12 @@ export class Simulation {
 		const slots = random.chance(0.05) ? limit + 1 : Math.max(1, random.chance(0.6) ? 1 : random.int(1, limit));
 		const isRate = this.#model.decays !== random.chance(0.1) && random.chance(0.5);
 		const mode = random.chance(0.1) ? "unleased" : isRate ? "rate_limit" : "concurrency";
+		const atMost = random.chance(0.1);
 		const request: Request = {
-			...{ id, slots, mode, waitMs, ifBusy, holder: random.chance(0.5) ? "someone" : null },
+			...{ id, mode, waitMs, ifBusy, holder: random.chance(0.5) ? "someone" : null },
+			slots: atMost ? slots * random.int(1, 3) : slots,
+			...(atMost && { atMost }),
+			...(mode === "rate_limit" && random.chance(0.5) && { settleMs: random.pick([100, 1_000, 10_000]) }),
 			leaseMs: random.int(1, this.#leaseMs),
 			held: random.chance(0.2),
 			print: `${slots} ${mode}`,
@@ -300,7 +308,7 @@ export class Simulation {
 	#drawSettings(): Command {
 		const random = this.#random;
 		const settings: Partial<Settings> = {};
-		switch (random.weighted({ limit: 4, rate: 3, active: 3, hand: 3, all: 2 })) {
+		switch (random.weighted({ limit: 4, rate: 3, active: 3, enforce: 2, hand: 3, all: 2 })) {
 			case "limit":
 				settings.limit = random.int(0, 8);
 				break;
@@ -311,12 +319,20 @@ export class Simulation {
 				// Rather on than off: an inactive limit has little to tell.
 				settings.active = random.chance(0.7);
 				break;
+			case "enforce":
+				settings.enforce = random.chance(0.6);
+				break;
 			case "hand":
 				return { kind: "configure", activeSlots: random.int(0, 8) };
 			case "all":
 				return {
 					kind: "configure",
-					settings: { limit: random.int(1, 8), slotDecayPerSecond: random.pick(RATES), active: random.chance(0.8) },
+					settings: {
+						limit: random.int(1, 8),
+						slotDecayPerSecond: random.pick(RATES),
+						active: random.chance(0.8),
+						enforce: true,
+					},
 					...(random.chance(0.3) && { activeSlots: random.int(0, 8) }),
 				};
 		}
@@ -363,9 +379,11 @@ export class Simulation {
 		const reserved = all.filter((entry) => entry.enforced && entry.state === "reserved");
 		const waiting = all.filter((entry) => entry.state === "waiting");
 		const standing = waiting.filter((entry) => entry.standing === "present" || entry.standing === "resuming");
+		const unsettled = all.filter(({ enforced, state }) => enforced && state === "unsettled");
+		const returnable = leases.filter(({ mode, settleMs }) => mode !== "rate_limit" || settleMs !== null);
 		const recounted = {
 			...{ leased: slotsOf(leases), reserved: slotsOf(reserved), leases: leases.length },
-			returnable: leases.filter(({ mode }) => mode !== "rate_limit").length,
+			returnable: returnable.length + unsettled.length,
 			...{ inTurn: standing.length, inTurnSlots: slotsOf(standing) },
 		};
 		for (const [name, sum] of Object.entries(recounted)) {
@@ -387,18 +405,30 @@ export class Simulation {
 		const now = this.#limit.clock.lastAt;
 		const reserved = new Set([...before.values()].filter(({ state }) => state === "reserved").map(({ id }) => id));
 		let gave = false;
+		let debt = 0;
+		/** The flow up to the last grant: what an estimate came to after it was not known then. */
+		let upTo: { at: number; units: bigint }[] | null = null;
 		for (const event of events) {
 			if (event.kind === "configured") {
 				this.#flow = [];
 				this.#setAside = reserved;
 				gave = false;
+				upTo = null;
 			} else if (event.kind === "granted" && event.enforced && !event.repeat) {
 				gave = true;
-				if (!this.#setAside.has(event.id)) this.#flow.push({ at: now, units: BigInt(event.slots) * ONE });
+				if (this.#setAside.has(event.id)) continue;
+				this.#flow.push({ at: now, units: BigInt(event.slots) * ONE });
+				upTo = this.#flow.slice(-60);
 			} else if (event.kind === "reserved" && event.enforced) {
 				if (command.kind === "configure") reserved.add(event.id);
 				gave ||= before.get(event.id)?.state !== "reserved";
-			} else if (event.kind === "released" || event.kind === "left") {
+			} else if (event.kind === "released" || event.kind === "left" || event.kind === "settled") {
+				const estimate = before.get(event.id);
+				const more = event.kind === "settled" && estimate?.enforced ? event.slots - estimate.slots : 0;
+				// What was set aside before a debt may still be committed after it.
+				if (more > 0 && model.decays) this.#flow.push({ at: now, units: BigInt(more) * ONE });
+				debt += Math.max(0, more);
+				if (more > 0) for (const id of reserved) this.#setAside.add(id);
 				const units = model.takings.get(event.id) ?? 0n;
 				model.takings.delete(event.id);
 				if (units > 0n) this.#flow.push({ at: now, units: -units });
@@ -406,16 +436,16 @@ export class Simulation {
 		}
 		const used = usedOf(this.#limit);
 		const isNew = gave && command.kind !== "commit";
-		const isFine = used <= most || (!isNew && used <= usedBefore) || command.kind === "configure";
+		const isFine = used <= most || (!isNew && used <= usedBefore) || command.kind === "configure" || debt > 0;
 		this.#hold(1, isFine, `${activeSlots(this.#limit)} slots in use of ${limit}`);
 		const shown = activeSlots(this.#limit);
 		this.#hold(7, shown === Number((used + ONE - 1n) / ONE), `shows ${shown} slots in use, which are ${used} units`);
 
 		this.#flow = this.#flow.slice(-60);
-		if (!gave || !model.decays) return;
+		if (!upTo || !model.decays) return;
 		const rate = unitsOfRate(model.state.settings.slotDecayPerSecond);
 		let granted = 0n;
-		for (const { at, units } of this.#flow.toReversed()) {
+		for (const { at, units } of upTo.toReversed()) {
 			granted += units;
 			const allowed = most + rate * BigInt(now - at);
 			this.#hold(1, granted <= allowed, `${granted} units granted in ${now - at} ms, ${allowed} allowed`);
@@ -430,7 +460,7 @@ export class Simulation {
 			if (pausedUntil > lastAt && command.ms === 0) this.#reach("a pause was ended");
 			if (pausedUntil > lastAt && this.#model.state.pausedUntil > pausedUntil) this.#reach("a pause was made longer");
 		} else if (this.#model.paused) {
-			const isFine = granted.length === 0 || command.kind === "commit";
+			const isFine = granted.every((event) => event.kind === "granted" && event.wouldDeny) || command.kind === "commit";
 			this.#hold(4, isFine, "something was granted in a pause");
 			if (granted.length > 0) this.#reach("committed while it is paused");
 		} else if (pausedUntil > 0 && granted.length > 0 && command.kind === "tick") {
@@ -461,6 +491,7 @@ export class Simulation {
 		const head = [...entries.values()].find(isInLine);
 		if (!head) return;
 		this.#hold(4, settings.active, `${head.id} waits at an inactive limit`);
+		this.#hold(4, settings.enforce !== false, `${head.id} waits at a limit that only watches`);
 		const fits = usedOf(this.#limit) + BigInt(head.slots) * ONE <= BigInt(settings.limit) * ONE;
 		this.#hold(
 			4,
@@ -508,7 +539,9 @@ export class Simulation {
 			this.#hold(8, answer.retryAfterMs >= left, `announced ${answer.retryAfterMs} ms of a pause of ${left}`);
 		if (!this.#model.decays) return;
 		if (this.#model.line.length > 0 || this.#model.reserved > 0) return;
-		const first = this.#model.msUntilLevel(BigInt(this.#model.state.settings.limit - request.slots) * ONE);
+		const { limit } = this.#model.state.settings;
+		const slots = request.atMost ? Math.min(request.slots, limit) : request.slots;
+		const first = this.#model.msUntilLevel(BigInt(limit - slots) * ONE);
 		this.#hold(
 			8,
 			answer.retryAfterMs === Math.max(left, first),
@@ -518,7 +551,7 @@ export class Simulation {
 
 	#checkState(limit: Limit, where: string): void {
 		const model = this.#model;
-		const { asked, settings, unleased, pausedUntil, fence } = where === "" ? model.state : model.stored;
+		const { asked, settings, unleased, pausedUntil, fence, ratios } = where === "" ? model.state : model.stored;
 		const same = (promise: number, name: string, is: unknown, ought: unknown): void =>
 			this.#hold(promise, is === ought, `${where}${name} is ${is}, the model has ${ought}`);
 		same(7, "the order of arrival", [...limit.entries.keys()].join(), asked.map(({ id }) => id).join());
@@ -527,6 +560,13 @@ export class Simulation {
 		const pauseLeft = (until: number): number => Math.max(0, until - limit.clock.lastAt);
 		same(4, "what is left of a pause", pauseLeft(limit.pausedUntil), pauseLeft(pausedUntil));
 		same(6, "the fence", limit.fence, fence);
+		same(7, "what was settled", limit.settled.count, ratios.length);
+		same(
+			7,
+			"how it was settled",
+			limit.settled.ratios,
+			ratios.reduce((sum, ratio) => sum + ratio, 0),
+		);
 		same(7, "the limit", JSON.stringify(limit.settings), JSON.stringify(settings));
 		for (const ought of asked) {
 			const is = limit.entries.get(ought.id) as Entry;
@@ -535,6 +575,7 @@ export class Simulation {
 			same(7, name("slots"), is.slots, ought.slots);
 			same(7, name("state"), is.state, ought.state);
 			same(7, name("enforced"), is.enforced, ought.enforced);
+			same(7, name("wouldDeny"), is.wouldDeny, ought.wouldDeny);
 			same(5, name("expiresAt"), is.expiresAt, ought.expiresAt);
 			same(6, name("fence"), is.fence, ought.fence);
 			same(10, name("giveUpAt"), is.giveUpAt, ought.giveUpAt);
@@ -576,6 +617,15 @@ export class Simulation {
 		if (head && waiting.some((entry) => entry.seq > head.seq && inTurn(entry) && this.#model.fits(entry.slots))) {
 			this.#reach("a small one waits behind a big head");
 		}
+		const estimate = command.kind === "settle" ? before.get(command.id) : undefined;
+		const settled = events.find((event) => event.kind === "settled" && event.outcome === "settled");
+		if (settled?.kind === "settled" && estimate) {
+			const than = settled.slots < estimate.slots ? "below" : settled.slots > estimate.slots ? "above" : "at";
+			this.#reach(`settled ${than} its estimate`);
+			if (than === "above" && this.#model.used > BigInt(settings.limit) * ONE) this.#reach("settled past the limit");
+		}
+		const isCut = [...entries.values()].some(({ atMost, slots }) => atMost !== null && slots < atMost);
+		if (isCut) this.#reach("as many as the limit could ever grant");
 		if (command.kind === "takeBack" && !this.#model.decays) {
 			const settled = [...before].some(([id, was]) => was.state === "committed" && !entries.has(id));
 			this.#reach(settled ? "taken back before the peers answered" : "taken back");
@@ -622,7 +672,7 @@ function outcomeOf(event: Event, command: Command, before: Map<string, Look>): s
 		case "granted": {
 			const what = event.expiresAt === null ? "receipt" : "lease";
 			const when = event.repeat ? "again" : event.waitedMs > 0 ? "after a wait" : "at once";
-			return `granted a ${what} ${when}${event.enforced ? "" : ", unenforced"}`;
+			return `granted a ${what} ${when}${event.wouldDeny ? ", though it would deny" : event.enforced ? "" : ", unenforced"}`;
 		}
 		case "reserved":
 			return `reserved${before.get(event.id)?.state === "reserved" ? " again" : ""}${event.enforced ? "" : ", unenforced"}`;
@@ -634,6 +684,8 @@ function outcomeOf(event: Event, command: Command, before: Map<string, Look>): s
 			return `gone to ${command.kind}`;
 		case "released":
 			return `released by ${event.by}${event.slots > 0 ? "" : ", nothing"}`;
+		case "settled":
+			return `settled ${event.outcome}`;
 		case "vouched":
 			return `vouched ${event.committed}`;
 		case "ended":

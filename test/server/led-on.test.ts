@@ -34,6 +34,7 @@ const BY_ID: Record<keyof RequestCalls, (limit: Limit, id: string) => Promise<un
 	touch: (limit, id) => limit.touch(id),
 	renew: (limit, id) => limit.renew(id, null),
 	release: (limit, id) => limit.release(id, "caller"),
+	settle: (limit, id) => limit.settle(id, 0),
 	leave: (limit, id) => limit.leave(id, "another call"),
 	stepBack: (limit, id) => limit.stepBack(id, "another call"),
 	others: (limit, id) => limit.others(id),

@@ -11,7 +11,8 @@ import { leaseColumns } from "./leases.ts";
 function stateOf(limit: LimitSummary): string {
 	if (!limit.active) return limit.origin === "default" ? "not configured" : "off";
 	const left = pauseLeftMs(limit);
-	return left > 0 ? `paused ${span(left)}` : "";
+	if (left > 0) return `paused ${span(left)}`;
+	return limit.enforce ? "" : "only watches";
 }
 
 const pauseLeftMs = ({ pausedUntil }: LimitSummary): number =>
@@ -104,7 +105,8 @@ const more = (title: string, shown: number, all: number, how?: string): string =
 function state(info: LimitInfo): string {
 	if (!info.active) return "off: grants at once and holds nothing";
 	const left = pauseLeftMs(info);
-	return left > 0 ? `paused: grants nothing for ${span(left)}` : "on";
+	if (left > 0) return `paused: grants nothing for ${span(left)}`;
+	return info.enforce ? "on" : "on, but not enforced: it says what it would deny, and denies nothing";
 }
 
 function facts(screen: Screen, info: LimitInfo): [string, string][] {
@@ -129,12 +131,17 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 			`${totals.grantedAtOnce} at once, ${totals.grantedAfterWait} after a wait; ${lastMinute.granted} in the last minute`,
 		],
 		["denied", `${totals.denied}, of these ${totals.timedOut} after a wait; ${lastMinute.denied} in the last minute`],
+		...(totals.wouldDeny > 0 ? [["would deny", String(totals.wouldDeny)] as [string, string]] : []),
+		...(info.settled.count > 0 ? [["settled", settledAs(info)] as [string, string]] : []),
 		["came back", `${totals.released} released, ${totals.expired} expired`],
 		["settings", settingsBy(info)],
 		["region", info.region ?? "none asked for: near its first caller"],
 		["id", safe(info.id)],
 	];
 }
+
+const settledAs = ({ settled: { count, meanRatio } }: LimitInfo): string =>
+	`${counted(count, "estimate")}, on average at ${Math.round(100 * (meanRatio ?? 0))} % of it`;
 
 function settingsBy({ origin, policy, updatedBy, updatedAt }: LimitInfo): string {
 	if (origin === "default") return "of nobody yet: `headgate configure` switches it on";
@@ -147,17 +154,19 @@ export interface ConfigureOptions {
 	limit?: number;
 	decay?: number;
 	active?: boolean;
+	enforce?: boolean;
 	activeSlots?: number;
 	region?: Region;
 }
 
 /** Changes what is given and leaves the rest; creates the limit when there is none. */
 export async function configure(context: Context, name: string, options: ConfigureOptions): Promise<void> {
-	const { limit, decay, active, activeSlots, region } = options;
+	const { limit, decay, active, enforce, activeSlots, region } = options;
 	const patch: LimitPatch = {
 		...(limit !== undefined && { limit }),
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
 		...(active !== undefined && { active }),
+		...(enforce !== undefined && { enforce }),
 		...(activeSlots !== undefined && { activeSlots }),
 		...(region !== undefined && { region }),
 	};
@@ -193,9 +202,9 @@ async function create(context: Context, name: string, patch: LimitPatch): Promis
 	return activeSlots === undefined ? summary : context.gate.update(name, { activeSlots });
 }
 
-function describe({ name, limit, slotDecayPerSecond, active }: LimitSummary): string {
+function describe({ name, limit, slotDecayPerSecond, active, enforce }: LimitSummary): string {
 	const decay = slotDecayPerSecond === 0 ? "" : `, decay ${rate(slotDecayPerSecond)}`;
-	return `${safe(name)}: ${counted(limit, "slot")}${decay}${active ? "" : ", switched off"}`;
+	return `${safe(name)}: ${counted(limit, "slot")}${decay}${active ? "" : ", switched off"}${enforce ? "" : ", not enforced"}`;
 }
 
 export async function setActive(context: Context, names: string[], active: boolean): Promise<void> {

@@ -12,7 +12,7 @@ const COLUMNS: Column<Policy>[] = [
 	{ title: "DECAY", drop: 1, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
 	{ title: "KEPT IDLE", drop: 3, right: true, text: ({ idleSeconds }) => span(idleSeconds * 1_000) },
 	{ title: "REGION", drop: 4, text: ({ region }) => region ?? "" },
-	{ title: "STATE", drop: 2, text: ({ active }) => (active ? "" : "off") },
+	{ title: "STATE", drop: 2, text: ({ active, enforce }) => (active ? (enforce ? "" : "only watches") : "off") },
 ];
 
 export async function policies(context: Context): Promise<void> {
@@ -26,13 +26,14 @@ export async function policies(context: Context): Promise<void> {
 export async function setPolicy(
 	context: Context,
 	pattern: string,
-	options: { limit: number; decay?: number; active?: boolean; idle?: number; region?: Region },
+	options: { limit: number; decay?: number; active?: boolean; enforce?: boolean; idle?: number; region?: Region },
 ): Promise<void> {
-	const { limit, decay, active, idle, region } = options;
+	const { limit, decay, active, enforce, idle, region } = options;
 	const settings = {
 		limit,
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
 		...(active !== undefined && { active }),
+		...(enforce !== undefined && { enforce }),
 		...(idle !== undefined && { idleSeconds: idle }),
 		...(region !== undefined && { region }),
 	};

@@ -39,10 +39,20 @@ export function lease(
 	return { id, names, ...rate, ...fence, expiresAt: toIso(endsAt), waitedSeconds, limits: shown } satisfies Lease;
 }
 
+/** How a limit stood at a grant, and whether it only watched. */
+export const seen = (event: { wouldDeny?: true }, status: Status): Status =>
+	event.wouldDeny ? { ...status, wouldDeny: true } : status;
+
 /** The lease of a request for one name. */
 export function leaseOf(event: Extract<Event, { kind: "granted" }>, status: Status): Lease | Receipt {
 	const { id, slots, expiresAt, fence, waitedMs } = event;
-	return lease(id, [{ name: status.name, slots, expiresAt, fence, status }], [], waitedMs, expiresAt);
+	return lease(
+		id,
+		[{ name: status.name, slots, expiresAt, fence, status: seen(event, status) }],
+		[],
+		waitedMs,
+		expiresAt,
+	);
 }
 
 /** A name as a request for it was answered. */
@@ -114,9 +124,10 @@ export const missingStatus = (name: string): LimitStatus => ({
 
 /** A limit as callers see it. */
 export function publicStatus(status: LimitStatus | Status): LimitStatus {
-	const { name, limit, activeSlots, remaining, enforced, pausedUntil, missing, configured } = status;
+	const { name, limit, activeSlots, remaining, enforced, pausedUntil, wouldDeny, missing, configured } = status;
 	const shown: LimitStatus = { name, limit, activeSlots, remaining, enforced };
 	if (pausedUntil) shown.pausedUntil = pausedUntil;
+	if (wouldDeny) shown.wouldDeny = true;
 	if (missing) shown.missing = true;
 	if (configured === false) shown.configured = false;
 	if ("nextSlotMs" in status && status.slotDecayPerSecond > 0) {

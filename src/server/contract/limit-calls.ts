@@ -3,7 +3,7 @@
  * request may have gone to another name with its limit, and is then led on there.
  */
 
-import type { Mode } from "../../core/limit.ts";
+import type { Asked } from "../../core/granting.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Totals } from "../../core/totals.ts";
 import type {
@@ -50,6 +50,8 @@ export interface RequestCalls {
 		by: "caller" | "operator" | "unheard",
 		sentAt?: At,
 	): Promise<(Outcome & { found: boolean }) | null>;
+	/** Says what an estimate came to. Null: this limit does not exist. */
+	settle(id: string, actual: number, sentAt?: At): Promise<Outcome | null>;
 	/** The caller of a call that waits has gone: its request leaves the line, or its lease ends, unless it came back. */
 	leave(id: string, call: string): Promise<void>;
 	/**
@@ -173,7 +175,7 @@ export interface LimitCalls extends RequestCalls {
 	/** How the limit is and what it has done, for metrics. */
 	measure(): Promise<Measured | null>;
 	/** How the limit is, and whether it would refuse this request now. Nothing is asked for. */
-	peek(id: string, slots: number, mode: Mode, ruling?: Ruling): Promise<Peeked | Missing>;
+	peek(asked: Asked, ruling?: Ruling): Promise<Peeked | Missing>;
 	/** The id that has this digest, of a lease or of a waiter. */
 	idOf(digest: string): Promise<string | null>;
 }

@@ -13,7 +13,7 @@ import type { Policy, Region, Settings } from "../../protocol.ts";
 export const RULING_MAX_MS: Ms = 4_000;
 
 /** Settings of a name that was not configured and has no policy: it shows up for an operator and holds no caller back. */
-export const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: false };
+export const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: false, enforce: true };
 
 /** What the policies say of one name. */
 export interface Ruling {
@@ -75,9 +75,12 @@ export class PolicyTable {
 export const prefixOf = (pattern: string): string | null => (pattern.endsWith("*") ? pattern.slice(0, -1) : null);
 
 /** The settings alone. */
-export const settingsOf = ({ limit, slotDecayPerSecond, active }: Settings): Settings => ({
-	...{ limit, slotDecayPerSecond, active },
+export const settingsOf = ({ limit, slotDecayPerSecond, active, enforce }: Settings): Settings => ({
+	...{ limit, slotDecayPerSecond, active, enforce },
 });
 
-export const sameSettings = (a: Settings, b: Settings): boolean =>
-	a.limit === b.limit && a.slotDecayPerSecond === b.slotDecayPerSecond && a.active === b.active;
+export const sameSettings = (a: Settings, b: Partial<Settings>): boolean =>
+	a.limit === b.limit &&
+	a.slotDecayPerSecond === b.slotDecayPerSecond &&
+	a.active === b.active &&
+	a.enforce === (b.enforce ?? true);

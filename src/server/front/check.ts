@@ -3,7 +3,7 @@
  * one that is not there yet is looked at as its first request would make it.
  */
 
-import { wouldDeny } from "../../core/granting.ts";
+import { foresee } from "../../core/granting.ts";
 import { createLimit } from "../../core/limit.ts";
 import { type CheckAnswer, type Policy, PROBLEMS, type Problem } from "../../protocol.ts";
 import { type Answered, denial, missingStatus, publicStatus } from "../contract/answers.ts";
@@ -14,7 +14,8 @@ import { DEFAULT_SETTINGS, settingsOf } from "../contract/policies.ts";
 import { unknownLimits } from "../contract/problems.ts";
 import { limitOf } from "./limit-stub.ts";
 import { rulingsOf } from "./policy-copy.ts";
-import { type Acquire, modeOf } from "./requests.ts";
+import type { Acquire } from "./requests.ts";
+import { coreRequest } from "./verdict.ts";
 
 export async function check(env: Env, request: Acquire): Promise<CheckAnswer | Problem> {
 	const names = await Promise.all(request.names.map(([name, slots]) => checkOne(env, request, name, slots)));
@@ -43,8 +44,8 @@ async function checkOne(
 	name: string,
 	slots: number,
 ): Promise<Answered | { skipped: string } | string> {
-	const mode = modeOf(request, name);
-	const found = await limitOf(env, name).check(slots, mode);
+	const asked = coreRequest(request, name, slots);
+	const found = await limitOf(env, name).check(asked);
 	if (found && !(request.strict && found.status.configured === false)) return { slots, ...found };
 	const policy = found || !request.createIfMissing ? null : await policyOf(env, name);
 	if (request.strict && !policy) return name;
@@ -53,11 +54,17 @@ async function checkOne(
 	const limit = createLimit(settings, Date.now(), () => undefined);
 	const status: Status = {
 		...{ name, limitId: "", deniedSlots: 0, averageHeldMs: 0, nextSlotMs: null, steadyMs: 0, follows: true },
-		...{ limit: settings.limit, activeSlots: 0, remaining: settings.limit, enforced: settings.active },
+		...{
+			limit: settings.limit,
+			activeSlots: 0,
+			remaining: settings.limit,
+			enforced: settings.active && settings.enforce,
+		},
 		slotDecayPerSecond: settings.slotDecayPerSecond,
 		...(!policy && { configured: false as const }),
 	};
-	return { slots, status, denied: wouldDeny(limit, request.id, slots, mode) };
+	const { denied, wouldDeny } = foresee(limit, asked);
+	return { slots, status: { ...status, ...(wouldDeny && { wouldDeny }) }, denied };
 }
 
 async function policyOf(env: Env, name: string): Promise<Policy | null> {

@@ -4,7 +4,7 @@
  * forget the denials that it remembers; and a name that no caller used before is counted as its caller's.
  */
 
-import type { Mode } from "../../core/limit.ts";
+import type { Asked } from "../../core/granting.ts";
 import type { At } from "../../core/time.ts";
 import type { LimitPatch, LimitSettings, LimitSummary, Region, Settings } from "../../protocol.ts";
 import { withRightClock } from "../contract/clock.ts";
@@ -24,8 +24,8 @@ export function limitOf(env: Env, name: string): LimitStub {
 	return new LimitStub(env, name);
 }
 
-const settingsOf = ({ limit, slotDecayPerSecond, active, origin, activeSlots }: LimitSummary) => ({
-	...{ limit, slotDecayPerSecond, active, origin, activeSlots },
+const settingsOf = ({ limit, slotDecayPerSecond, active, enforce, origin, activeSlots }: LimitSummary) => ({
+	...{ limit, slotDecayPerSecond, active, enforce, origin, activeSlots },
 });
 
 export class LimitStub {
@@ -120,6 +120,12 @@ export class LimitStub {
 	release(id: string, by: "caller" | "operator" | "unheard") {
 		const release = () => this.#timed((sentAt) => this.#object.release(id, by, sentAt));
 		return this.#inAnyCase(() => this.#change(release()));
+	}
+
+	/** Null: this limit does not exist. */
+	settle(id: string, actual: number) {
+		const settle = () => withRightClock(() => this.#object.settle(id, actual, Date.now()));
+		return this.#inAnyCase(() => this.#change(settle()));
 	}
 
 	leave(id: string, call: string) {
@@ -250,18 +256,18 @@ export class LimitStub {
 		return this.#object.others(id);
 	}
 
-	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
+	async peek(asked: Asked): Promise<Peeked | Missing> {
 		const look = async () => {
-			const peeked = (await this.#object.peek(id, slots, mode)) as Peeked | Missing;
+			const peeked = (await this.#object.peek(asked)) as Peeked | Missing;
 			return "missing" in peeked ? null : peeked;
 		};
 		return (await this.#inAnyCase(look)) ?? { missing: true };
 	}
 
 	/** The same for a caller that has not asked for it: a limit that is not there does not come to be by this. */
-	check(slots: number, mode: Mode): Promise<Peeked | null> {
+	check(asked: Asked): Promise<Peeked | null> {
 		return this.#ifThere(async () => {
-			const peeked = (await this.#object.peek("check", slots, mode, this.#ruling)) as Peeked | Missing;
+			const peeked = (await this.#object.peek(asked, this.#ruling)) as Peeked | Missing;
 			return "missing" in peeked ? null : peeked;
 		});
 	}

@@ -16,6 +16,7 @@ import {
 	policySchema,
 	releaseSchema,
 	renewSchema,
+	settleSchema,
 	streamSchema,
 	watchQuery,
 } from "./schemas.ts";
@@ -47,6 +48,10 @@ export interface Acquire {
 	waitMs: number;
 	createIfMissing: boolean;
 	strict: boolean;
+	/** How long what is taken by rate is an estimate. */
+	settleMs?: number;
+	/** Fewer slots will do where a limit could never grant so many. */
+	atMost?: true;
 	holder: string | null;
 	hold: boolean;
 	stream: boolean;
@@ -112,6 +117,15 @@ function acquireOf(parsed: Parsed<z.output<typeof streamSchema>>, stream: boolea
 	if (perName.length > BOUNDS.namesPerRequest) {
 		return invalid("names", `at most ${BOUNDS.namesPerRequest} names, not ${perName.length}`);
 	}
+	const { settleSeconds, atMost } = parsed.value;
+	if (settleSeconds !== undefined && mode === "concurrency" && rated.length === 0) {
+		return invalid("settleSeconds", "nothing is taken by rate: what is held is given back as it is");
+	}
+	const more = {
+		...(settleSeconds !== undefined && { settleMs: Math.round(settleSeconds * 1000) }),
+		...(atMost && { atMost }),
+	};
+	const kind = Object.keys(more).length > 0 ? [more] : [];
 	if (hold && mode === "rate_limit") return invalid("hold", "a rate limit holds nothing: leave `hold` out");
 	return {
 		ok: true,
@@ -123,7 +137,8 @@ function acquireOf(parsed: Parsed<z.output<typeof streamSchema>>, stream: boolea
 			leaseMs: Math.round(leaseSeconds * 1000),
 			waitMs: Math.round(Math.min(waitSeconds ?? LONGEST, stream ? LONGEST : BOUNDS.plainWaitSeconds) * 1000),
 			holder: holder ?? null,
-			print: digest(JSON.stringify([perName, mode, leaseSeconds, hold, holder, ...rated])),
+			...more,
+			print: digest(JSON.stringify([perName, mode, leaseSeconds, hold, holder, ...rated, ...kind])),
 		},
 	};
 }
@@ -154,8 +169,20 @@ export function parseRenew(body: unknown): Parsed<LeaseRef> {
 	return leaseRef(parse(renewSchema, body));
 }
 
-export function parseRelease(body: unknown): Parsed<LeaseRef> {
-	return leaseRef(parse(releaseSchema, body));
+/** Slots per name that estimates came to, in the fixed order. */
+export type Actual = [name: string, slots: number][];
+
+export function parseRelease(body: unknown): Parsed<LeaseRef & { actual: Actual }> {
+	const parsed = parse(releaseSchema, body);
+	const lease = leaseRef(parsed);
+	if (!lease.ok || !parsed.ok) return lease as Parsed<never>;
+	return { ok: true, value: { ...lease.value, actual: slotsPerName(parsed.value.actual ?? [], 0) } };
+}
+
+export function parseSettle(body: unknown): Parsed<{ id: string; actual: Actual }> {
+	const parsed = parse(settleSchema, body);
+	if (!parsed.ok) return parsed;
+	return { ok: true, value: { id: parsed.value.id, actual: slotsPerName(parsed.value.actual, 0) } };
 }
 
 function leaseRef(

@@ -42,6 +42,7 @@ import { prefect } from "./prefect/routes.ts";
 import { openApiDocument } from "./reference/openapi.ts";
 import { referencePage } from "./reference/page.ts";
 import * as requests from "./requests.ts";
+import { settle } from "./settle.ts";
 import { watchRoutes } from "./watch/routes.ts";
 
 export const app = new Hono<App>({ strict: true });
@@ -149,9 +150,27 @@ route(app, { POST: "use" }, "/v1/renew", {
 
 route(app, { POST: "use" }, "/v1/release", {
 	POST: async (c) => {
-		const { id, names } = accept(requests.parseRelease(await body(c.req.raw)));
-		allow(c, "use", names);
-		return c.json({ released: await leases.release(c.env, id, names, "caller") });
+		const { id, names, actual } = accept(requests.parseRelease(await body(c.req.raw)));
+		allow(c, "use", [...names, ...actual.map(([name]) => name)]);
+		const settling = actual.length > 0 ? settle(c.env, id, actual) : null;
+		const released = await leases.release(c.env, id, names, "caller");
+		const settled = await settling;
+		if (settled && "code" in settled) return answerProblem(c.req.raw, settled);
+		return c.json({ released });
+	},
+});
+
+route(app, { POST: "use" }, "/v1/settle", {
+	POST: async (c) => {
+		const { id, actual } = accept(requests.parseSettle(await body(c.req.raw)));
+		allow(
+			c,
+			"use",
+			actual.map(([name]) => name),
+		);
+		const settled = await settle(c.env, id, actual);
+		if ("code" in settled) return answerProblem(c.req.raw, settled);
+		return answerJson(settled, rateLimitHeaders(settled.limits));
 	},
 });
 

@@ -161,6 +161,12 @@ const acquireShape = {
 			"The `id` was never sent before, so a denial by rate may be given again without asking the limit. Leave it out when the same request is sent again.",
 	}),
 	leaseSeconds: leaseSeconds.default(DEFAULTS.leaseSeconds).meta({ description: "Length of the lease." }),
+	settleSeconds: z.number().min(BOUNDS.settleSeconds.min).max(BOUNDS.settleSeconds.max).optional().meta({
+		description: "What is taken by rate is an estimate, which `POST /v1/settle` may correct for so long.",
+	}),
+	atMost: z.boolean().default(false).meta({
+		description: "Take fewer slots where a limit could never grant so many: the answer says how many.",
+	}),
 	createIfMissing: z
 		.boolean()
 		.default(true)
@@ -258,7 +264,23 @@ export const renewSchema = z
 			.meta({ description: "Counted from now. Default: the length that the lease was acquired with." }),
 	})
 	.meta({ id: "RenewRequest" });
-export const releaseSchema = z.object({ id, names: leaseNames }).meta({ id: "ReleaseRequest" });
+const actual = perName(z.int().min(0).max(BOUNDS.limit))
+	.refine((entries) => entries.length > 0, "at least one name")
+	.refine((entries) => entries.length <= BOUNDS.namesPerRequest, `at most ${BOUNDS.namesPerRequest} names`)
+	.meta({
+		description: "What the estimate of each name came to, in slots; 0 gives back all that has not come back by itself.",
+		override: {
+			type: "object",
+			propertyNames: { type: "string", ...nameJson },
+			additionalProperties: { type: "integer", minimum: 0, maximum: BOUNDS.limit },
+			minProperties: 1,
+			maxProperties: BOUNDS.namesPerRequest,
+		},
+	});
+export const settleSchema = z.strictObject({ id, actual }).meta({ id: "SettleRequest" });
+export const releaseSchema = z
+	.object({ id, names: leaseNames, actual: actual.optional() })
+	.meta({ id: "ReleaseRequest" });
 
 const settingsShape = {
 	limit: z.int().min(0).max(BOUNDS.limit).meta({ description: "Capacity in slots.", example: 20 }),
@@ -274,12 +296,16 @@ const settingsShape = {
 			override: { anyOf: [{ const: 0 }, { minimum: BOUNDS.slotDecayPerSecondMin }] },
 		}),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
+	enforce: z.boolean().meta({
+		description: "False: decides and counts as ever, and says what it would deny; no caller is denied or waits.",
+	}),
 };
 const region = z.enum(REGIONS);
 const settingsSchema = z.strictObject({
 	limit: settingsShape.limit,
 	slotDecayPerSecond: settingsShape.slotDecayPerSecond.default(0),
 	active: settingsShape.active.default(true),
+	enforce: settingsShape.enforce.default(true),
 });
 export const limitSchema = settingsSchema
 	.extend({
@@ -307,6 +333,7 @@ export const patchSchema = z
 		limit: settingsShape.limit.optional(),
 		slotDecayPerSecond: settingsShape.slotDecayPerSecond.optional(),
 		active: settingsShape.active.optional(),
+		enforce: settingsShape.enforce.optional(),
 		region: region.optional().meta({ description: "Only the one that it was made with: a limit never moves." }),
 		activeSlots: z.int().min(0).max(BOUNDS.limit).optional().meta({
 			description: "Slots in use, set by hand. It never frees a slot that somebody holds.",

@@ -7,8 +7,8 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
-import { wouldDeny } from "../../core/granting.ts";
-import type { Limit, Mode } from "../../core/limit.ts";
+import { type Asked, foresee } from "../../core/granting.ts";
+import type { Limit } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type {
 	LeasesPage,
@@ -215,6 +215,10 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return this.#relocation.of(id).release(id, by, sentAt);
 	}
 
+	settle(id: string, actual: number, sentAt?: At): Promise<Outcome | null> {
+		return this.#relocation.of(id).settle(id, actual, sentAt);
+	}
+
 	leave(id: string, call: string): Promise<void> {
 		return this.#relocation.of(id).leave(id, call);
 	}
@@ -350,11 +354,11 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return this.#presence.look((limit, { identity }) => measure(limit, identity));
 	}
 
-	async peek(id: string, slots: number, mode: Mode, ruling?: Ruling): Promise<Peeked | Missing> {
-		const peek = (limit: Limit, { identity }: Present) => ({
-			status: views.status(identity, limit),
-			denied: wouldDeny(limit, id, slots, mode),
-		});
+	async peek(asked: Asked, ruling?: Ruling): Promise<Peeked | Missing> {
+		const peek = (limit: Limit, { identity }: Present) => {
+			const { denied, wouldDeny } = foresee(limit, asked);
+			return { status: { ...views.status(identity, limit), ...(wouldDeny && { wouldDeny }) }, denied };
+		};
 		const peeked = await this.#presence.look(peek, ruling);
 		return peeked ?? { missing: true };
 	}

@@ -4,7 +4,16 @@ import type { Event } from "../../core/commands.ts";
 import { steadyMs } from "../../core/forecast.ts";
 import { type History, type Reading, SAMPLE_MS, type Sample } from "../../core/history.ts";
 import { SLOT } from "../../core/level.ts";
-import { activeSlots, decays, type Entry, isPaused, type Limit, leasesAfter, wallClock } from "../../core/limit.ts";
+import {
+	activeSlots,
+	decays,
+	type Entry,
+	enforces,
+	isPaused,
+	type Limit,
+	leasesAfter,
+	wallClock,
+} from "../../core/limit.ts";
 import { positions } from "../../core/line.ts";
 import { deniedSlots } from "../../core/polling.ts";
 import type { At } from "../../core/time.ts";
@@ -35,7 +44,7 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 		limit: settings.limit,
 		activeSlots: active,
 		remaining: Math.max(0, settings.limit - active),
-		enforced: settings.active,
+		enforced: enforces(limit),
 		...(isPaused(limit) && { pausedUntil: pauseEnd(limit) }),
 		slotDecayPerSecond: settings.slotDecayPerSecond,
 		nextSlotMs: nextSlotMs(limit, active),
@@ -65,12 +74,12 @@ export const reading = ({ settings, queue }: Limit, activeSlots: number): Readin
 export function summary(identity: Identity | null, limit: Limit | null, history: History, now: At): LimitSummary {
 	if (!identity || !limit) throw new Error("The limit was deleted.");
 	const { name, id, origin, policy, region, createdAt, updatedAt, updatedBy } = identity;
-	const { limit: capacity, slotDecayPerSecond, active } = limit.settings;
-	const { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired } = limit.totals;
+	const { limit: capacity, slotDecayPerSecond, active, enforce = true } = limit.settings;
+	const { waits: _, holds: __, ...totals } = limit.totals;
 	const inUse = activeSlots(limit);
 	const lately = history.lastMinute(now);
 	return {
-		...{ name, id, limit: capacity, slotDecayPerSecond, active, origin, policy, region },
+		...{ name, id, limit: capacity, slotDecayPerSecond, active, enforce, origin, policy, region },
 		createdAt: toIso(createdAt),
 		updatedAt: toIso(updatedAt),
 		updatedBy,
@@ -80,13 +89,20 @@ export function summary(identity: Identity | null, limit: Limit | null, history:
 		leaseCount: limit.sums.leases,
 		waitingCount: limit.queue.size,
 		lastMinute: { granted: lately.grantedAtOnce + lately.grantedAfterWait, denied: lately.denied },
-		totals: { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired },
+		totals,
 	};
 }
+
+/** How far estimates were from what they came to. */
+const settled = ({ settled: { count, ratios } }: Limit): LimitInfo["settled"] => ({
+	count,
+	meanRatio: count === 0 ? null : ratios / count,
+});
 
 /** Everything about a limit. */
 export const info = (summary: LimitSummary, limit: Limit): LimitInfo => ({
 	...summary,
+	settled: settled(limit),
 	leases: leases(limit),
 	waiting: waiting(limit),
 });

@@ -26,7 +26,7 @@ export async function create(c: C): Promise<Response> {
 			raw,
 		);
 	}
-	const settings = { limit, active, slotDecayPerSecond: slot_decay_per_second };
+	const settings = { limit, active, slotDecayPerSecond: slot_decay_per_second, enforce: true };
 	const byHand = { activeSlots: active_slots, deniedSlots: denied_slots };
 	const object = limitOf(c.env, name);
 	if (!(await object.create(settings, byHand, who(c)))) conflict();

@@ -27,6 +27,7 @@ import {
 	type Renewed,
 	SCOPES,
 	type ServerHealth,
+	type Settled,
 	type StreamEvent,
 	type TokenInfo,
 	type Totals,
@@ -77,6 +78,10 @@ const statusShape = {
 		"Present with decay, when a slot is in use: until one more whole slot is free.",
 	).exactOptional(),
 	pausedUntil: moment("Present while the limit is paused: nothing is granted before.").exactOptional(),
+	wouldDeny: z
+		.literal(true)
+		.exactOptional()
+		.meta({ description: "Present, and true, when the limit is not enforced and would have denied this request." }),
 	missing: z
 		.literal(true)
 		.exactOptional()
@@ -123,6 +128,14 @@ export const released = says<Released>()(
 	z.object({ released: count("Slots given back; 0 when there was nothing left to give.") }),
 ).meta({ id: "Released" });
 
+export const settled = says<Settled>()(
+	z.object({
+		id,
+		actual: z.record(z.string(), count("Slots.")).meta({ description: "What each name is settled with." }),
+		limits: z.array(status),
+	}),
+).meta({ id: "Settled" });
+
 const leaseInfo = says<LeaseInfo>()(
 	z.object({
 		...{ id: shownId, slots: count("Slots it took."), holder },
@@ -146,6 +159,7 @@ const totals = says<Totals>()(
 		timedOut: count("Of the denied, those who gave up in line at the end of their time."),
 		released: count("Leases given back by their holder or an operator."),
 		expired: count("Leases that ended by themselves."),
+		wouldDeny: count("Requests granted though they would have been denied, for the limit was not enforced."),
 	}),
 ).meta({ id: "Totals", description: "What the limit has done since it was made." });
 
@@ -157,6 +171,7 @@ const settingsShape = {
 	limit: count("Capacity in slots."),
 	slotDecayPerSecond: z.number().min(0).meta({ description: "Slots that come back by themselves each second." }),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
+	enforce: z.boolean().meta({ description: "False: it says what it would deny, and denies nothing." }),
 };
 const region = (description: string) => z.enum(REGIONS).nullable().meta({ description });
 const setter = z
@@ -187,6 +202,14 @@ export const summary = says<LimitSummary>()(z.object(summaryShape)).meta({ id: "
 export const info = says<LimitInfo>()(
 	z.object({
 		...summaryShape,
+		settled: z.object({
+			count: count("Estimates that were settled."),
+			meanRatio: z
+				.number()
+				.min(0)
+				.nullable()
+				.meta({ description: "What they came to on average, as a part of the estimate." }),
+		}),
 		leases: z.array(leaseInfo).meta({ description: "The first hundred." }),
 		waiting: z.array(waiterInfo).meta({ description: "The first hundred." }),
 	}),

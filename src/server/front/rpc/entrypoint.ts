@@ -25,6 +25,7 @@ import {
 	SCOPES,
 	type Scope,
 	type Settings,
+	type Settled,
 	type Slots,
 	type TokenBounds,
 } from "../../../protocol.ts";
@@ -49,7 +50,8 @@ export interface BindingProps {
 }
 
 /** Options of `rateLimit`, as of the library's. */
-export interface WaitOptions extends Pick<AcquireRequest, "occupy" | "createIfMissing" | "strict" | "holder" | "id"> {
+export interface WaitOptions
+	extends Pick<AcquireRequest, "occupy" | "createIfMissing" | "strict" | "holder" | "id" | "settleSeconds" | "atMost"> {
 	/** How long to wait for the slots; 0: not at all. Default: for ever. */
 	timeoutSeconds?: number;
 }
@@ -133,6 +135,11 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 	/** Lets a limit grant nothing for so long; 0 ends a pause, for a binding of scope `admin`. Throws when it does not exist. */
 	pause(name: string, seconds: number): Promise<LimitSummary> {
 		return this.#ask("POST", `/v1/limits/${encodeURIComponent(name)}/pause`, { seconds });
+	}
+
+	/** Says what estimates came to, by the id of their receipt or lease. Throws when there is none, or it was settled otherwise. */
+	settle(id: string, actual: Slots): Promise<Settled> {
+		return this.#ask("POST", "/v1/settle", { id, actual });
 	}
 
 	/** Creates a limit, or replaces its settings. */
