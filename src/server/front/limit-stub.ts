@@ -124,7 +124,7 @@ export class LimitStub {
 
 	/** Null: this limit does not exist. */
 	settle(id: string, actual: number) {
-		const settle = () => withRightClock(() => this.#object.settle(id, actual, Date.now()));
+		const settle = () => this.#timed((sentAt) => this.#object.settle(id, actual, sentAt));
 		return this.#inAnyCase(() => this.#change(settle()));
 	}
 
@@ -183,7 +183,7 @@ export class LimitStub {
 
 	/** Null: it does not exist. */
 	async pause(ms: number, token: string | null): Promise<LimitSummary | null> {
-		const pause = () => withRightClock(() => this.#object.pause(ms, this.#ruling, Date.now()));
+		const pause = () => this.#timed((sentAt) => this.#object.pause(ms, this.#ruling, sentAt));
 		const paused = await this.#ifThere(() => this.#change(pause()));
 		// What is paused by every caller that an upstream refused is told by its end alone.
 		if (paused && ms === 0) audit({ action: "unpause", limit: this.name, by: token, from: null, to: null });
