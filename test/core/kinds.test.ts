@@ -52,12 +52,12 @@ describe("a limit that only watches", () => {
 	`;
 
 	test("counts the same as the same load enforced, those denied having gone away", () => {
-		for (let seed = 1; seed <= 40; seed += 1) {
+		for (let seed = 1; seed <= 10; seed += 1) {
 			const random = new Random(seed);
 			const settings = { limit: random.int(1, 6), slotDecayPerSecond: random.pick([0, 0, 0.5, 3]) };
 			const [enforced, watched] = [open(settings), open({ ...settings, enforce: false })];
 			const granted: string[] = [];
-			for (let at = 0, step = 0; step < 300; step += 1) {
+			for (let at = 0, step = 0; step < 200; step += 1) {
 				at += random.int(0, 900);
 				const both = (words: string): [string, string] => [
 					enforced.run(`${at} ${words}`),
@@ -199,7 +199,7 @@ describe("an estimate", () => {
 	`;
 
 	test("concurrent calls that all pass before the first settles: while estimates are true maxima their sum is never exceeded", () => {
-		for (let seed = 1; seed <= 40; seed += 1) {
+		for (let seed = 1; seed <= 10; seed += 1) {
 			const random = new Random(seed);
 			const limit = random.int(5, 30);
 			const rate = random.pick([0.5, 2, 7]);
@@ -207,7 +207,7 @@ describe("an estimate", () => {
 			/** What was really used, counted as if it had been taken at the moment of the grant. */
 			const used: { at: number; slots: number }[] = [];
 			const inFlight: { id: string; at: number; actual: number }[] = [];
-			for (let at = 0, step = 0; step < 300; step += 1) {
+			for (let at = 0, step = 0; step < 200; step += 1) {
 				at += random.int(0, 700);
 				if (inFlight.length > 0 && random.chance(0.5)) {
 					const [{ id, at: since, actual }] = inFlight.splice(random.int(0, inFlight.length - 1), 1) as [
