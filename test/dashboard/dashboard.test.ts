@@ -235,6 +235,35 @@ describe("settings", () => {
 		expect((await inspect(name)).active).toBe(true);
 	});
 
+	test("a limit is paused for a minute, with a countdown, and goes on when the pause is ended", async () => {
+		const name = newName();
+		await scene.configure(name, { limit: 2 });
+		await openLimit(name);
+		await button("Pause for 60 s").click();
+		await page.getByText(/paused: it grants nothing for (1 min|[45]\d s)/).waitFor();
+		await page.getByText("paused", { exact: true }).waitFor();
+		expect(Date.parse((await inspect(name)).pausedUntil ?? "")).toBeGreaterThan(Date.now());
+		await button("End the pause").click();
+		await button("Pause for 60 s").waitFor();
+		expect((await inspect(name)).pausedUntil).toBeNull();
+		expect(await accessibilityFaults(page)).toEqual([]);
+	});
+
+	test("a limit only watches once it is told to, and says what it would deny", async () => {
+		const name = newName();
+		await scene.configure(name, { limit: 1 });
+		await openLimit(name);
+		await button("Change").click();
+		await dialog().getByLabel(/^Enforced/).uncheck();
+		await button("Save").click();
+		await page.getByText("not enforced: it says what it would deny, and denies nothing").waitFor();
+		await scene.acquire({ names: name });
+		await scene.acquire({ names: name });
+		await page.locator(".totals").getByText("would deny").waitFor();
+		await page.locator(".readout").getByText("would deny").waitFor();
+		expect((await inspect(name)).totals).toMatchObject({ wouldDeny: 1, denied: 0 });
+	});
+
 	test("a limit is deleted after a question that says who loses what", async () => {
 		const name = newName();
 		await scene.configure(name, { limit: 1 });
