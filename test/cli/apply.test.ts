@@ -25,7 +25,9 @@ describe("a file", () => {
 		const text =
 			'[limits.database]\nlimit = 20\n[policies."login:*"]\nlimit = 5\nslotDecayPerSecond = 0.1\nidleSeconds = 60\n';
 		const { limits, policies } = readDesired(text, "toml", "the file");
-		expect([...limits]).toEqual([["database", { limit: 20, slotDecayPerSecond: 0, active: true, enforce: true, region: null }]]);
+		expect([...limits]).toEqual([
+			["database", { limit: 20, slotDecayPerSecond: 0, active: true, enforce: true, region: null }],
+		]);
 		const login = { limit: 5, slotDecayPerSecond: 0.1, active: true, enforce: true, region: null, idleSeconds: 60 };
 		expect([...policies]).toEqual([["login:*", login]]);
 		const json = '{ "limits": { "database": { "limit": 20 } }, "policies": { "login:*": { "limit": 5 } } }';
@@ -71,7 +73,13 @@ describe("a file", () => {
 	test.each(["toml", "json"] as const)(
 		"is the same after it was written and read, as %s, whatever the names",
 		(format) => {
-			const settings = { limit: 3, slotDecayPerSecond: 1 / 60, active: false, enforce: false, region: "apac-ne" as const };
+			const settings = {
+				limit: 3,
+				slotDecayPerSecond: 1 / 60,
+				active: false,
+				enforce: false,
+				region: "apac-ne" as const,
+			};
 			const desired: Desired = {
 				limits: new Map(["a", "a b", "日本", '"q"', "a.b", "__proto__", "#x", "'"].map((name) => [name, settings])),
 				policies: new Map([["login:*", { ...settings, slotDecayPerSecond: 1e-9, idleSeconds: 60 }]]),
@@ -86,7 +94,15 @@ describe("a plan", () => {
 	const summary = (name: string, more: Partial<LimitSummary> = {}): [string, LimitSummary] => [
 		name,
 		{
-			...({ name, limit: 1, slotDecayPerSecond: 0, active: true, enforce: true, region: null, origin: "configured" } as LimitSummary),
+			...({
+				name,
+				limit: 1,
+				slotDecayPerSecond: 0,
+				active: true,
+				enforce: true,
+				region: null,
+				origin: "configured",
+			} as LimitSummary),
 			...{ activeSlots: 0, waitingCount: 0, ...more },
 		},
 	];

@@ -254,7 +254,9 @@ describe("settings", () => {
 		await scene.configure(name, { limit: 1 });
 		await openLimit(name);
 		await button("Change").click();
-		await dialog().getByLabel(/^Enforced/).uncheck();
+		await dialog()
+			.getByLabel(/^Enforced/)
+			.uncheck();
 		await button("Save").click();
 		await page.getByText("not enforced: it says what it would deny, and denies nothing").waitFor();
 		await scene.acquire({ names: name });

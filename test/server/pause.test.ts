@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import type { LimitSummary, Problem } from "../../src/protocol.ts";
+import * as prefect from "./prefect-support.ts";
 import {
 	acquire,
 	call,
@@ -84,6 +85,15 @@ describe("a paused limit", () => {
 		await release(await granted({ names: free }));
 		await pause(paused, 0);
 		await release(await waiter.granted());
+	});
+
+	test("tells Prefect's client to stay away until its end", async () => {
+		const name = newName();
+		await prefect.create(name, { limit: 5 });
+		await pause(name, 60);
+		expect(prefect.retryAfter(await prefect.lease(name))).toBeGreaterThan(50);
+		await pause(name, 0);
+		expect((await prefect.lease(name)).status).toBe(200);
 	});
 
 	test.each([
