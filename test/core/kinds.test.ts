@@ -97,6 +97,12 @@ describe("an estimate", () => {
 		3000 settle a 1                     => settled a with 1
 		3000 used?                          => 0
 	`;
+	scene("gives back nothing that others took after it", RATE)`
+		0    acquire a x4 rate settle=60000 => granted a x4
+		0    acquire b x3 rate              => granted b x3
+		3000 settle a 1                     => settled a with 1
+		3000 used?                          => 3
+	`;
 	scene("keeps what was taken above it, which drains after it", RATE)`
 		0    acquire a x4 rate settle=60000 => granted a x4
 		0    acquire b x3 rate              => granted b x3

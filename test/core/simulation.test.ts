@@ -22,7 +22,7 @@ const OUTCOMES = `
 	served as time ran | served by acquire | served by reserve | served by commit | served by cancel | served by touch
 	served by renew | served by release | served by detach | served by vouch | served by resolve | served by configure | served by pause
 	served at the end of a pause | a pause was made longer | a pause was ended | denied while it is paused | committed while it is paused
-	served by settle | settled below its estimate | settled above its estimate | settled at its estimate | settled past the limit
+	served by settle | settled below its estimate | settled above its estimate | settled at its estimate | settled past the limit | settled below what was left of it, under others
 	settled settled | settled again | settled otherwise | gone to settle | nothing -> unsettled | committed -> unsettled | unsettled -> nothing
 	granted a lease at once, though it would deny | granted a receipt at once, though it would deny
 	granted a lease after a wait, though it would deny | granted a receipt again, though it would deny | as many as the limit could ever grant

@@ -43,6 +43,8 @@ export class Simulation {
 	#wakeAt: number | null = null;
 	#nextId = 1;
 	#lastFence = 0;
+	/** What the last settle gave back, in units. */
+	readonly #taken = new Map<string, bigint>();
 
 	constructor(seed: number, outcomes: Outcomes) {
 		this.#seed = seed;
@@ -405,6 +407,7 @@ export class Simulation {
 		const now = this.#limit.clock.lastAt;
 		const reserved = new Set([...before.values()].filter(({ state }) => state === "reserved").map(({ id }) => id));
 		let gave = false;
+		this.#taken.clear();
 		let debt = 0;
 		/** The flow up to the last grant: what an estimate came to after it was not known then. */
 		let upTo: { at: number; units: bigint }[] | null = null;
@@ -430,6 +433,7 @@ export class Simulation {
 				debt += Math.max(0, more);
 				if (more > 0) for (const id of reserved) this.#setAside.add(id);
 				const units = model.takings.get(event.id) ?? 0n;
+				if (event.kind === "settled") this.#taken.set(event.id, units);
 				model.takings.delete(event.id);
 				if (units > 0n) this.#flow.push({ at: now, units: -units });
 			}
@@ -618,10 +622,15 @@ export class Simulation {
 			this.#reach("a small one waits behind a big head");
 		}
 		const estimate = command.kind === "settle" ? before.get(command.id) : undefined;
+		const flowed = this.#taken;
 		const settled = events.find((event) => event.kind === "settled" && event.outcome === "settled");
 		if (settled?.kind === "settled" && estimate) {
 			const than = settled.slots < estimate.slots ? "below" : settled.slots > estimate.slots ? "above" : "at";
 			this.#reach(`settled ${than} its estimate`);
+			const back = BigInt(estimate.slots - settled.slots) * ONE;
+			const taken = flowed.get(estimate.id) ?? 0n;
+			if (taken > 0n && taken < back && this.#model.level > 0n)
+				this.#reach("settled below what was left of it, under others");
 			if (than === "above" && this.#model.used > BigInt(settings.limit) * ONE) this.#reach("settled past the limit");
 		}
 		const isCut = [...entries.values()].some(({ atMost, slots }) => atMost !== null && slots < atMost);
