@@ -136,9 +136,9 @@ const FAULTS: Fault[] = [
 		becomes: `if (refused) return;`,
 	},
 	{
-		name: "an estimate gives back what has come back by itself",
-		is: `const taken = units < node.own ? units : node.own;`,
-		becomes: `const taken = units < this.total ? units : this.total;`,
+		name: "an estimate gives back all that is left of it",
+		is: `limit.level.shrink(id, slots - actual);`,
+		becomes: `limit.level.shrink(id, slots);`,
 	},
 	{
 		name: "what an estimate came to above it is forgotten",

@@ -16,6 +16,7 @@ ONLY_IN_WORDS = (
     "put these among `names`",
     "names in all",
     "a limit never moves",
+    "nothing is taken by rate",
 )
 
 
