@@ -177,13 +177,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a waiter that takes what there could be is refused when the limit is lowered",
-		is: `if (entry.atMost !== null) sayMoved(turn, entry.id);\n		resize(limit, entry);`,
-		becomes: ``,
-	},
-	{
-		name: "the row of a waiter that was resized is not written",
-		is: `if (entry.atMost !== null) sayMoved(turn, entry.id);\n`,
-		becomes: ``,
+		is: `resize(limit, entry);\n		const never`,
+		becomes: `const never`,
 	},
 	{
 		name: "waits are not measured",

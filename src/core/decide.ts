@@ -324,7 +324,6 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 		else limit.unleased = Math.max(0, slots - limit.sums.leased);
 	}
 	for (const entry of [...limit.queue.values()]) {
-		if (entry.atMost !== null) sayMoved(turn, entry.id);
 		resize(limit, entry);
 		const never = neverFits(limit, entry.slots, entry.mode);
 		if (!never || !enforces(limit)) continue;

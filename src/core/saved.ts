@@ -149,7 +149,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 
 function requeue(limit: Limit, entry: Entry, wokeAt: At): void {
 	limit.queue.set(entry.id, entry);
-	// Its row may be of before it was reserved, and the limit was changed since.
+	// Its row may be of before the limit was changed.
 	entry.slots = sizeOf(limit, entry);
 	if (entry.standing === "parked") entry.until = Math.min(entry.giveUpAt, wokeAt + RESERVATION_MS);
 	else entry.standing = "resuming";
