@@ -52,6 +52,8 @@ export type DenialCode =
 	| "denied"
 	| "exceeds_limit"
 	| "no_decay"
+	/** It is held by no lease: its slots come back by the calendar, or each so long after it was taken. */
+	| "no_lease"
 	| "id_in_use"
 	| "queue_full"
 	| "unknown_limit"

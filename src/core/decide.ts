@@ -26,6 +26,7 @@ import {
 	sayReserved,
 	serve,
 } from "./granting.ts";
+import { Level } from "./level.ts";
 import {
 	decays,
 	type Ended,
@@ -38,6 +39,7 @@ import {
 	type Limit,
 	type Request,
 	type Settings,
+	usageOf,
 	wallClock,
 } from "./limit.ts";
 import { enter, QUEUE_MAX, resize, returnToLine, slotsOf, stand, wait } from "./line.ts";
@@ -45,6 +47,7 @@ import { runTime } from "./passing.ts";
 import { deniedSlots, learnHeld, setDenied } from "./polling.ts";
 import { type At, type Ms, tellTime } from "./time.ts";
 import { recall, rememberCancelled, say, sayMoved, type Turn } from "./turn.ts";
+import { SLOT } from "./usage.ts";
 
 export function decide(limit: Limit, command: Command, now: At): Decision {
 	const turn: Turn = { limit, now: tellTime(limit.clock, now), events: [] };
@@ -315,10 +318,10 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 	const limit = turn.limit;
 	// What was denied until now sank at the old rate.
 	setDenied(limit, denied ?? deniedSlots(limit));
-	const didDecay = decays(limit);
+	const [before, didDecay] = [kindOf(limit.settings), decays(limit)];
 	limit.settings = { ...limit.settings, ...change };
-	if (didDecay !== decays(limit)) changeKind(turn);
-	else if (change.slotDecayPerSecond !== undefined) limit.level.setRate(change.slotDecayPerSecond);
+	if (before !== kindOf(limit.settings)) changeKind(turn, didDecay);
+	else if (limit.level instanceof Level) limit.level.setRate(limit.settings.slotDecayPerSecond);
 	if (slots !== undefined) {
 		if (decays(limit)) limit.level.reset(slots);
 		else limit.unleased = Math.max(0, slots - limit.sums.leased);
@@ -351,22 +354,36 @@ function takeBack(turn: Turn, slots: number, heldMs: Ms | null): void {
 	say(turn, { kind: "configured" });
 }
 
+/** How slots come back. */
+const kindOf = ({ window, slotDecayPerSecond }: Settings): string =>
+	window ? JSON.stringify(window) : slotDecayPerSecond > 0 ? "decay" : "release";
+
 /**
- * From leases alone to a level, or back. What leases hold goes along in full. What no lease owns of a level would
- * never come back without decay, so it comes back now.
+ * From one way in which slots come back to another. What is in use goes along in whole slots, rounded up, so that no change
+ * gives fresh slots; what leases hold of it stays theirs. What no lease holds would never come back where nothing does so by
+ * itself, so there it comes back now.
  */
-function changeKind(turn: Turn): void {
-	const { level, settings, unleased, entries } = turn.limit;
-	level.reset(decays(turn.limit) ? unleased : 0);
-	level.setRate(settings.slotDecayPerSecond);
-	turn.limit.unleased = 0;
-	for (const entry of entries.values()) {
-		// An estimate that is not settled yet keeps nothing of a level that was emptied.
-		if (!isLease(entry) && entry.state !== "unsettled") continue;
-		if (decays(turn.limit) && isLease(entry)) level.lay(entry.id, entry.slots);
+function changeKind(turn: Turn, didDecay: boolean): void {
+	const { limit } = turn;
+	const { level, settings, clock, unleased, entries } = limit;
+	// An estimate that is not settled yet keeps what it has of what comes back by itself, and of leases alone nothing.
+	const holders = [...entries.values()].filter((entry) => isLease(entry) || entry.state === "unsettled");
+	const held = holders.map((entry) =>
+		didDecay ? level.owned(entry.id) : BigInt(isLease(entry) ? entry.slots : 0) * SLOT,
+	);
+	const free = didDecay ? held.reduce((left, own) => left - own, level.total) : BigInt(unleased) * SLOT;
+	limit.level = usageOf(settings, clock, turn.now);
+	limit.unleased = 0;
+	if (decays(limit)) limit.level.reset(wholeSlots(free));
+	for (const [index, entry] of holders.entries()) {
+		const own = wholeSlots(held[index] ?? 0n);
+		if (decays(limit) && own > 0) limit.level.lay(entry.id, own);
 		say(turn, { kind: "rewritten", id: entry.id });
 	}
 }
+
+/** Of so many units, rounded up. */
+const wholeSlots = (units: bigint): number => Number((units + SLOT - 1n) / SLOT);
 
 function close(turn: Turn): void {
 	for (const entry of [...turn.limit.entries.values()]) {

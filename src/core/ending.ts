@@ -8,13 +8,13 @@
  */
 
 import type { ReleasedBy } from "./commands.ts";
-import { SLOT } from "./level.ts";
 import { count, decays, type Ended, type Entry, isLease, type Limit } from "./limit.ts";
 import { leaveLine } from "./line.ts";
 import { REMEMBER_MS, REMEMBER_RECEIPT_MS } from "./patience.ts";
 import { learnHeld } from "./polling.ts";
 import { observe } from "./totals.ts";
 import { remember, say, sayMoved, type Turn } from "./turn.ts";
+import { SLOT } from "./usage.ts";
 
 /** Weight of the newest observation in the mean time that slots are held. */
 const MEAN_WEIGHT = 0.1;

@@ -9,10 +9,10 @@
  * pause is known in either case.
  */
 
-import { SLOT } from "./level.ts";
 import { decays, type Entry, isPaused, isShut, type Limit } from "./limit.ts";
 import { RESERVATION_MS, RETRY_ESTIMATE_MAX_MS } from "./patience.ts";
 import type { At, Ms } from "./time.ts";
+import { SLOT } from "./usage.ts";
 
 /** The first moment when decay alone makes room for `slots` more; never earlier than the last moment decided. */
 export function fitsAt(limit: Limit, slots: number): At {
@@ -47,34 +47,27 @@ export function retryAfterMs(limit: Limit, slots: number): Ms {
 	return Math.max(pausedMs, Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate))));
 }
 
-/** Plays the line of a decaying limit forward, each in its turn, to a request for `slots` at its end. */
+/** Plays the line of a limit whose slots come back by themselves forward, each in its turn, to a request for `slots` at its end. */
 function servedAt(limit: Limit, slots: number): At {
-	const { settings, level, queue } = limit;
-	let { at } = level;
-	let { total } = level;
+	const { settings, queue } = limit;
+	const usage = limit.level.forecast();
 	let { reserved } = limit.sums;
-	const run = (until: At): void => {
-		const left = total - level.rate * BigInt(until - at);
-		total = left > 0n ? left : 0n;
-		at = until;
-	};
 	const serve = (wanted: number, wants: Entry["wants"]): void => {
 		if (wanted > settings.limit - reserved) {
-			// Reservations do not decay: at the latest they lapse.
-			run(at + RESERVATION_MS);
+			// Reservations do not come back by themselves: at the latest they lapse.
+			usage.drain(usage.at + RESERVATION_MS);
 			reserved = 0;
 		}
-		const excess = total - BigInt(settings.limit - reserved - wanted) * SLOT;
-		if (excess > 0n) run(at + Number((excess + level.rate - 1n) / level.rate));
-		if (wants === "lease") total += BigInt(wanted) * SLOT;
+		usage.drain(usage.reaches(BigInt(settings.limit - reserved - wanted) * SLOT));
+		if (wants === "lease") usage.pour(wanted);
 		else reserved += wanted;
 	};
-	// While time is being caught up with, the level is still that of an earlier moment.
-	run(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);
+	// While time is being caught up with, what is in use is still that of an earlier moment.
+	usage.drain(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);
 	for (const entry of queue.values()) {
 		if (entry.standing === "present") serve(entry.slots, entry.wants);
-		else if (entry.standing === "resuming" && entry.until > at) run(entry.until);
+		else if (entry.standing === "resuming" && entry.until > usage.at) usage.drain(entry.until);
 	}
 	serve(slots, "lease");
-	return at;
+	return usage.at;
 }

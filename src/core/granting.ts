@@ -12,12 +12,12 @@
 import type { DenialCode, Event } from "./commands.ts";
 import { conclude } from "./ending.ts";
 import { retryAfterMs } from "./forecast.ts";
-import { SLOT } from "./level.ts";
 import {
 	count,
 	decays,
 	type Entry,
 	enforces,
+	hasWindow,
 	inTurn,
 	isPaused,
 	isShut,
@@ -31,6 +31,7 @@ import { DOUBT_MS, DOUBT_STEP_MS, RESERVATION_MS } from "./patience.ts";
 import { countDenied } from "./polling.ts";
 import { observe } from "./totals.ts";
 import { say, sayMoved, type Turn } from "./turn.ts";
+import { SLOT } from "./usage.ts";
 
 /** Fences of one millisecond: one object grants about one lease in it. They stay below 2^53 until the year 2255. */
 const FENCES_PER_MS = 1_000;
@@ -38,23 +39,26 @@ const FENCES_PER_MS = 1_000;
 /** What a request asks of a limit, as far as the rule goes. */
 export type Asked = Pick<Request, "id" | "slots" | "mode" | "atMost">;
 
+/** Why a request could never be granted. */
+type Never = "exceeds_limit" | "no_decay" | "no_lease";
 type Denial = Extract<Event, { kind: "denied" }>;
 
 // ---------------------------------------------------------------------------------------------- the rule
 
 /** Why a request that arrives now cannot have its slots at once; null: it can. */
-export function refusal(limit: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | "denied" | null {
+export function refusal(limit: Limit, slots: number, mode: Mode): Never | "denied" | null {
 	const never = neverFits(limit, slots, mode);
 	if (never || !limit.settings.active) return never;
 	return !isPaused(limit) && limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";
 }
 
 /** Why a request could never be granted as the limit is set, however long it waited; null: it could. */
-export function neverFits(limit: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
+export function neverFits(limit: Limit, slots: number, mode: Mode): Never | null {
 	const { settings } = limit;
 	if (!settings.active) return null;
 	if (slots > settings.limit && !isShut(limit)) return "exceeds_limit";
-	return mode === "rate_limit" && settings.slotDecayPerSecond === 0 ? "no_decay" : null;
+	if (mode === "concurrency" && hasWindow(settings)) return "no_lease";
+	return mode === "rate_limit" && !decays(limit) ? "no_decay" : null;
 }
 
 export function fits(limit: Limit, slots: number): boolean {

@@ -12,17 +12,24 @@
  * Occupancy is the sum of the entries that hold slots; the sums below are caches of it and never stored.
  */
 
+import type { Window } from "./calendar.ts";
+import { fixedMs } from "./calendar.ts";
 import { Deadlines } from "./deadlines.ts";
-import { Level, SLOT } from "./level.ts";
+import { Level } from "./level.ts";
+import { Periods } from "./periods.ts";
 import { newPolling, type Polling } from "./polling.ts";
+import { Sliding } from "./sliding.ts";
 import type { At, Clock, Ms } from "./time.ts";
 import { newTotals, type Totals } from "./totals.ts";
+import { SLOT, type Usage } from "./usage.ts";
 
 export interface Settings {
 	/** Capacity in slots. */
 	limit: number;
 	/** Slots that come back by themselves each second; 0: only by release. */
 	slotDecayPerSecond: number;
+	/** How slots come back that do so by the calendar, or each so long after it was taken; null: in none of these ways. */
+	window?: Window | null;
 	/** Off: grants at once and holds nothing. */
 	active: boolean;
 	/** False: it decides and counts as ever, and no caller is denied or waits. Left out: true. */
@@ -168,8 +175,8 @@ export interface Limit {
 	/** The waiting ones, in order of service. */
 	readonly queue: Map<string, Entry>;
 	readonly deadlines: Deadlines<Entry>;
-	/** Slots in use of a limit with decay, reservations aside. */
-	readonly level: Level;
+	/** Slots in use of a limit whose slots come back by themselves, reservations aside. */
+	level: Usage;
 	/** Nothing is granted before this logical moment. */
 	pausedUntil: At;
 	/** The fence of the newest lease. */
@@ -189,13 +196,14 @@ export interface Limit {
 }
 
 export function createLimit(settings: Settings, now: At, recall: Limit["recall"]): Limit {
+	const clock = { lastAt: now, offsetMs: 0 };
 	return {
 		settings,
-		clock: { lastAt: now, offsetMs: 0 },
+		clock,
 		entries: new Map(),
 		queue: new Map(),
 		deadlines: new Deadlines(),
-		level: new Level(settings.slotDecayPerSecond, now),
+		level: usageOf(settings, clock, now),
 		pausedUntil: 0,
 		fence: 0,
 		settled: { count: 0, ratios: 0 },
@@ -209,8 +217,17 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 	};
 }
 
+/** What is in use of a fresh limit of these settings. */
+export function usageOf({ window, slotDecayPerSecond }: Settings, clock: Clock, at: At): Usage {
+	if (!window) return new Level(slotDecayPerSecond, at);
+	return window.sliding ? new Sliding(fixedMs(window) ?? 0, at) : new Periods(window, clock, at);
+}
+
 /** Whether slots of this limit come back by themselves. */
-export const decays = (limit: Limit): boolean => limit.settings.slotDecayPerSecond > 0;
+export const decays = ({ settings }: Limit): boolean => settings.slotDecayPerSecond > 0 || hasWindow(settings);
+
+/** Whether they do so by the calendar, or each so long after it was taken. */
+export const hasWindow = ({ window }: Settings): boolean => window !== null && window !== undefined;
 
 /** Whether nothing is left that a fresh limit of the same settings would not have. */
 export const isIdle = (limit: Limit): boolean =>

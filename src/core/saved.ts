@@ -1,13 +1,13 @@
 /** The state of a limit as it is stored: plain values, one record for the limit and one for each entry. */
 
 import { Deadlines } from "./deadlines.ts";
-import type { Band } from "./level.ts";
-import { count, createLimit, decays, type Entry, inTurn, type Limit } from "./limit.ts";
+import { count, createLimit, decays, type Entry, inTurn, type Limit, usageOf } from "./limit.ts";
 import { sizeOf } from "./line.ts";
 import { RESERVATION_MS, RESUME_MS } from "./patience.ts";
 import type { Polling } from "./polling.ts";
 import type { At, Ms } from "./time.ts";
 import { completed } from "./totals.ts";
+import type { Band, SavedUsage } from "./usage.ts";
 
 /** A limit without its entries. */
 export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals" | "meanHeldMs" | "nextSeq"> & {
@@ -19,8 +19,7 @@ export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals
 	settled?: Limit["settled"];
 	/** Absent in what was written before callers that poll were counted. */
 	polling?: Polling;
-	/** Units of 10^-18 slot; decimal text, for they do not fit a JSON number. */
-	level: { at: At; total: string; top: string };
+	level: SavedUsage;
 };
 
 /**
@@ -65,7 +64,7 @@ export function saveLimit(limit: Limit): SavedLimit {
 		...(limit.pausedUntil > clock.lastAt && { pausedUntil: limit.pausedUntil }),
 		...(limit.fence > 0 && { fence: limit.fence }),
 		...(limit.settled.count > 0 && { settled: limit.settled }),
-		level: { at: level.at, total: String(level.total), top: String(level.top) },
+		level: level.save(),
 	};
 }
 
@@ -142,8 +141,8 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		count(limit.sums, entry, 1);
 		limit.deadlines.set(entry, entry.until);
 	}
-	limit.level.at = saved.level.at;
-	if (decays(limit)) limit.level.restore(bands, BigInt(saved.level.top), BigInt(saved.level.total));
+	limit.level = usageOf(limit.settings, limit.clock, saved.level.at);
+	if (decays(limit)) limit.level.restore(bands, saved.level);
 	return limit;
 }
 

@@ -1,9 +1,9 @@
 /** One life of one limit, drawn from a seed, checked after every step against the model and the promises. */
 
 import type { Command, Event } from "../../src/core/commands.ts";
-import { SLOT } from "../../src/core/level.ts";
 import { activeSlots, type Entry, isLease, type Limit, type Request, type Settings } from "../../src/core/limit.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
+import { SLOT } from "../../src/core/usage.ts";
 import { type Asked, granted, inTurn, Model, ONE, unitsOfRate } from "./model.ts";
 import { Random } from "./random.ts";
 import { Subject, type Written } from "./subject.ts";

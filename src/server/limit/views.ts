@@ -3,7 +3,6 @@
 import type { Event } from "../../core/commands.ts";
 import { steadyMs } from "../../core/forecast.ts";
 import { type History, type Reading, SAMPLE_MS, type Sample } from "../../core/history.ts";
-import { SLOT } from "../../core/level.ts";
 import {
 	activeSlots,
 	decays,
@@ -17,6 +16,7 @@ import {
 import { positions } from "../../core/line.ts";
 import { deniedSlots } from "../../core/polling.ts";
 import type { At } from "../../core/time.ts";
+import { SLOT } from "../../core/usage.ts";
 import {
 	BOUNDS,
 	type HistorySample,
