@@ -48,8 +48,9 @@ export function rateLimitHeaders06(limits: readonly LimitStatus[], retryAfterSec
 const retryAfter = (seconds: number | undefined): Record<string, string> =>
 	seconds === undefined ? {} : { "Retry-After": String(Math.ceil(seconds)) };
 
-/** Seconds in which an empty limit fills up; null: nothing comes back by the clock. */
-function windowOf({ limit, slotDecayPerSecond = 0 }: LimitStatus): number | null {
+/** Seconds of its window, or in which a limit that is used up has all of its slots again; null: nothing comes back by the clock. */
+function windowOf({ limit, slotDecayPerSecond = 0, windowSeconds }: LimitStatus): number | null {
+	if (windowSeconds !== undefined) return Math.min(SF_INTEGER_MAX, Math.max(1, Math.ceil(windowSeconds)));
 	if (slotDecayPerSecond === 0) return null;
 	return Math.min(SF_INTEGER_MAX, Math.max(1, Math.ceil(limit / slotDecayPerSecond)));
 }

@@ -44,6 +44,10 @@ export const BOUNDS = {
 	rememberedIds: 200_000,
 	/** How long what is taken by rate may be an estimate: an hour is a long answer of a model. */
 	settleSeconds: { min: 1, max: 3_600 },
+	/** Shortest and longest window in seconds: decay is for what is shorter, and a year for what is longer. */
+	windowSeconds: { min: 1, max: 31_536_000 },
+	/** Characters of a time zone's name: twice the longest of the IANA database. */
+	timeZoneLength: 64,
 	/** Longest pause that one call can ask for: ten minutes, and an upstream that wants more is asked again by then. */
 	pauseSeconds: 600,
 	/** Characters of a request id: room for two UUIDs and a prefix. */
@@ -244,12 +248,37 @@ export interface SettleRequest {
 	actual: Slots;
 }
 
+export type CalendarUnit = "minute" | "hour" | "day" | "week" | "month" | "year";
+export type Weekday = "monday" | "tuesday" | "wednesday" | "thursday" | "friday" | "saturday" | "sunday";
+
+/**
+ * When slots come back that are taken by rate: all together at the end of a period of the calendar, or, with `sliding`,
+ * each exactly so long after it was taken.
+ */
+export interface Window {
+	/** A unit of the calendar, or seconds from 1 to 31,536,000. */
+	every: CalendarUnit | number;
+	/** Where the calendar hangs, by its IANA name. From days on. Default `UTC`. */
+	timeZone: string;
+	/** The time of day at which periods begin, `HH:MM`. From days on. Default `00:00`. */
+	at: string;
+	/**
+	 * The day on which periods begin: of a week a weekday (default `monday`), of a month a number (default 1; one that a month
+	 * does not have is its last), of a year `MM-DD` (default `01-01`). Null where periods are shorter.
+	 */
+	startsOn: Weekday | number | string | null;
+	/** Every so long back from each moment, in place of periods. For seconds, minutes, hours and days. Default false. */
+	sliding: boolean;
+}
+
 /** What a limit and a policy have in common. */
 export interface Settings {
 	/** Capacity in slots, an integer from 0. */
 	limit: number;
 	/** Slots that come back by themselves each second; 0: only by release. */
 	slotDecayPerSecond: number;
+	/** In place of decay: when slots come back. Absent or null: not by a window. */
+	window?: Window | null;
 	/** Off: grants at once and holds nothing. */
 	active: boolean;
 	/** False: it decides and counts as ever, and says what it would deny; no caller is denied or waits. */
@@ -296,7 +325,10 @@ export interface PolicySettings extends Settings {
 	idleSeconds: number;
 }
 
-/** `PATCH /v1/limits/{name}`: any of the settings, or the slots in use, set by hand. */
+/**
+ * `PATCH /v1/limits/{name}`: any of the settings, or the slots in use, set by hand. A window takes the place of decay, and decay
+ * that of a window.
+ */
 export interface LimitPatch extends Partial<Settings> {
 	/** Only the one that it has: a limit never moves. */
 	region?: Region;
@@ -317,7 +349,11 @@ export interface LimitStatus {
 	enforced: boolean;
 	/** Present when slots come back by themselves. */
 	slotDecayPerSecond?: number;
-	/** Present with decay, when a slot is in use: until one more whole slot is free. */
+	/** Present with a window: how long it is, or the period that it is in. */
+	windowSeconds?: number;
+	/** Present with a window of the calendar: when its period ends. */
+	resetsAt?: string;
+	/** Present with decay or a window, when a slot is in use: until one more whole slot is free. */
 	nextSlotSeconds?: number;
 	/** Present while the limit is paused: nothing is granted before. */
 	pausedUntil?: string;
@@ -456,6 +492,8 @@ export interface LimitSummary extends Settings {
 	updatedBy: string | null;
 	/** Nothing is granted before; null: it is not paused. */
 	pausedUntil: string | null;
+	/** With a window of the calendar: when its period ends, and all of its slots come back. */
+	resetsAt?: string;
 	activeSlots: number;
 	remaining: number;
 	leaseCount: number;
@@ -530,6 +568,11 @@ export const PROBLEMS = {
 		status: 422,
 		title: "The limit does not decay",
 		when: "Rate-limit mode on a limit whose slots do not come back by themselves.",
+	},
+	no_lease: {
+		status: 422,
+		title: "The limit has a window",
+		when: "Concurrency mode on a limit with a window: its slots are taken by rate, and held by no lease.",
 	},
 	denied: {
 		status: 429,

@@ -144,9 +144,8 @@ export class Level implements Usage {
 		return forecast;
 	}
 
-	get resetsAt(): null {
-		return null;
-	}
+	readonly resetsAt = null;
+	readonly windowMs = null;
 
 	/** The first moment from `at` on when the level is `units` or less. */
 	reaches(units: bigint): At {

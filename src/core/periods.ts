@@ -9,7 +9,7 @@
  */
 
 import { type Period, periodAt, type Window } from "./calendar.ts";
-import type { At, Clock } from "./time.ts";
+import type { At, Clock, Ms } from "./time.ts";
 import { type Band, type SavedUsage, SLOT, type Usage } from "./usage.ts";
 
 /** So many periods are looked ahead by the calendar, and what lies beyond as if all were as long as the last. */
@@ -42,6 +42,10 @@ export class Periods implements Usage {
 
 	get resetsAt(): At {
 		return this.#period.endsAt;
+	}
+
+	get windowMs(): Ms {
+		return this.#period.endsAt - this.#period.startsAt;
 	}
 
 	drain(now: At): void {

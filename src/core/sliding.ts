@@ -23,7 +23,8 @@ interface Taken {
 
 export class Sliding implements Usage {
 	at: At;
-	readonly #windowMs: Ms;
+	readonly windowMs: Ms;
+	readonly resetsAt = null;
 	/** Moments are rounded up to whole multiples of it, where there are too many. */
 	readonly #grainMs: Ms;
 	/** Oldest first, each moment once. */
@@ -33,7 +34,7 @@ export class Sliding implements Usage {
 	readonly #bands = new Map<string, Taken>();
 
 	constructor(windowMs: Ms, at: At) {
-		this.#windowMs = windowMs;
+		this.windowMs = windowMs;
 		this.#grainMs = Math.ceil(windowMs / MOMENTS);
 		this.at = at;
 	}
@@ -42,15 +43,11 @@ export class Sliding implements Usage {
 		return BigInt(this.#used) * SLOT;
 	}
 
-	get resetsAt(): null {
-		return null;
-	}
-
 	drain(now: At): void {
 		if (now > this.at) this.at = now;
 		let over = 0;
 		for (const { at, slots } of this.#taken) {
-			if (at + this.#windowMs > this.at) break;
+			if (at + this.windowMs > this.at) break;
 			this.#used -= slots;
 			over += 1;
 		}
@@ -111,13 +108,13 @@ export class Sliding implements Usage {
 		if (BigInt(left) * SLOT <= units) return this.at;
 		for (const { at, slots } of this.#taken) {
 			left -= slots;
-			if (BigInt(left) * SLOT <= units) return at + this.#windowMs;
+			if (BigInt(left) * SLOT <= units) return at + this.windowMs;
 		}
-		return this.at + this.#windowMs;
+		return this.at + this.windowMs;
 	}
 
 	forecast(): Usage {
-		const forecast = new Sliding(this.#windowMs, this.at);
+		const forecast = new Sliding(this.windowMs, this.at);
 		forecast.#taken = this.#taken.map((each) => ({ ...each }));
 		forecast.#used = this.#used;
 		return forecast;
@@ -152,7 +149,7 @@ export class Sliding implements Usage {
 
 	/** Whether the slots of a band have not come back yet, by the moment of its own. */
 	#lives({ at }: Taken): boolean {
-		return at + this.#windowMs > this.at;
+		return at + this.windowMs > this.at;
 	}
 
 	#round(): void {

@@ -7,7 +7,7 @@
  * out again, as far as it has not come back.
  */
 
-import type { At } from "./time.ts";
+import type { At, Ms } from "./time.ts";
 
 /** One slot, in units of what is in use. */
 export const SLOT = 10n ** 18n;
@@ -39,6 +39,8 @@ export interface Usage {
 	readonly total: bigint;
 	/** When the period ends that it is in, by the caller's clock; null: there are none. */
 	readonly resetsAt: At | null;
+	/** How long its window is, or the period that it is in; null: it has none. */
+	readonly windowMs: Ms | null;
 	/** Lets time run to `now`. */
 	drain(now: At): void;
 	/** Lays slots on top that no lease owns. */

@@ -100,7 +100,9 @@ function because(id: string, { slots, status, denied }: Answered): string {
 		case "exceeds_limit":
 			return `"${name}" has ${limit} ${limit === 1 ? "slot" : "slots"} in all, so ${wanted} can never fit: ask for fewer, or raise the limit.`;
 		case "no_decay":
-			return `The slots of "${name}" do not come back by themselves: give it a slotDecayPerSecond, or use mode "concurrency".`;
+			return `The slots of "${name}" do not come back by themselves: give it a slotDecayPerSecond or a window, or use mode "concurrency".`;
+		case "no_lease":
+			return `"${name}" has a window, so no lease holds its slots: ask by rate, with mode "rate_limit" or among \`rate\`.`;
 		case "id_in_use":
 			return `The id "${id}" on "${name}" belongs to a request with other parameters, or to one that has ended: choose a new id.`;
 		case "queue_full":
@@ -125,13 +127,16 @@ export const missingStatus = (name: string): LimitStatus => ({
 /** A limit as callers see it. */
 export function publicStatus(status: LimitStatus | Status): LimitStatus {
 	const { name, limit, activeSlots, remaining, enforced, pausedUntil, wouldDeny, missing, configured } = status;
+	const { windowSeconds, resetsAt } = status;
 	const shown: LimitStatus = { name, limit, activeSlots, remaining, enforced };
 	if (pausedUntil) shown.pausedUntil = pausedUntil;
 	if (wouldDeny) shown.wouldDeny = true;
 	if (missing) shown.missing = true;
 	if (configured === false) shown.configured = false;
-	if ("nextSlotMs" in status && status.slotDecayPerSecond > 0) {
-		shown.slotDecayPerSecond = status.slotDecayPerSecond;
+	if ("nextSlotMs" in status && (status.slotDecayPerSecond > 0 || windowSeconds !== undefined)) {
+		if (status.slotDecayPerSecond > 0) shown.slotDecayPerSecond = status.slotDecayPerSecond;
+		if (windowSeconds !== undefined) shown.windowSeconds = windowSeconds;
+		if (resetsAt !== undefined) shown.resetsAt = resetsAt;
 		if (status.nextSlotMs !== null) shown.nextSlotSeconds = toSeconds(status.nextSlotMs);
 	}
 	return shown;

@@ -4,7 +4,7 @@
  */
 
 import type { Ms } from "../../core/time.ts";
-import type { Policy, Region, Settings } from "../../protocol.ts";
+import type { Policy, Region, Settings, Window } from "../../protocol.ts";
 
 /**
  * How old what is known of the policies may be when a request is decided by it. With the second for which a denial
@@ -75,12 +75,16 @@ export class PolicyTable {
 export const prefixOf = (pattern: string): string | null => (pattern.endsWith("*") ? pattern.slice(0, -1) : null);
 
 /** The settings alone. */
-export const settingsOf = ({ limit, slotDecayPerSecond, active, enforce }: Settings): Settings => ({
-	...{ limit, slotDecayPerSecond, active, enforce },
+export const settingsOf = ({ limit, slotDecayPerSecond, window = null, active, enforce }: Settings): Settings => ({
+	...{ limit, slotDecayPerSecond, window, active, enforce },
 });
 
 export const sameSettings = (a: Settings, b: Partial<Settings>): boolean =>
 	a.limit === b.limit &&
 	a.slotDecayPerSecond === b.slotDecayPerSecond &&
 	a.active === b.active &&
-	a.enforce === (b.enforce ?? true);
+	a.enforce === (b.enforce ?? true) &&
+	sameWindow(a.window ?? null, b.window ?? null);
+
+const sameWindow = (a: Window | null, b: Window | null): boolean =>
+	a === b || (a !== null && b !== null && JSON.stringify(a) === JSON.stringify(b));

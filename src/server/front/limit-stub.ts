@@ -283,7 +283,7 @@ export class LimitStub {
 	}
 
 	/** The same of a change by hand. */
-	#by(token: string | null, sentAt: At | undefined): By {
+	#by(token: string | null, sentAt?: At): By {
 		return { token, ruling: this.#ruling, ...(sentAt !== undefined && { sentAt }) };
 	}
 

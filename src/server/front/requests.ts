@@ -207,7 +207,10 @@ export const parsePolicy = (body: unknown): Parsed<PolicySettings> => parse(poli
 export function parsePatch(body: unknown): Parsed<LimitPatch> {
 	const parsed = parse(patchSchema, body);
 	if (!parsed.ok) return parsed;
-	const given = Object.entries(parsed.value).filter(([, value]) => value !== undefined);
+	const { window, slotDecayPerSecond } = parsed.value;
+	// A window takes the place of decay, and decay that of a window.
+	const instead = window ? { slotDecayPerSecond: 0 } : slotDecayPerSecond ? { window: null } : {};
+	const given = Object.entries({ ...parsed.value, ...instead }).filter(([, value]) => value !== undefined);
 	return { ok: true, value: Object.fromEntries(given) as LimitPatch };
 }
 

@@ -15,6 +15,7 @@ import {
 	REGIONS,
 	type Slots,
 } from "../../protocol.ts";
+import { windowSchema } from "./windows.ts";
 
 const NO_PLACE_IN_A_URL = [".", ".."];
 const FORBIDDEN = /[/%&><\p{Cc}]/u;
@@ -301,22 +302,37 @@ const settingsShape = {
 	}),
 };
 const region = z.enum(REGIONS);
-const settingsSchema = z.strictObject({
+const settings = {
 	limit: settingsShape.limit,
 	slotDecayPerSecond: settingsShape.slotDecayPerSecond.default(0),
+	window: windowSchema.nullable().default(null),
 	active: settingsShape.active.default(true),
 	enforce: settingsShape.enforce.default(true),
-});
-export const limitSchema = settingsSchema
-	.extend({
+};
+
+/** Slots come back in one way. */
+function inOneWay(
+	given: { slotDecayPerSecond?: number | undefined; window?: unknown },
+	context: z.RefinementCtx,
+): void {
+	if (!given.window || !given.slotDecayPerSecond) return;
+	const message = "slots come back by a window or by `slotDecayPerSecond`: leave one of them out";
+	context.addIssue({ code: "custom", path: ["window"], message, input: "window" });
+}
+
+export const limitSchema = z
+	.strictObject({
+		...settings,
 		region: region.nullable().default(null).meta({
 			description:
 				"Where a new limit is to live, as a location hint of Cloudflare; null: where its policy says, or the deployment. A limit never moves: another one than it was made with is refused.",
 		}),
 	})
+	.superRefine(inOneWay)
 	.meta({ id: "Settings" });
-export const policySchema = settingsSchema
-	.extend({
+export const policySchema = z
+	.strictObject({
+		...settings,
 		region: region.nullable().default(null).meta({
 			description: "Where keys of the policy are to live, from their first use on; null: where the deployment says.",
 		}),
@@ -327,11 +343,13 @@ export const policySchema = settingsSchema
 			.default(DEFAULTS.idleSeconds)
 			.meta({ description: "How long a key of the policy is kept once it is idle and empty; then it deletes itself." }),
 	})
+	.superRefine(inOneWay)
 	.meta({ id: "PolicySettings" });
 export const patchSchema = z
 	.strictObject({
 		limit: settingsShape.limit.optional(),
 		slotDecayPerSecond: settingsShape.slotDecayPerSecond.optional(),
+		window: windowSchema.nullable().optional(),
 		active: settingsShape.active.optional(),
 		enforce: settingsShape.enforce.optional(),
 		region: region.optional().meta({ description: "Only the one that it was made with: a limit never moves." }),
@@ -339,6 +357,7 @@ export const patchSchema = z
 			description: "Slots in use, set by hand. It never frees a slot that somebody holds.",
 		}),
 	})
+	.superRefine(inOneWay)
 	.meta({ id: "LimitPatch" });
 
 const page = (count: number, most: number) => ({

@@ -26,7 +26,7 @@ import {
 	type LimitSummary,
 	type WaiterInfo,
 } from "../../protocol.ts";
-import { toIso } from "../contract/answers.ts";
+import { toIso, toSeconds } from "../contract/answers.ts";
 import { DENIAL_MAX_MS, type Status } from "../contract/outcomes.ts";
 import type { Identity } from "./store.ts";
 import type { Picture } from "./watchers.ts";
@@ -47,10 +47,19 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 		enforced: enforces(limit),
 		...(isPaused(limit) && { pausedUntil: pauseEnd(limit) }),
 		slotDecayPerSecond: settings.slotDecayPerSecond,
+		...windowOf(limit),
 		nextSlotMs: nextSlotMs(limit, active),
 		steadyMs: steadyMs(limit, DENIAL_MAX_MS),
 		follows: origin !== "configured",
 		...(origin === "default" && { configured: false as const }),
+	};
+}
+
+/** What callers are told of its window. */
+function windowOf({ level: { windowMs, resetsAt } }: Limit): Pick<Status, "windowSeconds" | "resetsAt"> {
+	return {
+		...(windowMs !== null && { windowSeconds: toSeconds(windowMs) }),
+		...(resetsAt !== null && { resetsAt: toIso(resetsAt) }),
 	};
 }
 
@@ -74,16 +83,29 @@ export const reading = ({ settings, queue }: Limit, activeSlots: number): Readin
 export function summary(identity: Identity | null, limit: Limit | null, history: History, now: At): LimitSummary {
 	if (!identity || !limit) throw new Error("The limit was deleted.");
 	const { name, id, origin, policy, region, createdAt, updatedAt, updatedBy } = identity;
-	const { limit: capacity, slotDecayPerSecond, active, enforce = true } = limit.settings;
+	const { limit: capacity, slotDecayPerSecond, window, active, enforce = true } = limit.settings;
+	const { resetsAt } = limit.level;
 	const { waits: _, holds: __, ...totals } = limit.totals;
 	const inUse = activeSlots(limit);
 	const lately = history.lastMinute(now);
 	return {
-		...{ name, id, limit: capacity, slotDecayPerSecond, active, enforce, origin, policy, region },
+		...{
+			name,
+			id,
+			limit: capacity,
+			slotDecayPerSecond,
+			...(window && { window }),
+			active,
+			enforce,
+			origin,
+			policy,
+			region,
+		},
 		createdAt: toIso(createdAt),
 		updatedAt: toIso(updatedAt),
 		updatedBy,
 		pausedUntil: isPaused(limit) ? pauseEnd(limit) : null,
+		...(resetsAt !== null && { resetsAt: toIso(resetsAt) }),
 		activeSlots: inUse,
 		remaining: Math.max(0, capacity - inUse),
 		leaseCount: limit.sums.leases,
@@ -120,7 +142,7 @@ function sample({ startsAt, activeSlots, waiting, last, lastAt: _, ...counts }: 
 /** How a limit is, for its watchers. `limit` for those that want it in full. */
 export function picture(summary: LimitSummary, limit: Limit | null, history: History, now: At): Picture {
 	const row = { event: "limit", limit: summary } as const;
-	const drains = summary.slotDecayPerSecond > 0 && summary.activeSlots > 0;
+	const drains = limit !== null && decays(limit) && summary.activeSlots > 0;
 	if (!limit) return { row, drains };
 	// Two, for the one before may have ended since the last picture.
 	const samples = history.samples(now, reading(limit, summary.activeSlots)).slice(-2).map(sample);

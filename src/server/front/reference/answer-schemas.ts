@@ -2,6 +2,7 @@
 
 import * as z from "zod";
 import type {} from "zod-openapi"; // What `meta` may say.
+import { CALENDAR_UNITS, WEEKDAYS } from "../../../core/calendar.ts";
 import {
 	type BatchAnswer,
 	type CheckAnswer,
@@ -22,6 +23,7 @@ import {
 	type Problem,
 	type Lease as ProtocolLease,
 	type Receipt as ProtocolReceipt,
+	type Window as ProtocolWindow,
 	REGIONS,
 	type Released,
 	type Renewed,
@@ -74,8 +76,10 @@ const statusShape = {
 		.min(0)
 		.exactOptional()
 		.meta({ description: "Present when slots come back by themselves." }),
+	windowSeconds: seconds("Present with a window: how long it is, or the period that it is in.").exactOptional(),
+	resetsAt: moment("Present with a window of the calendar: when its period ends.").exactOptional(),
 	nextSlotSeconds: seconds(
-		"Present with decay, when a slot is in use: until one more whole slot is free.",
+		"Present with decay or a window, when a slot is in use: until one more whole slot is free.",
 	).exactOptional(),
 	pausedUntil: moment("Present while the limit is paused: nothing is granted before.").exactOptional(),
 	wouldDeny: z
@@ -167,9 +171,21 @@ const lastMinute = says<LastMinute>()(
 	z.object({ granted: count("Requests granted."), denied: count("Requests refused for want of free slots.") }),
 ).meta({ id: "LastMinute", description: "What the limit did within the last minute, to 5 s." });
 
+const window = says<ProtocolWindow>()(
+	z.object({
+		every: z.union([z.enum(CALENDAR_UNITS), z.number()]).meta({ description: "A unit of the calendar, or seconds." }),
+		timeZone: z.string().meta({ description: "By its IANA name.", example: "Europe/Berlin" }),
+		at: z.string().meta({ description: "The time of day at which periods begin.", example: "00:00" }),
+		startsOn: z
+			.union([z.enum(WEEKDAYS), z.number(), z.string(), z.null()])
+			.meta({ description: "The day on which periods begin; null where they are shorter." }),
+		sliding: z.boolean().meta({ description: "Each slot comes back exactly so long after it was taken." }),
+	}),
+).meta({ id: "Window", description: "When slots come back that are taken by rate. Present when there is one." });
 const settingsShape = {
 	limit: count("Capacity in slots."),
 	slotDecayPerSecond: z.number().min(0).meta({ description: "Slots that come back by themselves each second." }),
+	window: window.nullable().exactOptional(),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
 	enforce: z.boolean().meta({ description: "False: it says what it would deny, and denies nothing." }),
 };
@@ -191,6 +207,9 @@ const summaryShape = {
 	updatedAt: moment("Since when it has its settings."),
 	updatedBy: setter,
 	pausedUntil: moment("Nothing is granted before; null: it is not paused.").nullable(),
+	resetsAt: moment(
+		"With a window of the calendar: when its period ends, and all of its slots come back.",
+	).exactOptional(),
 	activeSlots: count("Slots in use, rounded up when they decay."),
 	remaining: count("Whole slots that are free."),
 	leaseCount: count("Leases that hold slots."),
