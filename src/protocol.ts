@@ -271,6 +271,13 @@ export interface Window {
 	sliding: boolean;
 }
 
+/** A window as it is set: what is left out is as by default. */
+export type WindowRequest = Pick<Window, "every"> & Partial<Window>;
+
+/** Settings as they are set: all but the limit has a default. */
+export type Given<S extends Settings> = Pick<S, "limit"> &
+	Partial<Omit<S, "window">> & { window?: WindowRequest | null };
+
 /** What a limit and a policy have in common. */
 export interface Settings {
 	/** Capacity in slots, an integer from 0. */
@@ -329,7 +336,8 @@ export interface PolicySettings extends Settings {
  * `PATCH /v1/limits/{name}`: any of the settings, or the slots in use, set by hand. A window takes the place of decay, and decay
  * that of a window.
  */
-export interface LimitPatch extends Partial<Settings> {
+export interface LimitPatch<W = WindowRequest> extends Partial<Omit<Settings, "window">> {
+	window?: W | null;
 	/** Only the one that it has: a limit never moves. */
 	region?: Region;
 	activeSlots?: number;

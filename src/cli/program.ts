@@ -1,7 +1,7 @@
 /** Every command with its options. What a command does is loaded when it is asked for, so that each starts quickly. */
 
 import { Command, Option } from "commander";
-import { REGIONS, SCOPES, VERSION } from "../protocol.ts";
+import { REGIONS, SCOPES, VERSION, type Window, type WindowRequest } from "../protocol.ts";
 
 import type { CheckOptions } from "./commands/kinds.ts";
 import type { RunOptions } from "./commands/run.ts";
@@ -89,6 +89,15 @@ export function createProgram(outcome: Outcome): Command {
 		.argument("<name>")
 		.option("-l, --limit <slots>", "capacity in slots", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option(
+			"--window <every>",
+			"slots come back with each minute, hour, day, week, month, year or so many seconds; none",
+			values.windowEvery,
+		)
+		.option("--time-zone <zone>", "of the window: Europe/Berlin (default: UTC)", values.notEmpty)
+		.option("--at <time>", "when its periods begin: 09:00 (default: 00:00)", values.notEmpty)
+		.option("--starts-on <day>", "and on which day: sunday, 15 or 04-06", values.startDay)
+		.option("--sliding", "each slot comes back so long after it was taken, in place of periods")
 		.option("--on", "switch it on")
 		.addOption(new Option("--off", "switch it off: it grants at once and holds nothing").conflicts("on"))
 		.addOption(enforceOption("no: it says what it would deny, and denies nothing"))
@@ -100,6 +109,7 @@ export function createProgram(outcome: Outcome): Command {
 				...(given.used !== undefined && { activeSlots: given.used as number }),
 				...activeOf(given),
 				...enforceOf(given),
+				...windowOf(given),
 			}),
 		);
 	for (const [name, active, description] of [
@@ -188,6 +198,15 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 		.argument("<pattern>", "a literal prefix and a closing star, 'login:*', or one exact name")
 		.requiredOption("-l, --limit <slots>", "capacity in slots of each name", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option(
+			"--window <every>",
+			"slots come back with each minute, hour, day, week, month, year or so many seconds; none",
+			values.windowEvery,
+		)
+		.option("--time-zone <zone>", "of the window: Europe/Berlin (default: UTC)", values.notEmpty)
+		.option("--at <time>", "when its periods begin: 09:00 (default: 00:00)", values.notEmpty)
+		.option("--starts-on <day>", "and on which day: sunday, 15 or 04-06", values.startDay)
+		.option("--sliding", "each slot comes back so long after it was taken, in place of periods")
 		.addOption(new Option("--region <region>", "where names are to live, from their first use on").choices(REGIONS))
 		.option("--idle <time>", "how long a name is kept that is idle and empty (default: 5min)", values.duration)
 		.option("--off", "its names grant at once and hold nothing")
@@ -197,6 +216,7 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 				...(given as { limit: number; decay?: number; idle?: number }),
 				...activeOf(given),
 				...enforceOf(given),
+				...windowOf(given),
 			}),
 		);
 	add("delete", "delete policies", policies)
@@ -333,6 +353,27 @@ const enforceOption = (description: string): Option =>
 /** Undefined where it was not said. */
 const enforceOf = ({ enforce }: Record<string, unknown>): { enforce?: boolean } =>
 	enforce === undefined ? {} : { enforce: enforce === "yes" };
+
+/** Undefined where nothing was said of it; null: there is to be none. */
+function windowOf(given: Record<string, unknown>): { window?: WindowRequest | null } {
+	const {
+		window: every,
+		timeZone,
+		at,
+		startsOn,
+		sliding,
+	} = given as Partial<Window> & { window?: Window["every"] | "none" };
+	const more = Object.entries({ timeZone, at, startsOn, sliding }).filter(([, value]) => value !== undefined);
+	if (every === "none" || every === undefined) {
+		if (more.length === 0) return every === undefined ? {} : { window: null };
+		throw new CliError(
+			"--time-zone, --at, --starts-on and --sliding are of a window.",
+			EXIT.usage,
+			"Give --window, as in --window day.",
+		);
+	}
+	return { window: { every, ...Object.fromEntries(more) } };
+}
 
 const START_HELP = `
 Environment:

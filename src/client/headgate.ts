@@ -5,6 +5,7 @@ import type {
 	BatchOutcome,
 	CheckAnswer,
 	Code,
+	Given,
 	LeaseInfo,
 	LeasesPage,
 	LimitInfo,
@@ -328,11 +329,7 @@ export class Headgate {
 	 * await gate.configure("database", { limit: 20 });
 	 * await gate.configure("openai", { limit: 100, slotDecayPerSecond: 100 / 60 });
 	 */
-	configure(
-		name: string,
-		settings: Pick<LimitSettings, "limit"> & Partial<LimitSettings>,
-		options: CallOptions = {},
-	): Promise<LimitSummary> {
+	configure(name: string, settings: Given<LimitSettings>, options: CallOptions = {}): Promise<LimitSummary> {
 		return this.#transport.call("PUT", pathOf(name), checkObject(settings, "The settings"), options);
 	}
 
@@ -421,11 +418,7 @@ export class Headgate {
 	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
 	 * await gate.configurePolicy("login:*", { limit: 5, slotDecayPerSecond: 5 / 60 });
 	 */
-	configurePolicy(
-		pattern: string,
-		settings: Pick<PolicySettings, "limit"> & Partial<PolicySettings>,
-		options: CallOptions = {},
-	): Promise<Policy> {
+	configurePolicy(pattern: string, settings: Given<PolicySettings>, options: CallOptions = {}): Promise<Policy> {
 		const path = pathOf(pattern, "policies");
 		return this.#transport.call("PUT", path, checkObject(settings, "The settings"), options);
 	}

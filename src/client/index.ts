@@ -11,6 +11,7 @@ export type {
 	CheckAnswer,
 	Code,
 	DeniedLimit,
+	Given,
 	LeaseInfo,
 	LimitInfo,
 	LimitPatch,
@@ -27,6 +28,8 @@ export type {
 	Slots,
 	Totals,
 	WaiterInfo,
+	Window,
+	WindowRequest,
 } from "../protocol.ts";
 export { type Refusal, type RefusalName, refusalOf } from "../refusals.ts";
 export type { HeadgateBinding } from "./binding.ts";

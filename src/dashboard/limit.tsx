@@ -5,9 +5,9 @@ import { useEffect } from "preact/hooks";
 import type { LeaseInfo, LimitInfo } from "../protocol.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
-import { dateAndTime, duration, isolated, number, plural, rate } from "./format.ts";
+import { dateAndTime, duration, isolated, number, plural } from "./format.ts";
 import { LimitForm } from "./forms.tsx";
-import { Foreign, LoadBadge, Meter, Notice } from "./parts.tsx";
+import { Foreign, LoadBadge, Meter, Notice, returns } from "./parts.tsx";
 import { Plot } from "./plot.tsx";
 import { pauseLeftMs, type Shown, say, watchLimit } from "./state.ts";
 import { now } from "./stream.ts";
@@ -88,10 +88,10 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 					/>
 					<Fact label="granted / min" value={number(info.lastMinute.granted)} />
 					<Fact label="leases" value={number(info.leaseCount)} />
-					<Fact
-						label="slots come back"
-						value={info.slotDecayPerSecond > 0 ? rate(info.slotDecayPerSecond) : "on release"}
-					/>
+					<Fact label="slots come back" value={returns(info)} />
+					{info.resetsAt !== undefined && (
+						<Fact label="all of them in" value={duration(Date.parse(info.resetsAt) - now.value)} />
+					)}
 				</dl>
 			</section>
 			<Plot name={info.name} samples={shown.samples} seconds={shown.sampleSeconds} />

@@ -1,8 +1,9 @@
 /** Small things that every view is made of. */
 
 import type { ComponentChildren } from "preact";
-import type { LimitSummary } from "../protocol.ts";
+import type { LimitSummary, Settings } from "../protocol.ts";
 import { safe } from "../visible.ts";
+import { windowWords } from "../window.ts";
 import { isolated, number, plural, rate } from "./format.ts";
 import { type Load, loadOf, pauseLeftMs } from "./state.ts";
 import { now } from "./stream.ts";
@@ -43,8 +44,8 @@ export function Meter({ limit, large = false }: { limit: LimitSummary; large?: b
 }
 
 /** How slots come back. */
-export const returns = ({ slotDecayPerSecond }: { slotDecayPerSecond: number }): string =>
-	slotDecayPerSecond > 0 ? rate(slotDecayPerSecond) : "on release";
+export const returns = ({ slotDecayPerSecond, window }: Settings): string =>
+	window ? windowWords(window) : slotDecayPerSecond > 0 ? rate(slotDecayPerSecond) : "on release";
 
 /** A figure that is worth a glance only when it is not nothing. */
 export function Count({ value, tone }: { value: number; tone?: "waiting" | "denied" }) {

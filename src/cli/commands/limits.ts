@@ -2,10 +2,10 @@
 
 import type { LimitInfo, LimitPatch, LimitSummary } from "../../client/index.ts";
 import { isHeadgateError } from "../../client/index.ts";
-import type { Region } from "../../protocol.ts";
+import type { Region, WindowRequest } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
-import { bar, type Column, counted, rate, type Screen, safe, span, table, word } from "../print.ts";
+import { bar, type Column, comesBack, counted, type Screen, safe, span, table, word } from "../print.ts";
 import { leaseColumns } from "./leases.ts";
 
 function stateOf(limit: LimitSummary): string {
@@ -48,7 +48,7 @@ export function limitColumns(screen: Screen): Column<LimitSummary>[] {
 			color: (row, text) => colorOf(screen, row)(text),
 		},
 		{ title: "WAITING", drop: 1, right: true, text: ({ waitingCount }) => String(waitingCount) },
-		{ title: "DECAY", drop: 2, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
+		{ title: "COMES BACK", drop: 2, right: true, text: comesBack },
 		{ title: "GRANTED/MIN", drop: 5, right: true, text: ({ lastMinute }) => String(lastMinute.granted) },
 		{
 			...{ title: "DENIED/MIN", drop: 4, right: true, text: ({ lastMinute }) => String(lastMinute.denied) },
@@ -113,16 +113,18 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 	const { totals, lastMinute } = info;
 	const color = colorOf(screen, info);
 	const gauge = screen.terminal ? `${bar(info.activeSlots, info.limit)} ` : "";
-	const decay = rate(info.slotDecayPerSecond);
+	const back = comesBack(info);
 	return [
 		["name", safe(info.name)],
 		["state", state(info)],
 		["in use", color(`${gauge}${info.activeSlots} of ${counted(info.limit, "slot")}`)],
 		[
-			"decay",
-			decay === ""
-				? "none: slots come back by release"
-				: `${decay} (${counted(info.slotDecayPerSecond, "slot")} a second)`,
+			"comes back",
+			back === ""
+				? "by release"
+				: info.window
+					? untilReset(info, back)
+					: `${back} (${counted(info.slotDecayPerSecond, "slot")} a second)`,
 		],
 		["held", counted(info.leaseCount, "lease")],
 		["waiting", String(info.waitingCount)],
@@ -143,6 +145,9 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 const settledAs = ({ settled: { count, meanRatio } }: LimitInfo): string =>
 	`${counted(count, "estimate")}, on average at ${Math.round(100 * (meanRatio ?? 0))} % of it`;
 
+const untilReset = ({ resetsAt }: LimitInfo, words: string): string =>
+	resetsAt === undefined ? words : `${words}; next at ${resetsAt}, in ${span(Date.parse(resetsAt) - Date.now())}`;
+
 function settingsBy({ origin, policy, updatedBy, updatedAt }: LimitInfo): string {
 	if (origin === "default") return "of nobody yet: `headgate configure` switches it on";
 	const whose = origin === "policy" ? `from the policy ${safe(policy ?? "")}` : "configured by hand";
@@ -155,23 +160,29 @@ export interface ConfigureOptions {
 	decay?: number;
 	active?: boolean;
 	enforce?: boolean;
+	window?: WindowRequest | null;
 	activeSlots?: number;
 	region?: Region;
 }
 
 /** Changes what is given and leaves the rest; creates the limit when there is none. */
 export async function configure(context: Context, name: string, options: ConfigureOptions): Promise<void> {
-	const { limit, decay, active, enforce, activeSlots, region } = options;
+	const { limit, decay, window, active, enforce, activeSlots, region } = options;
 	const patch: LimitPatch = {
 		...(limit !== undefined && { limit }),
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
+		...(window !== undefined && { window }),
 		...(active !== undefined && { active }),
 		...(enforce !== undefined && { enforce }),
 		...(activeSlots !== undefined && { activeSlots }),
 		...(region !== undefined && { region }),
 	};
 	if (Object.keys(patch).length === 0) {
-		throw new CliError("Nothing to change.", EXIT.usage, "Give at least one of --limit, --decay, --on, --off, --used.");
+		throw new CliError(
+			"Nothing to change.",
+			EXIT.usage,
+			"Give at least one of --limit, --decay, --window, --on, --off, --used.",
+		);
 	}
 	const existed = await change(context, name, patch);
 	const summary = existed ?? (await create(context, name, patch));
@@ -202,8 +213,9 @@ async function create(context: Context, name: string, patch: LimitPatch): Promis
 	return activeSlots === undefined ? summary : context.gate.update(name, { activeSlots });
 }
 
-function describe({ name, limit, slotDecayPerSecond, active, enforce }: LimitSummary): string {
-	const decay = slotDecayPerSecond === 0 ? "" : `, decay ${rate(slotDecayPerSecond)}`;
+function describe({ name, limit, slotDecayPerSecond, window, active, enforce }: LimitSummary): string {
+	const words = comesBack({ slotDecayPerSecond, window: window ?? null });
+	const decay = words === "" ? "" : window ? ` ${words}` : `, decay ${words}`;
 	return `${safe(name)}: ${counted(limit, "slot")}${decay}${active ? "" : ", switched off"}${enforce ? "" : ", not enforced"}`;
 }
 

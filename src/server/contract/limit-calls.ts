@@ -16,6 +16,7 @@ import type {
 	Region,
 	Settings,
 	WatchEvent,
+	Window,
 } from "../../protocol.ts";
 import type { Ask, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
 import type { Ruling } from "./policies.ts";
@@ -149,7 +150,7 @@ export interface LimitCalls extends RequestCalls {
 	/** Creates the limit. Null: there is one of this name. */
 	create(settings: Settings, byHand: ByHand, by: By): Promise<LimitSummary | null>;
 	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
-	patch(change: LimitPatch & ByHand, by: By): Promise<LimitSummary | Placed | null>;
+	patch(change: LimitPatch<Window> & ByHand, by: By): Promise<LimitSummary | Placed | null>;
 	/** Grants nothing for so long, or until an earlier pause ends; 0: from now on it grants. Null: it does not exist. */
 	pause(ms: Ms, ruling?: Ruling, sentAt?: At): Promise<LimitSummary | null>;
 	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */

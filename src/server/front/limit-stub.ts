@@ -6,7 +6,7 @@
 
 import type { Asked } from "../../core/granting.ts";
 import type { At } from "../../core/time.ts";
-import type { LimitPatch, LimitSettings, LimitSummary, Region, Settings } from "../../protocol.ts";
+import type { LimitPatch, LimitSettings, LimitSummary, Region, Settings, Window } from "../../protocol.ts";
 import { withRightClock } from "../contract/clock.ts";
 import { isDigest } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
@@ -152,7 +152,7 @@ export class LimitStub {
 		);
 	}
 
-	patch(change: LimitPatch & ByHand, token: string | null): Promise<LimitSummary | Placed | null> {
+	patch(change: LimitPatch<Window> & ByHand, token: string | null): Promise<LimitSummary | Placed | null> {
 		const ask = (sentAt?: At) =>
 			this.#object.patch(change, this.#by(token, sentAt)) as Promise<LimitSummary | Placed | null>;
 		const patch = () => this.#timed(ask);

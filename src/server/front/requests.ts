@@ -1,7 +1,14 @@
 /** From bytes to typed requests: every request is checked here, once, by the schemas of `schemas.ts`. */
 
 import type * as z from "zod";
-import { BOUNDS, type LimitPatch, type LimitSettings, type Mode, type PolicySettings } from "../../protocol.ts";
+import {
+	BOUNDS,
+	type LimitPatch,
+	type LimitSettings,
+	type Mode,
+	type PolicySettings,
+	type Window,
+} from "../../protocol.ts";
 import {
 	acquireSchema,
 	batchedSchema,
@@ -204,14 +211,14 @@ export const parseSettings = (body: unknown): Parsed<LimitSettings> => parse(lim
 
 export const parsePolicy = (body: unknown): Parsed<PolicySettings> => parse(policySchema, body);
 
-export function parsePatch(body: unknown): Parsed<LimitPatch> {
+export function parsePatch(body: unknown): Parsed<LimitPatch<Window>> {
 	const parsed = parse(patchSchema, body);
 	if (!parsed.ok) return parsed;
 	const { window, slotDecayPerSecond } = parsed.value;
 	// A window takes the place of decay, and decay that of a window.
 	const instead = window ? { slotDecayPerSecond: 0 } : slotDecayPerSecond ? { window: null } : {};
 	const given = Object.entries({ ...parsed.value, ...instead }).filter(([, value]) => value !== undefined);
-	return { ok: true, value: Object.fromEntries(given) as LimitPatch };
+	return { ok: true, value: Object.fromEntries(given) as LimitPatch<Window> };
 }
 
 export const parseLimitsQuery = (query: Record<string, string>) => parse(limitsQuery, query);

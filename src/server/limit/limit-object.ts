@@ -18,6 +18,7 @@ import type {
 	LimitSummary,
 	Region,
 	Settings,
+	Window,
 } from "../../protocol.ts";
 import { digestOf } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
@@ -272,7 +273,7 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return created ? this.#summary() : null;
 	}
 
-	async patch(change: LimitPatch & ByHand, by: By): Promise<LimitSummary | Placed | null> {
+	async patch(change: LimitPatch<Window> & ByHand, by: By): Promise<LimitSummary | Placed | null> {
 		const { activeSlots, deniedSlots, region, ...settings } = change;
 		if (!(await this.#presence.isHere(by.sentAt))) return null;
 		const placed = this.#lifecycle.placedElsewhere(region);

@@ -16,6 +16,7 @@ import {
 	BOUNDS,
 	type CheckAnswer,
 	type CheckRequest,
+	type Given,
 	type LimitInfo,
 	type LimitSummary,
 	type Problem,
@@ -143,7 +144,7 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 	}
 
 	/** Creates a limit, or replaces its settings. */
-	configure(name: string, settings: Pick<Settings, "limit"> & Partial<Settings>): Promise<LimitSummary> {
+	configure(name: string, settings: Given<Settings>): Promise<LimitSummary> {
 		return this.#ask("PUT", `/v1/limits/${encodeURIComponent(name)}`, settings);
 	}
 
