@@ -26,9 +26,17 @@ describe("a file", () => {
 			'[limits.database]\nlimit = 20\n[policies."login:*"]\nlimit = 5\nslotDecayPerSecond = 0.1\nidleSeconds = 60\n';
 		const { limits, policies } = readDesired(text, "toml", "the file");
 		expect([...limits]).toEqual([
-			["database", { limit: 20, slotDecayPerSecond: 0, active: true, enforce: true, region: null }],
+			["database", { limit: 20, slotDecayPerSecond: 0, window: null, active: true, enforce: true, region: null }],
 		]);
-		const login = { limit: 5, slotDecayPerSecond: 0.1, active: true, enforce: true, region: null, idleSeconds: 60 };
+		const login = {
+			limit: 5,
+			slotDecayPerSecond: 0.1,
+			window: null,
+			active: true,
+			enforce: true,
+			region: null,
+			idleSeconds: 60,
+		};
 		expect([...policies]).toEqual([["login:*", login]]);
 		const json = '{ "limits": { "database": { "limit": 20 } }, "policies": { "login:*": { "limit": 5 } } }';
 		expect(readDesired(json, "json", "the file").limits.get("database")).toEqual(limits.get("database"));
@@ -76,6 +84,7 @@ describe("a file", () => {
 			const settings = {
 				limit: 3,
 				slotDecayPerSecond: 1 / 60,
+				window: null,
 				active: false,
 				enforce: false,
 				region: "apac-ne" as const,
@@ -88,6 +97,25 @@ describe("a file", () => {
 			expect(again).toEqual(desired);
 		},
 	);
+
+	test.each(["toml", "json"] as const)("has windows, of which what is as usual is left out, as %s", (format) => {
+		const window = { every: "month", timeZone: "Europe/Berlin", at: "00:00", startsOn: 15, sliding: false } as const;
+		const rest = { slotDecayPerSecond: 0, active: true, enforce: true, region: null };
+		const limits: Desired["limits"] = new Map([
+			["quota", { limit: 3, window, ...rest }],
+			[
+				"burst",
+				{
+					limit: 3,
+					window: { ...{ every: 60, timeZone: "UTC", at: "00:00", startsOn: null, sliding: true } },
+					...rest,
+				},
+			],
+		]);
+		const text = writeDesired({ limits, policies: new Map() }, format);
+		expect(text).not.toContain("00:00");
+		expect(readDesired(text, format, "the file").limits).toEqual(limits);
+	});
 });
 
 describe("a plan", () => {

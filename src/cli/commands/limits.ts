@@ -134,7 +134,7 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 		],
 		["denied", `${totals.denied}, of these ${totals.timedOut} after a wait; ${lastMinute.denied} in the last minute`],
 		...(totals.wouldDeny > 0 ? [["would deny", String(totals.wouldDeny)] as [string, string]] : []),
-		...(info.settled.count > 0 ? [["settled", settledAs(info)] as [string, string]] : []),
+		...(info.settled?.count > 0 ? [["settled", settledAs(info)] as [string, string]] : []),
 		["came back", `${totals.released} released, ${totals.expired} expired`],
 		["settings", settingsBy(info)],
 		["region", info.region ?? "none asked for: near its first caller"],
