@@ -179,6 +179,37 @@ describe("settings", () => {
 		expect(await inspect(name)).toMatchObject({ limit: 100, slotDecayPerSecond: 100 / 60, active: true });
 	});
 
+	test("a limit is made with a window of the calendar, shown with its end, and made a sliding one", async () => {
+		const name = newName();
+		await open();
+		await button("New limit").click();
+		await dialog().getByLabel("Name").fill(name);
+		await dialog()
+			.getByRole("radio", { name: /with a window/ })
+			.check();
+		await dialog().getByLabel("Every").fill("month");
+		await dialog().getByLabel("Time zone").fill("Europe/Berlni");
+		await dialog().getByLabel("Starts on").fill("15");
+		await button("Create").click();
+		await dialog().getByText("the nearest are Europe/Berlin", { exact: false }).waitFor();
+		await dialog().getByLabel("Time zone").fill("Europe/Berlin");
+		await button("Create").click();
+		await said(`The limit "${name}" was made.`);
+		await page.getByText("each month from the 15th, Europe/Berlin").first().waitFor();
+		await page.getByText("all of them in").first().waitFor();
+		const window = { every: "month", timeZone: "Europe/Berlin", at: "00:00", startsOn: 15, sliding: false };
+		expect(await inspect(name)).toMatchObject({ limit: 10, slotDecayPerSecond: 0, window });
+		await button("Change").click();
+		await button("Save").click();
+		await said("Nothing was changed.");
+		await button("Change").click();
+		await dialog().getByLabel("Every").fill("3600");
+		await dialog().getByLabel("Sliding").check();
+		await button("Save").click();
+		await said(/was changed: window\./);
+		await page.getByText("within any 3600 s").first().waitFor();
+	});
+
 	test("only what was changed is sent: a rate that was not touched stays exact", async () => {
 		const name = newName();
 		await scene.configure(name, { limit: 7, slotDecayPerSecond: 1 / 3 });
