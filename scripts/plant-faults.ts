@@ -17,9 +17,71 @@ interface Fault {
 	/** Text of the core, there exactly once. */
 	is: string;
 	becomes: string;
+	/** The simulation knows nothing of this, so it is not asked. */
+	onlyTables?: true;
 }
 
 const FAULTS: Fault[] = [
+	{
+		name: "a period goes back with the clock",
+		is: `if (wall < this.#period.endsAt) return;`,
+		becomes: `if (wall >= this.#period.startsAt && wall < this.#period.endsAt) return;`,
+		onlyTables: true,
+	},
+	{
+		name: "a period ends by the limit's own time, and not by the clock",
+		is: `const wall = this.at - this.#clock.offsetMs;`,
+		becomes: `const wall = this.at;`,
+		onlyTables: true,
+	},
+	{
+		name: "a period is not stored",
+		is: `if (period) this.#period = { ...period };`,
+		becomes: `if (period && this.#granted < 0) this.#period = { ...period };`,
+		onlyTables: true,
+	},
+	{
+		name: "what a period before owned is owned again after a restart",
+		is: `if (order === this.#period.startsAt) this.#bands.set(`,
+		becomes: `if (order <= this.#period.startsAt) this.#bands.set(`,
+		onlyTables: true,
+	},
+	{
+		name: "a boundary that is shown twice is the second",
+		is: `if (found.length > 0) return Math.min(...found);`,
+		becomes: `if (found.length > 0) return Math.max(...found);`,
+		onlyTables: true,
+	},
+	{
+		name: "a month that is too short begins in the next",
+		is: `return Date.UTC(year, month, Math.min(day, new Date(Date.UTC(year, month + 1, 0)).getUTCDate()));`,
+		becomes: `return Date.UTC(year, month, day);`,
+		onlyTables: true,
+	},
+	{
+		name: "a slot of a sliding window comes back a moment early",
+		is: `if (at + this.windowMs > this.at) break;`,
+		becomes: `if (at + this.windowMs > this.at + 1) break;`,
+		onlyTables: true,
+	},
+	{
+		name: "moments of a sliding window are rounded down",
+		is: `const up = Math.ceil(at / this.#grainMs) * this.#grainMs;`,
+		becomes: `const up = Math.floor(at / this.#grainMs) * this.#grainMs;`,
+		onlyTables: true,
+	},
+	{
+		name: "a change of the window gives fresh slots",
+		is: `if (decays(limit)) limit.level.reset(wholeSlots(free));`,
+		becomes: `if (decays(limit)) limit.level.reset(didDecay ? 0 : wholeSlots(free));`,
+		onlyTables: true,
+	},
+	{
+		name: "a lease holds slots of a window",
+		is: `if (mode === "concurrency" && hasWindow(settings)) return "no_lease";`,
+		becomes: ``,
+		onlyTables: true,
+	},
 	{
 		name: "a lease never expires",
 		is: `const end = entry.mode === "concurrency" ? entry.expiresAt : Number.POSITIVE_INFINITY;`,
@@ -82,8 +144,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "the retry of a decaying limit does not know of a pause",
-		is: `run(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);`,
-		becomes: `run(limit.clock.lastAt);`,
+		is: `usage.drain(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);`,
+		becomes: `usage.drain(limit.clock.lastAt);`,
 	},
 	{
 		name: "a pause is lost in a restart",
@@ -262,8 +324,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a lowered limit leaves waiters that never fit",
-		is: `const never = neverFits(limit, entry.slots, entry.mode);\n		if (!never) continue;`,
-		becomes: `const never = neverFits(limit, entry.slots, entry.mode);\n		if (!never || never === "exceeds_limit") continue;`,
+		is: `const never = neverFits(limit, entry.slots, entry.mode);\n`,
+		becomes: `const never = neverFits(limit, entry.slots, entry.mode) === "no_decay" ? "no_decay" : null;\n`,
 	},
 	{
 		name: "a wait of nothing never ends",
@@ -327,8 +389,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "retry-after is rounded down",
-		is: `run(at + Number((excess + level.rate - 1n) / level.rate));`,
-		becomes: `run(at + Number(excess / level.rate));`,
+		is: `this.at + Number((excess + this.rate - 1n) / this.rate);`,
+		becomes: `this.at + Number(excess / this.rate);`,
 	},
 	{
 		name: "it does not wake for decay",
@@ -398,9 +460,12 @@ const RUNNER = `
 /** What lies under node_modules is left alone by vitest, unless it is told that it is source. */
 const CONFIG = `
 	export default {
-		test: { include: ["test/core/**/*.test.ts"], exclude: ["**/simulation.test.ts", "**/denials.test.ts"], bail: 1, server: { deps: { inline: true } } },
+		test: { include: ["test/core/**/*.test.ts"], exclude: ["**/simulation.test.ts", "**/denials.test.ts"], testTimeout: 300_000, bail: 1, server: { deps: { inline: true } } },
 	};
 `;
+
+/** Ends what hangs; on a machine that does other things beside it, all of it takes minutes. */
+const HANGS_MS = 900_000;
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const copy = join(root, "node_modules", ".cache", "plant-faults");
@@ -440,7 +505,7 @@ for (const fault of faults) {
 		source.replace(fault.is, () => fault.becomes),
 	);
 	const startedAt = performance.now();
-	const { by, why, steps } = await judge();
+	const { by, why, steps } = await judge(fault.onlyTables);
 	const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
 	await writeFile(join(folder, file), source);
 	if (by === null) survivors += 1;
@@ -462,7 +527,18 @@ function placesOf({ is }: Fault): string[] {
 }
 
 /** Who notices that something is wrong with the copy of the core, and how. */
-async function judge(): Promise<{ by: string | null; why: string; steps: number }> {
+async function judge(onlyTables = false): Promise<{ by: string | null; why: string; steps: number }> {
+	const simulated = onlyTables ? null : await simulate();
+	if (simulated && simulated.why !== null) return { by: "simulation", why: cut(simulated.why), steps: simulated.steps };
+	const steps = simulated?.steps ?? 0;
+	const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
+	const tables = await execute(process.execPath, [vitest, "run", "--root", copy, "--reporter", "json"]);
+	if (tables.ok) return { by: null, why: "", steps };
+	const failed = /"fullName":"([^"]*)","status":"failed"/.exec(tables.output)?.[1];
+	return { by: "table tests", why: cut(failed ?? tables.output), steps };
+}
+
+async function simulate(): Promise<{ why: string | null; steps: number }> {
 	const outfile = join(copy, "run.mjs");
 	await build({
 		entryPoints: [join(copy, "run.ts")],
@@ -473,14 +549,7 @@ async function judge(): Promise<{ by: string | null; why: string; steps: number 
 		logLevel: "error",
 	});
 	const run = await execute(process.execPath, [outfile]);
-	const { steps, why } = run.ok ? JSON.parse(run.output) : { steps: 0, why: run.output };
-	if (why !== null) return { by: "simulation", why: cut(why), steps };
-
-	const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
-	const tables = await execute(process.execPath, [vitest, "run", "--root", copy, "--reporter", "json"]);
-	if (tables.ok) return { by: null, why: "", steps };
-	const failed = /"fullName":"([^"]*)","status":"failed"/.exec(tables.output)?.[1];
-	return { by: "table tests", why: cut(failed ?? tables.output), steps };
+	return run.ok ? JSON.parse(run.output) : { steps: 0, why: run.output };
 }
 
 function cut(words: string): string {
@@ -490,7 +559,7 @@ function cut(words: string): string {
 /** Runs a program; one that does not end in time has failed, and its end is waited for no longer. */
 function execute(program: string, args: string[]): Promise<{ ok: boolean; output: string }> {
 	return new Promise((resolve) => {
-		execFile(program, args, { timeout: 90_000, maxBuffer: 2 ** 28 }, (error, stdout, stderr) => {
+		execFile(program, args, { timeout: HANGS_MS, maxBuffer: 2 ** 28 }, (error, stdout, stderr) => {
 			const never = error?.killed ? "it did not end" : "";
 			resolve({ ok: error === null, output: error === null ? stdout : never || stdout || stderr });
 		});

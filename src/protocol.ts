@@ -46,8 +46,8 @@ export const BOUNDS = {
 	settleSeconds: { min: 1, max: 3_600 },
 	/** Shortest and longest window in seconds: decay is for what is shorter, and a year for what is longer. */
 	windowSeconds: { min: 1, max: 31_536_000 },
-	/** Characters of a time zone's name: twice the longest of the IANA database. */
-	timeZoneLength: 64,
+	/** Characters of a time zone's name: the longest of the IANA database has 32, and a wrong one is compared with all of them. */
+	timeZoneLength: 40,
 	/** Longest pause that one call can ask for: ten minutes, and an upstream that wants more is asked again by then. */
 	pauseSeconds: 600,
 	/** Characters of a request id: room for two UUIDs and a prefix. */

@@ -79,12 +79,22 @@ describe("a calendar window", () => {
 		60001 resolve a no      => released a x0 by abort
 		60002 used?             => 1
 	`;
+	scene("nor after a restart", calendar(2))`
+		59000 reserve a x2 rate => reserved a x2
+		59500 commit a          => granted a x2
+		60000 acquire b rate    => granted b
+		60001 restart           => nothing
+		60001 resolve a no      => released a x0 by abort
+		60002 used?             => 1
+	`;
 	scene("whose clock jumps back over a boundary stays in its period, and gives no slot twice", calendar(1))`
 		59000  acquire a rate => granted a
 		60000  acquire b rate => granted b
 		59500  acquire c rate => denied c, retry 60500
+		59600  restart        => nothing
 		60001  acquire d rate => denied d, retry 59999
-		120000 acquire e rate => granted e
+		119999 acquire e rate => denied e, retry 1
+		120000 acquire f rate => granted f
 	`;
 	scene("whose clock jumps forward over three gives the slots of one", calendar(1))`
 		0      acquire a rate           => granted a

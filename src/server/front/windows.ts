@@ -4,7 +4,7 @@ import * as z from "zod";
 import { CALENDAR_UNITS, fixedMs, WEEKDAYS, type Weekday } from "../../core/calendar.ts";
 import { BOUNDS, type Window } from "../../protocol.ts";
 
-const TIME_OF_DAY = "^([01][0-9]|2[0-3]):[0-5][0-9]$";
+const TIME_OF_DAY = /^([01][0-9]|2[0-3]):[0-5][0-9]$/;
 const DAY_OF_YEAR = /^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/;
 /** Days of each month, in a year that has most. */
 const MOST_DAYS = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
@@ -39,7 +39,7 @@ export const windowSchema = z
 			.meta({ description: "Where the calendar hangs, by its IANA name; from days on.", example: "Europe/Berlin" }),
 		at: z
 			.string()
-			.regex(new RegExp(TIME_OF_DAY), { error: "a time of day from 00:00 to 23:59" })
+			.regex(TIME_OF_DAY, { error: "a time of day from 00:00 to 23:59" })
 			.optional()
 			.meta({ description: "The time of day at which periods begin; from days on.", example: "09:00" }),
 		startsOn: z

@@ -20,7 +20,9 @@ export function denied(problem: Problem, statuses: Status[], { slots, waitMs }: 
 		case "exceeds_limit":
 			return new Wrong(422, { detail: "Slots requested is greater than the limit" });
 		case "no_decay": {
-			const list = enforced.filter(({ slotDecayPerSecond }) => slotDecayPerSecond === 0).map(({ name }) => name);
+			const list = enforced
+				.filter(({ slotDecayPerSecond, windowSeconds }) => !slotDecayPerSecond && windowSeconds === undefined)
+				.map(({ name }) => name);
 			const detail =
 				"Only concurrency limits with slot decay can be used for rate limiting. " +
 				`The following limits do not have a decay configured: ${quoted(list.join(","))}`;
