@@ -262,8 +262,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a lowered limit leaves waiters that never fit",
-		is: `const never = neverFits(limit, entry.slots, entry.mode);\n		if (!never) continue;`,
-		becomes: `const never = neverFits(limit, entry.slots, entry.mode);\n		if (!never || never === "exceeds_limit") continue;`,
+		is: `if (!never || !enforces(limit)) continue;`,
+		becomes: `if (!never || !enforces(limit) || never === "exceeds_limit") continue;`,
 	},
 	{
 		name: "a wait of nothing never ends",
