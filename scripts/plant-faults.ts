@@ -324,8 +324,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a lowered limit leaves waiters that never fit",
-		is: `const never = neverFits(limit, entry.slots, entry.mode);\n`,
-		becomes: `const never = neverFits(limit, entry.slots, entry.mode) === "no_decay" ? "no_decay" : null;\n`,
+		is: `if (!never || !enforces(limit)) continue;`,
+		becomes: `if (!never || !enforces(limit) || never === "exceeds_limit") continue;`,
 	},
 	{
 		name: "a wait of nothing never ends",
