@@ -31,7 +31,6 @@ describe("a file", () => {
 		const login = {
 			limit: 5,
 			slotDecayPerSecond: 0.1,
-			window: null,
 			active: true,
 			enforce: true,
 			region: null,
@@ -84,13 +83,17 @@ describe("a file", () => {
 			const settings = {
 				limit: 3,
 				slotDecayPerSecond: 1 / 60,
-				window: null,
 				active: false,
 				enforce: false,
 				region: "apac-ne" as const,
 			};
 			const desired: Desired = {
-				limits: new Map(["a", "a b", "日本", '"q"', "a.b", "__proto__", "#x", "'"].map((name) => [name, settings])),
+				limits: new Map(
+					["a", "a b", "日本", '"q"', "a.b", "__proto__", "#x", "'"].map((name) => [
+						name,
+						{ ...settings, window: null },
+					]),
+				),
 				policies: new Map([["login:*", { ...settings, slotDecayPerSecond: 1e-9, idleSeconds: 60 }]]),
 			};
 			const again = readDesired(writeDesired(desired, format), format, "the file");

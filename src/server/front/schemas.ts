@@ -333,6 +333,7 @@ export const limitSchema = z
 export const policySchema = z
 	.strictObject({
 		...settings,
+		window: windowSchema.nullable().exactOptional(),
 		region: region.nullable().default(null).meta({
 			description: "Where keys of the policy are to live, from their first use on; null: where the deployment says.",
 		}),
