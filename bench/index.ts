@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { cpus, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { attention } from "./attention.ts";
 import { batch } from "./batch.ts";
 import type { Context } from "./context.ts";
 import { costs } from "./costs.ts";
@@ -27,6 +28,7 @@ const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
 	denials,
 	batch,
 	keys,
+	attention,
 	costs,
 };
 /** Figures that are no times have a page of their own. */

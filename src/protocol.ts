@@ -110,6 +110,8 @@ export const BOUNDS = {
 	eventIdleSeconds: 300,
 	/** The same for one that has not said who it is: no longer than the events of one piece of work. */
 	eventStrangerIdleSeconds: 30,
+	/** Keys that are shown of those that a policy denied most: further ones are seldom looked at. */
+	deniedKeys: 20,
 	/** How long one text of `/metrics` is given to all who ask: no scraper comes more often. */
 	metricsSeconds: 1,
 	/** How long a caller waits for a text of `/metrics` that another one has made; scrapers give up at ten. */
@@ -756,6 +758,28 @@ export interface LimitsPage {
 	next: string | null;
 	/** Names of this page whose limits could not be asked. */
 	unavailable?: string[];
+	/** With `order=attention`, and in the first line of a watch. */
+	totals?: HouseTotals;
+}
+
+/** In which order limits are listed: by their names, page by page; or those first that need a look, without further pages. */
+export const ORDERS = ["name", "attention"] as const;
+export type Order = (typeof ORDERS)[number];
+
+/** All limits together whose names start with the prefix that was asked for, whatever their number. */
+export interface HouseTotals {
+	limits: number;
+	/** Of them, those without a free slot. */
+	full: number;
+	/** Requests in all their lines. */
+	waiting: number;
+	/** The keys of policies as they told within the last whole minute, if all keys of the policy have the prefix. */
+	lastMinute: LastMinute;
+}
+
+/** `GET /v1/policies/{pattern}/denied`: the keys that were denied most within the last minute or two, most first. */
+export interface DeniedKeys {
+	keys: { name: string; denied: number }[];
 }
 
 export interface LeasesPage {
@@ -812,6 +836,7 @@ export interface LimitHistory {
  * - `deleted`: a limit is no more. With `?name=` it is the last line.
  * - `unavailable`: a limit that could not be asked; it is tried again, and a `limit` follows when it answers.
  * - `more`: there are new limits that this stream has no room for. Ask again to see them.
+ * - `totals`: all limits together, whether or not they are on the page; with the first line, and when they change.
  * - `heartbeat`: every few seconds, with the server's time.
  */
 export type WatchEvent =
@@ -821,4 +846,5 @@ export type WatchEvent =
 	| { event: "deleted"; name: string }
 	| { event: "unavailable"; name: string }
 	| { event: "more" }
+	| { event: "totals"; totals: HouseTotals }
 	| { event: "heartbeat"; at: string };

@@ -1,12 +1,20 @@
 /**
- * The Worker as it is, but for a limit that counts how often it is asked for slots and how often it came into memory, and
- * routes that tell.
+ * The Worker as it is, but for a limit that counts how often it is asked for slots and how often it came into memory, a
+ * directory that counts how often it is told of conditions, and routes that tell.
  */
 
 import type { Env } from "../../src/server/contract/env.ts";
-import service, { LimitObject as Plain } from "../../src/server/worker.ts";
+import service, { LimitObject as Plain, DirectoryObject as PlainDirectory } from "../../src/server/worker.ts";
 
-export { DirectoryObject } from "../../src/server/directory/directory-object.ts";
+/** How often limits told in what condition they are. */
+let told = 0;
+
+export class DirectoryObject extends PlainDirectory {
+	override tell(...telling: Parameters<PlainDirectory["tell"]>): number {
+		told += 1;
+		return super.tell(...telling);
+	}
+}
 
 /** By name. On one machine the objects and the Worker are in one isolate. */
 const made = new Map<string, number>();
@@ -38,6 +46,7 @@ export default {
 		const { pathname } = new URL(request.url);
 		// The object itself is not asked, which would bring it back into memory.
 		if (pathname.startsWith("/made/")) return Response.json({ made: made.get(pathname.slice(6)) ?? 0 });
+		if (pathname === "/told") return Response.json({ told });
 		if (!pathname.startsWith("/calls/")) return service.fetch(request, env, ctx);
 		const limit = env.LIMITS.getByName(pathname.slice(7)) as unknown as { calls(): Promise<number> };
 		return Response.json({ calls: await limit.calls() });

@@ -1,7 +1,7 @@
 /** Every command with its options. What a command does is loaded when it is asked for, so that each starts quickly. */
 
 import { Command, Option } from "commander";
-import { REGIONS, SCOPES, VERSION, type Window, type WindowRequest } from "../protocol.ts";
+import { ORDERS, type Order, REGIONS, SCOPES, VERSION, type Window, type WindowRequest } from "../protocol.ts";
 
 import type { CheckOptions } from "./commands/kinds.ts";
 import type { RunOptions } from "./commands/run.ts";
@@ -70,8 +70,13 @@ export function createProgram(outcome: Outcome): Command {
 
 	add("ls", "list the limits")
 		.argument("[prefix]", "only those whose names start with this")
-		.action(async (prefix: string | undefined, _, command: Command) =>
-			(await import("./commands/limits.ts")).ls(contextOf(command), prefix),
+		.addOption(
+			new Option("--order <order>", "attention: the hundred that need a look first, and how many are left out")
+				.choices(ORDERS)
+				.default("name"),
+		)
+		.action(async (prefix: string | undefined, { order }: { order: Order }, command: Command) =>
+			(await import("./commands/limits.ts")).ls(contextOf(command), prefix, order),
 		);
 	add("inspect", "show a limit: who holds it, who waits")
 		.argument("<name>")
@@ -218,6 +223,11 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 				...enforceOf(given),
 				...windowOf(given),
 			}),
+		);
+	add("denied", "list the keys of a policy that were denied most within the last minute or two", policies)
+		.argument("<pattern>")
+		.action(async (pattern: string, _, command: Command) =>
+			(await import("./commands/policies.ts")).deniedKeys(contextOf(command), pattern),
 		);
 	add("delete", "delete policies", policies)
 		.argument("<patterns...>")

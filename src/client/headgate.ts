@@ -5,7 +5,9 @@ import type {
 	BatchOutcome,
 	CheckAnswer,
 	Code,
+	DeniedKeys,
 	Given,
+	HouseTotals,
 	LeaseInfo,
 	LeasesPage,
 	LimitInfo,
@@ -361,6 +363,27 @@ export class Headgate {
 	}
 
 	/**
+	 * The limits that need a look, worst first: paused, with a line, full, denying, nearly full; then others by name, up to
+	 * `count`. `totals` are of all limits, also of those that are left out.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * const { limits, totals } = await gate.attention();
+	 * console.log(`${limits[0]?.name} first; ${totals.full} of ${totals.limits} limits are full`);
+	 */
+	async attention(
+		options: CallOptions & { prefix?: string | undefined; count?: number | undefined } = {},
+	): Promise<{ limits: LimitSummary[]; totals: HouseTotals; unavailable?: string[] }> {
+		const { prefix, count } = options;
+		const query = new URLSearchParams({ order: "attention", ...(prefix && { prefix }) });
+		if (count !== undefined) query.set("count", String(count));
+		const page: LimitsPage = await this.#transport.call("GET", `/v1/limits?${query}`, undefined, options);
+		return page as LimitsPage & { totals: HouseTotals };
+	}
+
+	/**
 	 * Changes some settings of a limit and leaves the others, or sets the slots in use by hand (`activeSlots`).
 	 * @throws HeadgateError with code `unknown_limit` when it does not exist.
 	 *
@@ -407,6 +430,12 @@ export class Headgate {
 	/** All policies, in the order of their patterns. */
 	async policies(options: CallOptions = {}): Promise<Policy[]> {
 		return (await this.#transport.call<PoliciesPage>("GET", "/v1/policies", undefined, options)).policies;
+	}
+
+	/** The keys of a policy that were denied most within the last minute or two, most first. */
+	async deniedKeys(pattern: string, options: CallOptions = {}): Promise<DeniedKeys["keys"]> {
+		const path = `/v1/policies/${encodeURIComponent(pattern)}/denied`;
+		return (await this.#transport.call<DeniedKeys>("GET", path, undefined, options)).keys;
 	}
 
 	/**

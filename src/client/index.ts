@@ -10,8 +10,10 @@ import type { WaitOptions } from "./wait.ts";
 export type {
 	CheckAnswer,
 	Code,
+	DeniedKeys,
 	DeniedLimit,
 	Given,
+	HouseTotals,
 	LeaseInfo,
 	LimitInfo,
 	LimitPatch,

@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import type {
+	DeniedKeys,
 	Given,
 	LeasesPage,
 	LimitHistory,
@@ -90,6 +91,7 @@ export const leases = (name: string, after: string) =>
 export const forceRelease = (name: string, id: string) =>
 	json<Released>("DELETE", `${limit(name)}/leases/${encodeURIComponent(id)}`);
 export const policies = () => json<PoliciesPage>("GET", "/v1/policies");
+export const deniedKeys = (pattern: string) => json<DeniedKeys>("GET", `${policy(pattern)}/denied`);
 export const setPolicy = (pattern: string, settings: Given<PolicySettings>) =>
 	json<Policy>("PUT", policy(pattern), settings);
 export const deletePolicy = (pattern: string) => ask("DELETE", policy(pattern));

@@ -2,7 +2,7 @@
 
 import { type Signal, signal, useComputed, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import type { LimitSummary } from "../protocol.ts";
+import type { LimitSummary, Order } from "../protocol.ts";
 import { attempt, granted } from "./api.ts";
 import { isolated, number, plural } from "./format.ts";
 import { LimitForm } from "./forms.tsx";
@@ -17,18 +17,18 @@ import {
 	next,
 	paged,
 	refusedList,
+	totals,
 	unavailable,
 	watchList,
+	worstFirst,
 } from "./state.ts";
+import { now } from "./stream.ts";
 
-type Order = "name" | "fullest" | "line" | "denied";
 const ORDERS: Record<Order, string> = {
+	attention: "what needs a look first",
 	name: "by name",
-	fullest: "fullest first",
-	line: "longest line first",
-	denied: "most denied first",
 };
-const order = signal<Order>("name");
+const order = signal<Order>("attention");
 const creating = signal(false);
 /** What the server is asked to filter by, a moment after it was typed. */
 const prefix = signal("");
@@ -37,23 +37,15 @@ const again = signal(0);
 /** Cards shown above the table. */
 const PRESSING = 6;
 const TYPING_MS = 250;
-
-const share = ({ active, activeSlots, limit }: LimitSummary): number =>
-	active ? activeSlots / Math.max(1, limit) : -1;
-
-const COMPARE: Record<Order, (a: LimitSummary, b: LimitSummary) => number> = {
-	name: () => 0,
-	fullest: (a, b) => share(b) - share(a),
-	line: (a, b) => b.waitingCount - a.waitingCount,
-	denied: (a, b) => b.lastMinute.denied - a.lastMinute.denied,
-};
+/** How often rows may change places. */
+const TURN_MS = 3_000;
 
 /** `wanted`: what to filter by, when a link says so. */
 export function List({ wanted }: { wanted: string | null }) {
 	const search = useRef<HTMLInputElement>(null);
 	useSignalEffect(() => {
 		void [attempt.value, again.value];
-		const watching = watchList(prefix.value, after.value);
+		const watching = watchList(prefix.value, after.value, order.value);
 		return () => watching.stop();
 	});
 	// Only where one page is not all does the server filter.
@@ -79,11 +71,14 @@ export function List({ wanted }: { wanted: string | null }) {
 		return () => document.removeEventListener("keydown", onKey);
 	}, []);
 
+	const turn = useComputed(() => Math.floor(now.value / TURN_MS));
 	const shown = useComputed(() => {
 		const wanted = filter.value.trim().toLowerCase();
-		const all = [...limits.value.values()].filter((limit) => limit.value.name.toLowerCase().includes(wanted));
-		const compare = COMPARE[order.value];
-		return order.value === "name" ? all : all.sort((a, b) => compare(a.value, b.value));
+		const all = [...limits.value.values()].filter((limit) => limit.peek().name.toLowerCase().includes(wanted));
+		if (order.value === "name") return all;
+		// Rows change places every few seconds and not with each figure, so that one can be read, and hit.
+		void turn.value;
+		return all.sort((a, b) => worstFirst(a.peek(), b.peek()));
 	});
 
 	return (
@@ -110,6 +105,7 @@ export function List({ wanted }: { wanted: string | null }) {
 						<select
 							value={order.value}
 							onChange={(event) => {
+								after.value = "";
 								order.value = event.currentTarget.value as Order;
 							}}
 						>
@@ -165,18 +161,21 @@ function Tiles() {
 			sum.denied += value.lastMinute.denied;
 			sum.granted += value.lastMinute.granted;
 		}
-		return sum;
+		const all = totals.value;
+		// What is on the page is of this moment, and the sums of all a few seconds old: where the page has all, it is right.
+		if (all === null || !paged.value) return sum;
+		return { ...all, ...all.lastMinute };
 	});
 	const { limits: count, full, waiting, denied, granted: grantedLately } = sums.value;
 	const tiles = [
-		{ label: "limits", value: `${number(count)}${next.value === null ? "" : "+"}`, tone: "" },
+		{ label: "limits", value: number(count), tone: "" },
 		{ label: "full", value: number(full), tone: full > 0 ? "full" : "" },
 		{ label: "waiting", value: number(waiting), tone: waiting > 0 ? "waiting" : "" },
 		{ label: "denied / min", value: number(denied), tone: denied > 0 ? "denied" : "" },
 		{ label: "granted / min", value: number(grantedLately), tone: "" },
 	];
 	return (
-		<dl class="tiles" aria-label="All limits of this page together">
+		<dl class="tiles" aria-label="All limits together">
 			{tiles.map(({ label, value, tone }) => (
 				<div key={label} class={`tile ${tone}`}>
 					<dt>{label}</dt>
@@ -193,7 +192,7 @@ function Pressing() {
 		[...limits.value.values()]
 			.map((limit) => limit.value)
 			.filter(isPressing)
-			.sort((a, b) => b.waitingCount - a.waitingCount || b.lastMinute.denied - a.lastMinute.denied),
+			.sort(worstFirst),
 	);
 	if (!loaded.value || limits.value.size === 0) return null;
 	const count = pressing.value.length;
@@ -315,8 +314,18 @@ function Empty() {
 
 function Pages() {
 	if (!paged.value) return null;
+	const left = (totals.value?.limits ?? 0) - limits.value.size;
+	if (order.value === "attention") {
+		return left <= 0 ? null : (
+			<p class="pages">
+				and {plural(left, "limit")} more that {left === 1 ? "needs" : "need"} no look, or a lesser one: filter by name
+				to see them.
+			</p>
+		);
+	}
 	return (
 		<nav class="pages" aria-label="Pages of limits">
+			{left > 0 && <span>{number(left)} more are on other pages.</span>}
 			{crowded.value && (
 				<>
 					<span>There are new limits that are not shown.</span>

@@ -1,19 +1,21 @@
 /** Policies: settings for every name that begins in some way. */
 
-import { signal, useSignalEffect } from "@preact/signals";
+import { signal, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Policy } from "../protocol.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
 import { chosen, dateAndTime, isolated, number } from "./format.ts";
 import { PolicyForm } from "./forms.tsx";
-import { Foreign, Notice, returns } from "./parts.tsx";
+import { Foreign, linkTo, Notice, returns } from "./parts.tsx";
 import { say } from "./state.ts";
 
 const policies = signal<Policy[] | null>(null);
 const problem = signal<string | null>(null);
 const editing = signal<Policy | "new" | null>(null);
 const deleting = signal<Policy | null>(null);
+/** The pattern whose keys are looked at. */
+const looking = signal<string | null>(null);
 
 async function load(): Promise<void> {
 	try {
@@ -106,6 +108,17 @@ export function Policies() {
 										{dateAndTime(policy.updatedAt)}
 									</td>
 									<td class="actions">
+										{policy.pattern.endsWith("*") && (
+											<button
+												type="button"
+												aria-label={`Denied keys of ${isolated(policy.pattern)}`}
+												onClick={() => {
+													looking.value = policy.pattern;
+												}}
+											>
+												Denied keys
+											</button>
+										)}
 										<button
 											type="button"
 											disabled={!admin}
@@ -142,7 +155,60 @@ export function Policies() {
 				/>
 			)}
 			{deleting.value !== null && <DeletePolicy policy={deleting.value} />}
+			{looking.value !== null && <DeniedKeys key={looking.value} pattern={looking.value} />}
 		</section>
+	);
+}
+
+/** Whom a policy denies most: a dialog, for it is asked for and not pushed. */
+function DeniedKeys({ pattern }: { pattern: string }) {
+	const keys = useSignal<{ name: string; denied: number }[] | null>(null);
+	const failed = useSignal<string | null>(null);
+	const look = async (): Promise<void> => {
+		try {
+			keys.value = (await api.deniedKeys(pattern)).keys;
+			failed.value = null;
+		} catch (error) {
+			failed.value = api.inWords(error);
+		}
+	};
+	useEffect(() => void look(), []);
+	return (
+		<Dialog
+			title={`Denied most of ${isolated(pattern)}`}
+			action="Close"
+			onSubmit={async () => undefined}
+			onClose={() => {
+				looking.value = null;
+			}}
+		>
+			{failed.value && <Notice bad>{failed.value}</Notice>}
+			{keys.value?.length === 0 && <p>No key told of a denial within the last minute or two.</p>}
+			{keys.value !== null && keys.value.length > 0 && (
+				<table>
+					<thead>
+						<tr>
+							<th scope="col">Key</th>
+							<th scope="col" class="right">
+								Denied lately
+							</th>
+						</tr>
+					</thead>
+					<tbody>
+						{keys.value.map(({ name, denied }) => (
+							<tr key={name}>
+								<th scope="row">
+									<a class="name" href={linkTo(name)}>
+										<Foreign text={name} />
+									</a>
+								</th>
+								<td class="right">{number(denied)}</td>
+							</tr>
+						))}
+					</tbody>
+				</table>
+			)}
+		</Dialog>
 	);
 }
 

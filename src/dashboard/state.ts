@@ -1,7 +1,8 @@
 /** What the page knows of the limits: filled by the stream, each limit a signal of its own. */
 
 import { computed, type Signal, signal } from "@preact/signals";
-import type { HistorySample, LimitInfo, LimitSummary, WatchEvent } from "../protocol.ts";
+import { byAttention, type Condition, NEARLY } from "../attention.ts";
+import type { HistorySample, HouseTotals, LimitInfo, LimitSummary, Order, WatchEvent } from "../protocol.ts";
 import { history, type Refusal } from "./api.ts";
 import { isolated } from "./format.ts";
 import { follow } from "./stream.ts";
@@ -27,12 +28,26 @@ export const crowded = signal(false);
 export const loaded = signal(false);
 export const refusedList = signal<string | null>(null);
 
-/** One page is not all: then the server filters, by the beginning of names. */
-export const paged = computed(() => next.value !== null || after.value !== "" || crowded.value);
+/** All limits together, whether or not the page has them. Null: not heard yet. */
+export const totals = signal<HouseTotals | null>(null);
 
-export function watchList(prefix: string, from: string): { stop(): void } {
+/** What of a limit decides whether it needs a look. */
+export const conditionOf = (limit: LimitSummary): Condition => ({
+	...limit,
+	...{ waiting: limit.waitingCount, granted: limit.lastMinute.granted, denied: limit.lastMinute.denied },
+});
+
+/** Those first that need a look. */
+export const worstFirst = (a: LimitSummary, b: LimitSummary): number => byAttention(conditionOf(a), conditionOf(b));
+
+/** One page is not all: then the server filters, by the beginning of names. */
+export const paged = computed(
+	() => next.value !== null || after.value !== "" || crowded.value || (totals.value?.limits ?? 0) > limits.value.size,
+);
+
+export function watchList(prefix: string, from: string, order: Order): { stop(): void } {
 	refusedList.value = null;
-	const query = { count: "100", ...(prefix && { prefix }), ...(from && { after: from }) };
+	const query = { count: "100", order, ...(prefix && { prefix }), ...(from && order === "name" && { after: from }) };
 	return follow(query, hearOfList, (refusal) => {
 		refusedList.value = refusal.problem.status === 401 ? null : refusal.message;
 	});
@@ -43,6 +58,7 @@ function hearOfList(event: WatchEvent): void {
 		limits.value = new Map(event.limits.map((limit) => [limit.name, signal<LimitSummary>(limit)]));
 		unavailable.value = event.unavailable ?? [];
 		next.value = event.next;
+		totals.value = event.totals ?? null;
 		crowded.value = false;
 		loaded.value = true;
 	} else if (event.event === "limit") {
@@ -60,6 +76,8 @@ function hearOfList(event: WatchEvent): void {
 		if (!unavailable.value.includes(event.name)) unavailable.value = [...unavailable.value, event.name];
 	} else if (event.event === "more") {
 		crowded.value = true;
+	} else if (event.event === "totals") {
+		totals.value = event.totals;
 	}
 }
 
@@ -79,7 +97,7 @@ export type Load = "off" | "free" | "busy" | "full";
 export function loadOf({ active, limit, activeSlots, remaining }: LimitSummary): Load {
 	if (!active) return "off";
 	if (remaining <= 0) return "full";
-	return activeSlots >= 0.8 * limit ? "busy" : "free";
+	return activeSlots >= NEARLY * limit ? "busy" : "free";
 }
 
 /** Whether an operator should look at it: it is full, and callers feel it. */

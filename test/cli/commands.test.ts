@@ -115,6 +115,42 @@ describe("limits", () => {
 		expect(await headgate(["configure", name, "--enforce", "maybe"], env)).toMatchObject({ code: 2 });
 	});
 
+	test("ls --order attention shows what needs a look first, and says how many it leaves out", async () => {
+		const prefix = newName();
+		const names = Array.from({ length: 102 }, (_, index) => `${prefix}-${String(index).padStart(3, "0")}`);
+		await Promise.all(names.map((name) => gate.configure(name, { limit: 1 })));
+		const last = names.at(-1) as string;
+		await using _ = await gate.acquire(last);
+		const cancel = new AbortController();
+		const waits = gate.acquire(last, { signal: cancel.signal }).catch(() => undefined);
+		await expect
+			.poll(async () => (await headgate(["ls", prefix, "--order", "attention"], env)).stdout.split("\t")[0], {
+				timeout: 30_000,
+			})
+			.toBe(last);
+		const end = await headgate(["ls", prefix, "--order", "attention"], env);
+		expect(end.stdout.trim().split("\n")).toHaveLength(100);
+		expect(end.stderr).toContain("and 2 more");
+		const watch = begin(["watch", prefix], env);
+		await expect.poll(watch.stdout).toContain(`${last}\t1/1\t1 waiting`);
+		await expect.poll(watch.stderr).toContain("and 2 more");
+		watch.process.kill("SIGINT");
+		await watch.ended;
+		await expect
+			.poll(() => json("ls", prefix, "--order", "attention"), { timeout: 30_000 })
+			.toMatchObject({ totals: { limits: 102, full: 1, waiting: 1 } });
+		cancel.abort();
+		await waits;
+	});
+
+	test("the keys of a policy that are denied most: none yet, and a policy that is not there", async () => {
+		const pattern = `${newName()}:*`;
+		await gate.configurePolicy(pattern, { limit: 1 });
+		expect(await json("policies", "denied", pattern)).toEqual([]);
+		expect(await headgate(["policies", "denied", `${pattern.slice(0, -1)}x*`], env)).toMatchObject({ code: 1 });
+		await gate.deletePolicy(pattern);
+	});
+
 	test("enable and disable take several names", async () => {
 		const names = [newName(), newName()];
 		for (const name of names) await gate.configure(name, { limit: 1 });

@@ -125,7 +125,7 @@ describe("the list", () => {
 		await page.getByRole("searchbox").fill("no such name");
 		await page.getByText("No limit has “no such name” in its name.", { exact: false }).waitFor();
 		await page.getByRole("searchbox").fill(b.slice(0, 3));
-		await page.getByRole("combobox", { name: "Order" }).selectOption("fullest first");
+		await page.getByRole("combobox", { name: "Order" }).selectOption("by name");
 		await rowOf(b).waitFor();
 	});
 
@@ -146,6 +146,8 @@ describe("the list", () => {
 		const name = (index: number) => `${family}-${String(index).padStart(3, "0")}`;
 		await Promise.all(Array.from({ length: 105 }, (_, index) => scene.configure(name(index), { limit: 1 })));
 		await open();
+		await page.getByText(/^and \d+ limits more/).waitFor();
+		await page.getByRole("combobox", { name: "Order" }).selectOption("by name");
 		await button("Next page").waitFor();
 		await page.getByRole("searchbox", { name: "Filter by name" }).fill(family);
 		await rowOf(name(99)).waitFor();
@@ -157,6 +159,51 @@ describe("the list", () => {
 		await page.getByRole("searchbox", { name: "Filter by name" }).fill(name(104));
 		await rowOf(name(104)).waitFor();
 		await Promise.all(Array.from({ length: 105 }, (_, index) => scene.call("DELETE", `/v1/limits/${name(index)}`)));
+	});
+});
+
+describe("what needs a look", () => {
+	test("of more limits than a page has, the one with a line is first, though its name is last; the sums are of all", async () => {
+		const family = `zz-${newName()}`;
+		const name = (index: number) => `${family}-${String(index).padStart(3, "0")}`;
+		await Promise.all(Array.from({ length: 120 }, (_, index) => scene.configure(name(index), { limit: 1 })));
+		await open();
+		await page.getByText(/^and \d+ limits more/).waitFor();
+		await scene.acquire({ names: name(119) });
+		await scene.wait({ names: name(119) });
+		await page.getByRole("link", { name: new RegExp(`^${name(119)} .*1 waiting`) }).waitFor();
+		await page
+			.getByRole("row")
+			.nth(1)
+			.getByRole("link", { name: name(119), exact: true })
+			.waitFor();
+		const tile = (label: string) => page.locator(".tile", { hasText: label }).locator("dd").textContent();
+		expect(Number((await tile("limits"))?.replace(/\D/g, ""))).toBeGreaterThanOrEqual(120);
+		await expect.poll(async () => Number(await tile("waiting")), { timeout: 15_000 }).toBeGreaterThanOrEqual(1);
+		await Promise.all(Array.from({ length: 120 }, (_, index) => scene.call("DELETE", `/v1/limits/${name(index)}`)));
+	});
+
+	test("the keys of a policy that are denied most", async () => {
+		const prefix = `${newName()}:`;
+		await scene.call("PUT", `/v1/policies/${prefix}*`, { limit: 3, slotDecayPerSecond: 5, idleSeconds: 1 });
+		for (let round = 0; round < 5; round += 1) await scene.acquire({ names: `${prefix}bob`, mode: "rate_limit" });
+		await open("#/policies");
+		const look = page.getByRole("button", { name: `Denied keys of ${prefix}*` });
+		await expect
+			.poll(
+				async () => {
+					await look.click();
+					await dialog()
+						.getByText(/No key told|Denied lately/)
+						.waitFor();
+					const text = await dialog().textContent();
+					await dialog().getByRole("button", { name: "Close", exact: true }).click();
+					return text;
+				},
+				{ timeout: 60_000 },
+			)
+			.toContain(`${prefix}bob`);
+		await scene.call("DELETE", `/v1/policies/${prefix}*`);
 	});
 });
 

@@ -16,24 +16,25 @@ const MAY_IMPORT: Record<string, string[]> = {
 	refusals: ["protocol"],
 	rhythms: [],
 	places: ["protocol"],
+	attention: [],
 	// The entry, and the sides of the server: the Worker and the objects, which know each other by the contract alone.
 	"server/worker": ["server/front", "server/limit", "server/directory"],
-	"server/contract": ["core", "protocol", "places"],
+	"server/contract": ["attention", "core", "protocol", "places"],
 	"server/front": [
 		...["server/contract", "core", "protocol", "headers", "refusals", "rhythms", "places"],
 		...["hono", "zod", "zod-openapi", "cloudflare:workers"],
 	],
-	"server/limit": ["server/contract", "core", "protocol", "rhythms", "cloudflare:workers"],
-	"server/directory": ["server/contract", "core", "protocol", "cloudflare:workers"],
+	"server/limit": ["server/contract", "attention", "core", "protocol", "rhythms", "cloudflare:workers"],
+	"server/directory": ["server/contract", "attention", "core", "protocol", "cloudflare:workers"],
 	client: ["protocol", "refusals", "rhythms"],
 	middleware: ["client", "headers", "protocol", "hono", "ipaddr.js", "@noble/hashes"],
 	worker: ["server/worker", "server/contract", "server/front", "server/limit", "server/directory"],
 	// Of the server only what checks requests: see below.
 	cli: [
-		...["client", "protocol", "rhythms", "places", "server/front", "visible", "window", "node:*", "esbuild"],
+		...["client", "attention", "protocol", "rhythms", "places", "server/front", "visible", "window", "node:*", "esbuild"],
 		...["@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
 	],
-	dashboard: ["protocol", "rhythms", "visible", "window", "preact", "@preact/signals", "uplot"],
+	dashboard: ["attention", "protocol", "rhythms", "visible", "window", "preact", "@preact/signals", "uplot"],
 };
 
 /** The folder of `src` that a file is in; a file of `src` or of `src/server` itself counts as a folder of its own. */

@@ -66,7 +66,7 @@ const OF_THE_LIMIT: Record<
 		rename: true,
 	},
 	...{ moveIn: true, inspect: true, summary: true, describe: true, watch: true, leases: true, history: true },
-	...{ measure: true, peek: true, idOf: true, pause: true },
+	...{ condition: true, measure: true, peek: true, idOf: true, pause: true },
 };
 
 const rows = [

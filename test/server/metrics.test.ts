@@ -161,11 +161,11 @@ describe("policies", () => {
 			const totals = newTotals();
 			totals.denied = 1;
 			const look = (at: number) => sums.all(at).map(({ keys, inUse, totals: { denied } }) => ({ keys, inUse, denied }));
-			sums.add("x:*", { totals, inUse: 2, waiting: 0 }, 1_000_000);
-			sums.add("x:*", { totals, inUse: 3, waiting: 0 }, 1_010_000);
+			sums.add("x:*", { name: "x:a", totals, inUse: 2, waiting: 0 }, 1_000_000);
+			sums.add("x:*", { name: "x:a", totals, inUse: 3, waiting: 0 }, 1_010_000);
 			expect(look(1_020_000)).toEqual([{ keys: 0, inUse: 0, denied: 2 }]);
 			expect(look(1_060_000)).toEqual([{ keys: 2, inUse: 5, denied: 2 }]);
-			sums.add("x:*", { totals, inUse: 1, waiting: 0 }, 1_070_000);
+			sums.add("x:*", { name: "x:a", totals, inUse: 1, waiting: 0 }, 1_070_000);
 			expect(look(1_121_000)).toEqual([{ keys: 1, inUse: 1, denied: 3 }]);
 			expect(look(1_300_000)).toEqual([{ keys: 0, inUse: 0, denied: 3 }]);
 			expect(new PolicyTotals(state.storage.sql).all(1_300_000)).toMatchObject([

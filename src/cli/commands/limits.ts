@@ -2,7 +2,7 @@
 
 import type { LimitInfo, LimitPatch, LimitSummary } from "../../client/index.ts";
 import { isHeadgateError } from "../../client/index.ts";
-import type { Region, WindowRequest } from "../../protocol.ts";
+import type { HouseTotals, Order, Region, WindowRequest } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { bar, type Column, comesBack, counted, type Screen, safe, span, table, word } from "../print.ts";
@@ -58,7 +58,8 @@ export function limitColumns(screen: Screen): Column<LimitSummary>[] {
 	];
 }
 
-export async function ls(context: Context, prefix: string | undefined): Promise<void> {
+export async function ls(context: Context, prefix: string | undefined, order: Order): Promise<void> {
+	if (order === "attention") return lsWorst(context, prefix);
 	const limits: LimitSummary[] = [];
 	for await (const limit of context.gate.limits({ prefix })) limits.push(limit);
 	if (context.json) return context.printJson(limits);
@@ -67,6 +68,23 @@ export async function ls(context: Context, prefix: string | undefined): Promise<
 	const which = prefix === undefined ? "No limits yet." : `No limits that start with "${safe(prefix)}".`;
 	context.print(`${which} Make one: headgate configure database --limit 20`);
 }
+
+async function lsWorst(context: Context, prefix: string | undefined): Promise<void> {
+	const page = await context.gate.attention({ prefix });
+	const { limits, totals, unavailable = [] } = page;
+	if (context.json) return context.printJson(page);
+	context.print(...table(context.out, limitColumns(context.out), limits));
+	// What a program reads has nothing but rows; who reads it is told all the same.
+	const say = context.out.terminal ? (text: string) => context.print(text) : (text: string) => context.warn(text);
+	if (unavailable.length > 0) say(`${counted(unavailable.length, "limit")} could not be asked`);
+	const left = totals.limits - limits.length - unavailable.length;
+	if (left > 0) say(`and ${left} more`);
+	if (context.out.terminal) context.print(sumOf(totals));
+}
+
+/** All limits together, in a line. */
+export const sumOf = ({ limits, full, waiting, lastMinute }: HouseTotals): string =>
+	`${counted(limits, "limit")}, ${full} full, ${waiting} waiting, ${lastMinute.denied} denied and ${lastMinute.granted} granted a minute`;
 
 export async function inspect(context: Context, name: string): Promise<void> {
 	const { out } = context;

@@ -23,6 +23,17 @@ export async function policies(context: Context): Promise<void> {
 		context.print("No policies yet. Make one: headgate policies set 'login:*' --limit 5 --decay 5/min");
 }
 
+export async function deniedKeys(context: Context, pattern: string): Promise<void> {
+	const keys = await context.gate.deniedKeys(pattern);
+	if (context.json) return context.printJson(keys);
+	const columns: Column<(typeof keys)[number]>[] = [
+		{ title: "KEY", drop: 0, cut: true, text: ({ name }) => safe(name) },
+		{ title: "DENIED LATELY", drop: 0, right: true, text: ({ denied }) => String(denied) },
+	];
+	if (keys.length > 0) return context.print(...table(context.out, columns, keys));
+	if (context.out.terminal) context.print(`No key of ${safe(pattern)} told of a denial within the last minute or two.`);
+}
+
 export async function setPolicy(
 	context: Context,
 	pattern: string,

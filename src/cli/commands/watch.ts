@@ -1,6 +1,7 @@
 /** `watch`: how limits stand, live. */
 
-import type { LimitSummary, WatchEvent } from "../../protocol.ts";
+import { byAttention, type Condition } from "../../attention.ts";
+import type { HouseTotals, LimitSummary, WatchEvent } from "../../protocol.ts";
 import { WATCH_BEAT_MS } from "../../rhythms.ts";
 import type { Context } from "../context.ts";
 import { explain } from "../exit.ts";
@@ -65,7 +66,7 @@ async function* events(context: Context, prefix: string | undefined, signal: Abo
 	};
 	heard();
 	try {
-		const query = new URLSearchParams(prefix ? { prefix } : {});
+		const query = new URLSearchParams({ order: "attention", ...(prefix && { prefix }) });
 		const response = await openOrFail(context, () =>
 			transport.open("GET", `/v1/watch?${query}`, undefined, "application/x-ndjson", over.signal),
 		);
@@ -135,8 +136,11 @@ class Lines implements View {
 		this.#context = context;
 	}
 	show(event: WatchEvent): void {
-		if (event.event === "limits") for (const limit of event.limits) this.#line(limit);
-		else if (event.event === "limit") this.#line(event.limit);
+		if (event.event === "limits") {
+			for (const limit of event.limits) this.#line(limit);
+			const left = (event.totals?.limits ?? 0) - event.limits.length - (event.unavailable?.length ?? 0);
+			if (left > 0) this.#context.warn(`and ${left} more, which need no look or a lesser one`);
+		} else if (event.event === "limit") this.#line(event.limit);
 		else if (event.event === "deleted")
 			this.#context.print(`${new Date().toISOString()}\t${safe(event.name)}\tdeleted`);
 	}
@@ -152,6 +156,11 @@ class Lines implements View {
 	}
 }
 
+const conditionOf = (limit: LimitSummary): Condition => ({
+	...limit,
+	...{ waiting: limit.waitingCount, granted: limit.lastMinute.granted, denied: limit.lastMinute.denied },
+});
+
 const ENTER = "\x1b[?1049h\x1b[?25l";
 const LEAVE = "\x1b[?25h\x1b[?1049l";
 
@@ -160,7 +169,7 @@ class Live implements View {
 	readonly #context: Context;
 	readonly #prefix: string | undefined;
 	readonly #limits = new Map<string, LimitSummary>();
-	#more = false;
+	#totals: HouseTotals | null = null;
 	#trouble: string | undefined;
 	#timer: NodeJS.Timeout | undefined;
 	readonly #onResize = (): void => this.#draw();
@@ -177,10 +186,10 @@ class Live implements View {
 		if (event.event === "limits") {
 			this.#limits.clear();
 			for (const limit of event.limits) this.#limits.set(limit.name, limit);
-			this.#more = event.next !== null;
+			this.#totals = event.totals ?? null;
 		} else if (event.event === "limit") this.#limits.set(event.limit.name, event.limit);
 		else if (event.event === "deleted") this.#limits.delete(event.name);
-		else if (event.event === "more") this.#more = true;
+		else if (event.event === "totals") this.#totals = event.totals;
 		this.#soon();
 	}
 
@@ -212,11 +221,18 @@ class Live implements View {
 		}
 		const screen = { ...this.#context.out, columns: Math.max(20, process.stdout.columns || 80) };
 		const rows = Math.max(4, process.stdout.rows || 24);
-		const limits = [...this.#limits.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-		const full = limits.filter(({ active, remaining, limit }) => active && limit > 0 && remaining === 0).length;
-		const waiting = limits.reduce((sum, { waitingCount }) => sum + waitingCount, 0);
+		const limits = [...this.#limits.values()].sort(
+			(a, b) => byAttention(conditionOf(a), conditionOf(b)) || (a.name < b.name ? -1 : 1),
+		);
+		const shown = {
+			limits: limits.length,
+			full: limits.filter(({ active, remaining }) => active && remaining === 0).length,
+			waiting: limits.reduce((sum, { waitingCount }) => sum + waitingCount, 0),
+		};
+		// What is shown is of this moment, and the sums of all a few seconds old: where all are shown, it is right.
+		const all = this.#totals && this.#totals.limits > shown.limits ? this.#totals : shown;
 		const which = this.#prefix === undefined ? "" : ` of ${safe(this.#prefix)}`;
-		const title = `${counted(limits.length, "limit")}${which}, ${full} full, ${waiting} waiting`;
+		const title = `${counted(all.limits, "limit")}${which}, ${all.full} full, ${all.waiting} waiting`;
 		const state = this.#trouble === undefined ? "Ctrl-C ends" : safe(this.#trouble);
 		const lines = [
 			screen.colors.bold(clip(title, screen.columns)),
@@ -224,9 +240,12 @@ class Live implements View {
 			"",
 			...table(screen, limitColumns(screen), limits),
 		];
-		const hidden = lines.length - rows;
-		if (hidden > 0 || this.#more) {
-			lines.splice(rows - 1, lines.length, screen.colors.dim(hidden > 0 ? `and ${hidden + 1} more` : "and more"));
+		const left = all.limits - limits.length;
+		const hidden = Math.max(0, lines.length + (left > 0 ? 1 : 0) - rows);
+		if (hidden > 0 || left > 0) {
+			// The line that says so takes the place of a limit, where there is no other.
+			const out = left + (hidden > 0 ? lines.length - (rows - 1) : 0);
+			lines.splice(rows - 1, lines.length, screen.colors.dim(`and ${out} more`));
 		}
 		// Each line is cleared to its end rather than the screen at once, which would flicker.
 		draw(process.stdout, `\x1b[H${lines.map((line) => `${line}\x1b[K`).join("\n")}\x1b[J`);

@@ -18,6 +18,7 @@ import type {
 	WatchEvent,
 	Window,
 } from "../../protocol.ts";
+import type { Telling } from "./directory-calls.ts";
 import type { Ask, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
 import type { Ruling } from "./policies.ts";
 
@@ -173,6 +174,8 @@ export interface LimitCalls extends RequestCalls {
 	leases(after: number, count: number): Promise<LeasesPage | null>;
 	/** What the limit did lately. */
 	history(): Promise<LimitHistory | null>;
+	/** In what condition the limit is, for the directory, which has not heard of it for a while. */
+	condition(): Promise<Telling | null>;
 	/** How the limit is and what it has done, for metrics. */
 	measure(): Promise<Measured | null>;
 	/** How the limit is, and whether it would refuse this request now. Nothing is asked for. */

@@ -4,6 +4,7 @@
  */
 
 import { combine } from "../../core/totals.ts";
+import { BOUNDS, type DeniedKeys } from "../../protocol.ts";
 import type { PolicySum } from "./directory-calls.ts";
 import type { Env } from "./env.ts";
 import { directoryObject } from "./placement.ts";
@@ -12,8 +13,8 @@ import { directoryObject } from "./placement.ts";
 const SHARDS = 8;
 
 /** The figures of the moment. */
-export type Figures = Pick<PolicySum, "inUse" | "waiting" | "keys">;
-export const NO_FIGURES: Figures = { inUse: 0, waiting: 0, keys: 0 };
+export type Figures = Pick<PolicySum, "inUse" | "waiting" | "keys" | "granted" | "denied">;
+export const NO_FIGURES: Figures = { inUse: 0, waiting: 0, keys: 0, granted: 0, denied: 0 };
 
 const shardNamed = (env: Env, shard: number) => directoryObject(env, `totals:${shard}`);
 
@@ -37,4 +38,12 @@ export async function policySums(env: Env): Promise<PolicySum[]> {
 
 export const both = (a: Figures, b: Figures): Figures => ({
 	...{ inUse: a.inUse + b.inUse, waiting: a.waiting + b.waiting, keys: a.keys + b.keys },
+	...{ granted: a.granted + b.granted, denied: a.denied + b.denied },
 });
+
+/** The keys of a policy that were denied most lately. */
+export async function deniedKeys(env: Env, pattern: string): Promise<DeniedKeys> {
+	const shards = Array.from({ length: SHARDS }, (_, shard) => shardNamed(env, shard).deniedKeys(pattern));
+	const keys = (await Promise.all(shards)).flat().sort((a, b) => b.denied - a.denied || (a.name < b.name ? -1 : 1));
+	return { keys: keys.slice(0, BOUNDS.deniedKeys) };
+}

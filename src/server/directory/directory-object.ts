@@ -4,14 +4,20 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
-import { BOUNDS, type Policy, type PolicySettings } from "../../protocol.ts";
-import type { DirectoryCalls, PolicyShare, PolicySum, Told } from "../contract/directory-calls.ts";
+import type { Condition } from "../../attention.ts";
+import type { At } from "../../core/time.ts";
+import { BOUNDS, type DeniedKeys, type HouseTotals, type Policy, type PolicySettings } from "../../protocol.ts";
+import { CONDITION_AGAIN_MS } from "../contract/conditions.ts";
+import type { AttentionPage, DirectoryCalls, PolicyShare, PolicySum, Told } from "../contract/directory-calls.ts";
 import type { Env } from "../contract/env.ts";
 import type { Share } from "../contract/outcomes.ts";
+import { limitObject } from "../contract/placement.ts";
 import { PolicyTable } from "../contract/policies.ts";
+import { policySums } from "../contract/policy-sums.ts";
 import { migrate } from "../contract/schema.ts";
+import { Attention } from "./attention.ts";
 import { PolicyTotals } from "./policy-totals.ts";
-import { NamesWatchers } from "./watchers.ts";
+import { ListWatchers } from "./watchers.ts";
 
 /** Each entry brings the schema from the version of its index to the next. Never change one that was released. */
 const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
@@ -44,6 +50,10 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 	(sql) => {
 		sql.exec("ALTER TABLE policies_version ADD COLUMN since INTEGER NOT NULL DEFAULT 0");
 	},
+	// Which limits needed a look.
+	(sql) => {
+		sql.exec("CREATE TABLE attention (names TEXT NOT NULL); INSERT INTO attention VALUES ('[]');");
+	},
 ];
 
 /** What a policy says that was stored before these fields came. */
@@ -53,6 +63,9 @@ const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy" | "region" | "enforce"> 
 	region: null,
 	enforce: true,
 };
+
+/** Prefixes for which the number of limits is kept: as many as tokens that look on. */
+const PREFIXES_COUNTED = 1_000;
 
 const ALL_POLICIES: PolicyShare = { prefix: "", most: BOUNDS.policies };
 
@@ -67,7 +80,10 @@ export class DirectoryObject extends DurableObject<Env> implements DirectoryCall
 	readonly #sql: SqlStorage;
 	/** By pattern. There are few of them. */
 	readonly #policies = new Map<string, Policy>();
-	readonly #watchers = new NamesWatchers();
+	readonly #attention: Attention;
+	readonly #watchers: ListWatchers;
+	/** How many limits there are, by the prefix of their names, since the last one came or went. */
+	readonly #counts = new Map<string, number>();
 	readonly #totals: PolicyTotals;
 	#table: PolicyTable;
 	readonly #since: number;
@@ -85,6 +101,17 @@ export class DirectoryObject extends DurableObject<Env> implements DirectoryCall
 			this.#sql.exec("UPDATE policies_version SET version = ?1, since = ?1", Date.now());
 		}
 		this.#totals = new PolicyTotals(this.#sql);
+		this.#attention = new Attention({
+			sql: this.#sql,
+			ask: (name) => limitObject(env, name).condition(),
+			policySums: () => policySums(env),
+			changed: () => this.#watchers.changed(),
+		});
+		this.#watchers = new ListWatchers(async (prefix) => {
+			const now = Date.now();
+			await this.#attention.refresh(now);
+			return { worst: this.#attention.names(prefix, BOUNDS.limitsPage, now), totals: this.#house(prefix, now) };
+		});
 		for (const { data } of this.#sql.exec<{ data: string }>("SELECT data FROM policies")) {
 			// One that was set before a field came has its default.
 			const saved = JSON.parse(data) as Omit<Policy, keyof typeof EARLIER>;
@@ -135,8 +162,37 @@ export class DirectoryObject extends DurableObject<Env> implements DirectoryCall
 				else this.#sql.exec("INSERT OR REPLACE INTO known (name, id, own) VALUES (?, ?, ?)", name, id, own ? 1 : 0);
 			}
 		});
+		this.#counts.clear();
+		for (const { name, id } of changes) if (id === null) this.#attention.forget(name);
 		await this.ctx.storage.sync();
 		for (const { name, id } of changes) if (id !== null) this.#watchers.appeared(name);
+		this.#watchers.changed();
+	}
+
+	tell(name: string, condition: Condition, isKey: boolean): number {
+		// One that is told of after its end would stay for ever.
+		if (this.idOf(name) === null) return CONDITION_AGAIN_MS;
+		return this.#attention.tell(name, { condition, isKey }, Date.now());
+	}
+
+	async attention(prefix: string, count: number): Promise<AttentionPage> {
+		const now = Date.now();
+		await this.#attention.refresh(now);
+		const worst = this.#attention.names(prefix, count, now);
+		const known = new Set(worst);
+		// As many as there is room for, though all the worst were among them.
+		const others = this.names(prefix, "", count).names.filter((name) => !known.has(name));
+		return { names: [...worst, ...others].slice(0, count), totals: this.#house(prefix, now) };
+	}
+
+	#house(prefix: string, now: At): HouseTotals {
+		if (this.#counts.size > PREFIXES_COUNTED) this.#counts.clear();
+		const where = "FROM known WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1";
+		const count = (): number =>
+			this.#sql.exec<{ limits: number }>(`SELECT count(*) AS limits ${where}`, prefix).one().limits;
+		const limits = this.#counts.get(prefix) ?? count();
+		this.#counts.set(prefix, limits);
+		return this.#attention.totals(prefix, limits, now);
 	}
 
 	knows(name: string): "listed" | "maybe" | null {
@@ -191,6 +247,10 @@ export class DirectoryObject extends DurableObject<Env> implements DirectoryCall
 
 	totals(): PolicySum[] {
 		return this.#totals.all(Date.now());
+	}
+
+	deniedKeys(pattern: string): DeniedKeys["keys"] {
+		return this.#totals.deniedKeys(pattern, Date.now());
 	}
 
 	match(name: string): { version: number; since: number; policy: Policy | null } {

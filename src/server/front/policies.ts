@@ -1,6 +1,7 @@
 /** The routes of policies, and what a change of one makes this Worker forget. */
 
 import type { Hono } from "hono";
+import { deniedKeys } from "../contract/policy-sums.ts";
 import { denialsOf } from "./denials/memory.ts";
 import { body } from "./http/body.ts";
 import { refuse } from "./http/refused.ts";
@@ -15,6 +16,14 @@ export function policyRoutes(app: Hono<App>): void {
 			const { prefix } = c.get("grant");
 			const policies = await directory(c).policies();
 			return c.json({ policies: policies.filter(({ pattern }) => pattern.startsWith(prefix)) });
+		},
+	});
+
+	route(app, { GET: "read" }, "/v1/policies/:pattern/denied", {
+		GET: async (c) => {
+			const pattern = patterned(c, "read");
+			if ((await directory(c).policy(pattern)) === null) unknownPolicy(pattern);
+			return c.json(await deniedKeys(c.env, pattern));
 		},
 	});
 

@@ -6,6 +6,7 @@ import {
 	type LimitPatch,
 	type LimitSettings,
 	type Mode,
+	type Order,
 	type PolicySettings,
 	type Window,
 } from "../../protocol.ts";
@@ -221,9 +222,15 @@ export function parsePatch(body: unknown): Parsed<LimitPatch<Window>> {
 	return { ok: true, value: Object.fromEntries(given) as LimitPatch<Window> };
 }
 
-export const parseLimitsQuery = (query: Record<string, string>) => parse(limitsQuery, query);
-export const parseWatchQuery = (query: Record<string, string>) => parse(watchQuery, query);
+export const parseLimitsQuery = (query: Record<string, string>) => onePage(parse(limitsQuery, query));
+export const parseWatchQuery = (query: Record<string, string>) => onePage(parse(watchQuery, query));
 export const parseLeasesQuery = (query: Record<string, string>) => parse(leasesQuery, query);
+
+/** Those that need a look change places all the time, so there is no next page of them. */
+const onePage = <T extends { order: Order; after: string }>(parsed: Parsed<T>): Parsed<T> =>
+	parsed.ok && parsed.value.order === "attention" && parsed.value.after !== ""
+		? invalid("after", "with `order=attention` there is one page; ask for those that start with a longer `prefix`")
+		: parsed;
 
 type ParsedNames = string | string[] | [string, number][];
 

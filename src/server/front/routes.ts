@@ -2,7 +2,14 @@
 
 import { Hono } from "hono";
 import { rateLimitHeaders } from "../../headers.ts";
-import { DEFAULTS, type LimitSummary, type ServerHealth, type TokenInfo, VERSION } from "../../protocol.ts";
+import {
+	DEFAULTS,
+	type LimitSummary,
+	type LimitsPage,
+	type ServerHealth,
+	type TokenInfo,
+	VERSION,
+} from "../../protocol.ts";
 import { publicStatus, toIso } from "../contract/answers.ts";
 import type { Placed } from "../contract/limit-calls.ts";
 import { problem } from "../contract/problems.ts";
@@ -187,17 +194,22 @@ route(app, { GET: "read" }, "/v1/token", {
 
 route(app, { GET: "read" }, "/v1/limits", {
 	GET: async (c) => {
-		const { prefix, after, count } = accept(requests.parseLimitsQuery(c.req.query()));
+		const { order, prefix, after, count } = accept(requests.parseLimitsQuery(c.req.query()));
 		allow(c, "read", prefix === "" ? [] : [prefix]);
 		const within = prefix === "" ? c.get("grant").prefix : prefix;
-		const { names, next } = await directory(c).names(within, after, count);
+		const listed =
+			order === "name"
+				? await directory(c).names(within, after, count)
+				: { ...(await directory(c).attention(within, count)), next: null };
+		const { names, next } = listed;
 		const answers = await Promise.allSettled(names.map((name) => limitOf(c.env, name).summary()));
 		const limits: LimitSummary[] = answers.flatMap((answer) =>
 			answer.status === "fulfilled" && answer.value ? [answer.value] : [],
 		);
 		// One limit that is out of reach does not hide the others, nor itself.
 		const unavailable = names.filter((_, index) => answers[index]?.status === "rejected");
-		return c.json({ limits, next, ...(unavailable.length > 0 && { unavailable }) });
+		const page: LimitsPage = { limits, next, ...(unavailable.length > 0 && { unavailable }) };
+		return c.json("totals" in listed ? { ...page, totals: listed.totals } : page);
 	},
 });
 

@@ -11,6 +11,7 @@ import {
 	BOUNDS,
 	type CheckRequest,
 	DEFAULTS,
+	ORDERS,
 	type PauseRequest,
 	REGIONS,
 	type Slots,
@@ -367,7 +368,12 @@ const page = (count: number, most: number) => ({
 		.transform((given) => given ?? count)
 		.meta({ description: "Entries of one page.", override: { default: count } }),
 });
+/** Of a list that is asked for, or watched. */
+const order = z.enum(ORDERS).default("name").meta({
+	description: `\`attention\`: those first that need a look, worst first: paused, with a line, full, denying, nearly full. Then others by name; there is no further page.`,
+});
 export const limitsQuery = z.object({
+	order,
 	prefix: shortText(BOUNDS.nameLength).default("").meta({ description: "Only names that start with this." }),
 	after: shortText(BOUNDS.nameLength).default("").meta({ description: "The `next` of the page before." }),
 	...page(DEFAULTS.limitsPage, BOUNDS.limitsPage),

@@ -10,6 +10,7 @@ import type { At } from "../../core/time.ts";
 import type { Settings } from "../../protocol.ts";
 import type { Status } from "../contract/outcomes.ts";
 import { settingsOf } from "../contract/policies.ts";
+import type { ConditionTeller } from "./condition-teller.ts";
 import type { Doubt } from "./doubts.ts";
 import type { Hearer, Hearers } from "./hearers.ts";
 import type { Housework } from "./housework.ts";
@@ -51,6 +52,7 @@ interface Deps {
 	watchers: LimitWatchers;
 	follower: PolicyFollower;
 	totals: TotalsReporter;
+	conditions: ConditionTeller;
 	housework: Housework;
 	/** The name of this object. */
 	name(): string;
@@ -140,7 +142,7 @@ export class Committer {
 
 	/** Decides all of these, in their order, and writes once. Answers whether there is a commit to wait for. */
 	#decide(jobs: Job[], now: At): { tell: Tell[]; written: boolean } {
-		const { store, lifecycle, hearers, watchers, follower, totals, housework } = this.#deps;
+		const { store, lifecycle, hearers, watchers, follower, totals, conditions, housework } = this.#deps;
 		const tell: Tell[] = [];
 		const all: Event[] = [];
 		let news = false;
@@ -173,6 +175,7 @@ export class Committer {
 		if (doubts.length > 0) this.#deps.doubted(doubts);
 		lifecycle.after(now, jobs.some(isAsked));
 		if (news) totals.after(now);
+		if (news) conditions.after(now);
 		follower.watch();
 		housework.set(now);
 		return { tell, written };

@@ -21,6 +21,7 @@ import type {
 	Window,
 } from "../../protocol.ts";
 import { digestOf } from "../contract/digests.ts";
+import type { Telling } from "../contract/directory-calls.ts";
 import type { Env } from "../contract/env.ts";
 import type {
 	By,
@@ -37,6 +38,7 @@ import type { Ask, Missing, Outcome, Peeked, Share, Status } from "../contract/o
 import { directoryObject, type LimitNamed, limitObject, regionOf } from "../contract/placement.ts";
 import type { Ruling } from "../contract/policies.ts";
 import { Committer } from "./committer.ts";
+import { ConditionTeller, conditionOf } from "./condition-teller.ts";
 import { resolveDoubts } from "./doubts.ts";
 import { Hearers } from "./hearers.ts";
 import { Housework } from "./housework.ts";
@@ -95,6 +97,7 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 			configure: (settings, source) => this.#committer.run({ kind: "configure", settings }, source),
 		});
 		const totals = new TotalsReporter({ env, lifecycle, limit, background });
+		const conditions = new ConditionTeller({ lifecycle, store, limit, directory, background });
 		const hearers = new Hearers({
 			limit,
 			detach: (id) => this.#committer.run({ kind: "detach", id }),
@@ -119,7 +122,7 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		});
 		const resolve = (id: string, committed: boolean) => this.#committer.run({ kind: "resolve", id, committed });
 		const committer = new Committer({
-			...{ storage, store, lifecycle, hearers, watchers, follower, totals, housework, name, abort },
+			...{ storage, store, lifecycle, hearers, watchers, follower, totals, conditions, housework, name, abort },
 			doubted: (doubts) => background(resolveDoubts(limitNamed, doubts, resolve)),
 		});
 		const stored = store.load(Date.now());
@@ -349,6 +352,12 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return this.#presence.look((limit, { identity, history, now }) =>
 			views.history(identity.name, history, limit, now),
 		);
+	}
+
+	condition(): Promise<Telling | null> {
+		return this.#presence.look((limit, { identity, history, now }) => ({
+			...{ condition: conditionOf(limit, history, now), isKey: identity.origin === "policy" },
+		}));
 	}
 
 	measure(): Promise<Measured | null> {

@@ -64,7 +64,7 @@ export class TotalsReporter {
 		try {
 			const totals = copyTotals(limit.totals);
 			const since = sinceTold(limit, identity);
-			const told: Told = { totals: since, inUse: activeSlots(limit), waiting: limit.queue.size };
+			const told: Told = { name: identity.name, totals: since, inUse: activeSlots(limit), waiting: limit.queue.size };
 			// A lease that is only renewed counts nothing, and is in use.
 			if (isNothing(since) && told.inUse === 0 && told.waiting === 0) return true;
 			if (identity.origin === "policy" && identity.policy !== null) {

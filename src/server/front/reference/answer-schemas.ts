@@ -7,8 +7,10 @@ import {
 	type BatchAnswer,
 	type CheckAnswer,
 	type Code,
+	type DeniedKeys,
 	type DeniedLimit,
 	type HistorySample,
+	type HouseTotals,
 	type LastMinute,
 	type LeaseInfo,
 	type LeasesPage,
@@ -234,6 +236,18 @@ export const info = says<LimitInfo>()(
 	}),
 ).meta({ id: "LimitInfo" });
 
+const houseTotals = says<HouseTotals>()(
+	z.object({
+		limits: count("How many limits there are."),
+		full: count("Of them, those without a free slot."),
+		waiting: count("Requests in all their lines."),
+		lastMinute,
+	}),
+).meta({
+	id: "HouseTotals",
+	description:
+		"All limits that start with the prefix that was asked for, whatever their number. Up to 5 s late; keys of policies, to a minute or two.",
+});
 const next = z.string().nullable().meta({ description: "The `after` of the next page; null at the end." });
 export const limitsPage = says<LimitsPage>()(
 	z.object({
@@ -243,6 +257,7 @@ export const limitsPage = says<LimitsPage>()(
 			.array(z.string())
 			.exactOptional()
 			.meta({ description: "Names of this page whose limits could not be asked." }),
+		totals: houseTotals.exactOptional().meta({ description: "With `order=attention`, and in a watch." }),
 	}),
 ).meta({ id: "LimitsPage" });
 const historySample = says<HistorySample>()(
@@ -274,6 +289,9 @@ export const policy = says<Policy>()(
 		updatedBy: setter,
 	}),
 ).meta({ id: "Policy" });
+export const deniedKeys = says<DeniedKeys>()(
+	z.object({ keys: z.array(z.object({ name, denied: count("Requests refused for want of free slots.") })) }),
+).meta({ id: "DeniedKeys" });
 export const policiesPage = says<PoliciesPage>()(z.object({ policies: z.array(policy) })).meta({ id: "PoliciesPage" });
 
 export const health = says<ServerHealth>()(
@@ -362,6 +380,9 @@ export const watchEvent = says<WatchEvent>()(
 		z.object({ event: z.literal("deleted"), name }),
 		z.object({ event: z.literal("unavailable"), name }),
 		z.object({ event: z.literal("more") }).meta({ description: "New limits for which there is no room. Ask again." }),
+		z
+			.object({ event: z.literal("totals"), totals: houseTotals })
+			.meta({ description: "All limits together, changed." }),
 		z.object({ event: z.literal("heartbeat"), at: moment("The server's clock.") }),
 	]),
 ).meta({ id: "WatchEvent", description: "One line of the stream. Pass over lines whose `event` you do not know." });

@@ -215,9 +215,11 @@ export const routes: RouteDescription[] = [
 	{
 		...{ method: "get", path: "/v1/limits", id: "inspectLimits", tag: "limits", scope: "read", names: "query" },
 		summary: "List limits with their live figures",
+		description:
+			"By name, page by page. With `order=attention` those first that need a look, over all limits, and the sums of all: what is beyond `count` is left out, and `totals.limits` says how many there are.",
 		query: schemas.limitsQuery,
 		answers: {
-			200: { description: "A page, by name.", schema: answers.limitsPage, example: { limits: [summary], next: null } },
+			200: { description: "A page.", schema: answers.limitsPage, example: { limits: [summary], next: null } },
 		},
 	},
 	{
@@ -341,6 +343,27 @@ export const routes: RouteDescription[] = [
 		summary: "See one policy",
 		params: patternParam,
 		answers: { 200: { description: "The policy.", schema: answers.policy, example: policy } },
+		refusals: ["unknown_policy"],
+	},
+	{
+		...{
+			method: "get",
+			path: "/v1/policies/{pattern}/denied",
+			id: "inspectDeniedKeys",
+			tag: "policies",
+			scope: "read",
+		},
+		names: "path",
+		summary: "See which keys of a policy are denied most",
+		description: `The first ${BOUNDS.deniedKeys} by what they told within the last minute or two: a key in use tells once a minute.`,
+		params: patternParam,
+		answers: {
+			200: {
+				description: "Keys, those denied most first.",
+				schema: answers.deniedKeys,
+				example: { keys: [{ name: "login:mallory", denied: 120 }] },
+			},
+		},
 		refusals: ["unknown_policy"],
 	},
 	{

@@ -10,12 +10,12 @@ import { watchMany, watchOne } from "./stream.ts";
 export function watchRoutes(app: Hono<App>): void {
 	route(app, { GET: "read" }, "/v1/watch", {
 		GET: async (c) => {
-			const { name, prefix, after, count } = accept(parseWatchQuery(c.req.query()));
+			const { name, order, prefix, after, count } = accept(parseWatchQuery(c.req.query()));
 			const asked = name ?? prefix;
 			allow(c, "read", asked === "" ? [] : [asked]);
 			// The stream would have no reader.
 			if (c.req.method === "HEAD") return c.body(null, 200, STREAM_HEADERS);
-			const page = { prefix: prefix === "" ? c.get("grant").prefix : prefix, after, count };
+			const page = { prefix: prefix === "" ? c.get("grant").prefix : prefix, order, after, count };
 			const [grant, caller] = [c.get("grant"), callerOf(c)];
 			const stream = await (name === undefined ? watchMany(c.env, page, caller) : watchOne(c.env, name, grant, caller));
 			if ("code" in stream) throw new Refused(stream);

@@ -3,9 +3,18 @@
  * passes on the newest line of each. A reader that is slow finds fewer lines, never older ones.
  */
 
-import { BOUNDS, type LimitSummary, type LimitsPage, type Problem, type WatchEvent } from "../../../protocol.ts";
+import {
+	BOUNDS,
+	type HouseTotals,
+	type LimitSummary,
+	type LimitsPage,
+	type Order,
+	type Problem,
+	type WatchEvent,
+} from "../../../protocol.ts";
 import { WATCH_BEAT_MS } from "../../../rhythms.ts";
 import { toIso } from "../../contract/answers.ts";
+import type { ListNews } from "../../contract/directory-calls.ts";
 import type { Env } from "../../contract/env.ts";
 import type { Watched } from "../../contract/limit-calls.ts";
 import { directoryObject } from "../../contract/placement.ts";
@@ -22,6 +31,7 @@ const AGAIN_MS = { first: 500, last: 30_000 };
 /** Which limits to watch: a page of those that start with `prefix`, and those that appear. */
 export interface Page {
 	prefix: string;
+	order: Order;
 	after: string;
 	count: number;
 }
@@ -80,8 +90,9 @@ export async function watchMany(env: Env, page: Page, caller: Caller): Promise<R
 			return tooMany(env, watching, " the list");
 		}
 		appearing = watching;
-		const { names, next } = await directory.names(page.prefix, page.after, page.count);
-		await crowd.begin(names, next);
+		const { names: worst, totals } = await directory.attention(page.prefix, page.count);
+		const byName = page.order === "name" ? await directory.names(page.prefix, page.after, page.count) : null;
+		await crowd.begin(byName?.names ?? worst, byName?.next ?? null, totals);
 	} catch (error) {
 		leave();
 		await appearing?.cancel();
@@ -130,7 +141,7 @@ class Crowd {
 		this.#page = page;
 	}
 
-	async begin(names: string[], next: string | null): Promise<void> {
+	async begin(names: string[], next: string | null, totals: HouseTotals): Promise<void> {
 		this.#last = next;
 		const limits: LimitSummary[] = [];
 		const unavailable: string[] = [];
@@ -147,20 +158,35 @@ class Crowd {
 				void this.#pass(name, watched);
 			}
 		}
-		const list: LimitsPage = { limits, next, ...(unavailable.length > 0 && { unavailable }) };
+		const list: LimitsPage = { limits, next, ...(unavailable.length > 0 && { unavailable }), totals };
 		this.out.put("", text({ event: "limits", ...list }));
 	}
 
-	/** Follows names as they appear. */
-	async hearOf(appearing: ReadableStream): Promise<void> {
-		for await (const line of textLines(appearing, this.out.over)) {
-			for (const name of JSON.parse(line) as string[]) if (this.#isOnPage(name)) void this.#follow(name);
+	/** Follows names as they appear, and as they need a look. */
+	async hearOf(news: ReadableStream): Promise<void> {
+		for await (const line of textLines(news, this.out.over)) {
+			const told = JSON.parse(line) as ListNews;
+			if ("appeared" in told) {
+				for (const name of told.appeared) if (this.#isOnPage(name)) void this.#follow(name);
+				continue;
+			}
+			this.out.put(" totals", text({ event: "totals", totals: told.totals }));
+			if (this.#page.order === "attention") this.#turnTo(told.worst.slice(0, this.#page.count));
 		}
 		// The directory went, and with it the news of names: the reader asks again.
 		this.out.end();
 	}
 
+	/** Limits that need a look now are followed too; those that need none any more stay for as long as there is room. */
+	#turnTo(worst: string[]): void {
+		const coming = worst.filter((name) => !this.#followed.has(name));
+		// The reader asks again, and begins with those.
+		if (this.#followed.size + coming.length > BOUNDS.limitsPerWatch) return this.out.end();
+		for (const name of coming) void this.#follow(name);
+	}
+
 	#isOnPage(name: string): boolean {
+		if (this.#page.order === "attention") return this.#followed.size < this.#page.count;
 		return name > this.#page.after && (this.#last === null || name <= this.#last);
 	}
 

@@ -1,0 +1,201 @@
+/**
+ * The overview of a large house: thousands of limits, of which a few are busy. How soon the list shows those, how soon it
+ * follows, and what the telling costs a minute.
+ */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import type { LimitsPage, WatchEvent } from "../src/protocol.ts";
+import { freshServer } from "../test/support/server.ts";
+import type { Context } from "./context.ts";
+import { once } from "./http.ts";
+import { seconds } from "./numbers.ts";
+import type { Report } from "./report.ts";
+
+const LIMITS = { full: 10_000, short: 300 };
+const BUSY = { full: 50, short: 5 };
+/** Requests that are made at once while the house is built. */
+const BUILDERS = 16;
+/** How long the busy ones are used while their tellings are counted. */
+const MINUTE_MS = { full: 60_000, short: 6_000 };
+const SHOWN_MS = 2_000;
+const FOLLOWS_MS = 5_000;
+/** Of one object, by Cloudflare's prices: a request of 0.15 USD a million. */
+const USD_A_CALL = 0.15 / 1e6;
+const MONTH_MINUTES = 30 * 24 * 60;
+
+export async function attention({ short, progress }: Context): Promise<Report> {
+	const limits = short ? LIMITS.short : LIMITS.full;
+	const busy = short ? BUSY.short : BUSY.full;
+	const minuteMs = short ? MINUTE_MS.short : MINUTE_MS.full;
+	await using server = await freshServer({ config: `${import.meta.dirname}/counting/wrangler.toml` });
+	using crowd = new Crowd(server.url);
+	// The busy ones are the last by name, where no first page has them.
+	const name = (index: number): string => `limit-${String(index).padStart(5, "0")}`;
+	const worst = Array.from({ length: busy }, (_, index) => name(limits - busy + index));
+
+	progress(`${limits} limits`);
+	let made = 0;
+	await Promise.all(
+		Array.from({ length: BUILDERS }, async () => {
+			while (made < limits) {
+				made += 1;
+				await once(server.url, "PUT", `/v1/limits/${name(made - 1)}`, { limit: 2 });
+			}
+		}),
+	);
+
+	progress(`${busy} of them busy`);
+	for (const each of worst) {
+		await once(server.url, "POST", "/v1/acquire", { names: each, occupy: 2, leaseSeconds: 3_600 });
+		await crowd.wait(each);
+	}
+	await sleep(FOLLOWS_MS + 1_000);
+
+	progress("opening the list");
+	const openedAt = performance.now();
+	const first = await crowd.watch();
+	const openedMs = performance.now() - openedAt;
+	const shown = first.limits.filter((limit) => worst.includes(limit.name) && limit.waitingCount > 0).length;
+
+	progress("one more becomes busy");
+	const late = name(limits - busy - 1);
+	await once(server.url, "POST", "/v1/acquire", { names: late, occupy: 2, leaseSeconds: 3_600 });
+	const busyAt = performance.now();
+	await crowd.wait(late);
+	const followed = await crowd.sees(late);
+	const followedMs = followed - busyAt;
+	const sumsMs = (await crowd.sums(busy + 1)) - busyAt;
+
+	progress("what it costs a minute");
+	const tellings = async () => (await once<{ told: number }>(server.url, "GET", "/told")).told;
+	const before = await tellings();
+	const until = performance.now() + minuteMs;
+	let calls = 0;
+	await Promise.all(
+		worst.map(async (each) => {
+			while (performance.now() < until) {
+				await (await ask(server.url, each)).text();
+				calls += 1;
+				await sleep(200);
+			}
+		}),
+	);
+	const told = (await tellings()) - before;
+	const most = busy * Math.ceil(minuteMs / 5_000 + 1);
+	return {
+		title: "The overview of a large house",
+		notes: [
+			`${limits.toLocaleString("en")} limits, of which the last ${busy} by name are full, each with a waiter. \`GET /v1/watch?order=attention\` is what the dashboard opens.`,
+			`In ${seconds(minuteMs)} the ${busy} busy limits were asked ${calls.toLocaleString("en")} times, and denied; they told the directory ${told.toLocaleString("en")} times, of at most ${most.toLocaleString("en")}. No telling writes a row. ` +
+				`Used like this for a month they cost ${((told / minuteMs) * 60_000 * MONTH_MINUTES * USD_A_CALL).toFixed(2)} USD; ${limits.toLocaleString("en")} limits that rest cost nothing.`,
+		],
+		head: ["what", "measured", "wanted"],
+		rows: [
+			["the list is there", seconds(openedMs), `within ${seconds(SHOWN_MS)}`],
+			["busy limits in its first line", `${shown} of ${busy}`, "all"],
+			["another that becomes busy is seen after", seconds(followedMs), `within ${seconds(FOLLOWS_MS)}`],
+			["the sums say so after", seconds(sumsMs), ""],
+			[
+				"tellings a minute",
+				((told / minuteMs) * 60_000).toFixed(0),
+				`at most ${((most / minuteMs) * 60_000).toFixed(0)}`,
+			],
+		],
+		targets: [
+			{ what: "busy limits in the first line", aim: "all", measured: `${shown} of ${busy}`, met: shown === busy },
+			{ what: "until the list is there", ...within(SHOWN_MS, openedMs) },
+			{ what: "until it follows", ...within(FOLLOWS_MS, followedMs) },
+			{ what: "tellings", aim: `at most ${most}`, measured: String(told), met: told <= most },
+		],
+	};
+}
+
+const within = (mostMs: number, ms: number) => ({
+	...{ aim: `within ${seconds(mostMs)}`, measured: seconds(ms), met: ms <= mostMs },
+});
+
+/** Asks for a slot, and takes a denial for an answer. */
+const ask = (url: string, names: string): Promise<Response> =>
+	fetch(`${url}/v1/acquire`, {
+		method: "POST",
+		headers: { "Content-Type": "application/json" },
+		body: JSON.stringify({ names }),
+	});
+
+/** Callers that wait in line, and a reader that watches, until it is over. */
+class Crowd implements Disposable {
+	readonly #url: string;
+	readonly #over = new AbortController();
+	/** When each limit was first seen with a waiter. */
+	readonly #seen = new Map<string, number>();
+	#waiting = { most: 0, at: 0 };
+
+	constructor(url: string) {
+		this.#url = url;
+	}
+
+	[Symbol.dispose](): void {
+		this.#over.abort();
+	}
+
+	/** Stands in line. */
+	async wait(name: string): Promise<void> {
+		const response = await fetch(`${this.#url}/v1/acquire`, {
+			method: "POST",
+			headers: { "Content-Type": "application/json", Accept: "application/x-ndjson" },
+			body: JSON.stringify({ names: name }),
+			signal: this.#over.signal,
+		});
+		const lines = linesOf(response);
+		await lines.next();
+		void this.#drain(lines);
+	}
+
+	/** Opens the list, and answers with its first line. */
+	async watch(): Promise<LimitsPage> {
+		const response = await fetch(`${this.#url}/v1/watch?order=attention`, { signal: this.#over.signal });
+		const lines = linesOf(response);
+		const first = JSON.parse((await lines.next()).value as string) as LimitsPage;
+		void this.#drain(lines, (line) => {
+			const event = JSON.parse(line) as WatchEvent;
+			const now = performance.now();
+			if (event.event === "limit" && event.limit.waitingCount > 0 && !this.#seen.has(event.limit.name))
+				this.#seen.set(event.limit.name, now);
+			if (event.event === "totals" && event.totals.waiting > this.#waiting.most)
+				this.#waiting = { most: event.totals.waiting, at: now };
+		});
+		return first;
+	}
+
+	async sees(name: string): Promise<number> {
+		for (;;) {
+			const at = this.#seen.get(name);
+			if (at !== undefined) return at;
+			await sleep(10);
+		}
+	}
+
+	/** When the sums first told of so many waiters. */
+	async sums(waiting: number): Promise<number> {
+		while (this.#waiting.most < waiting) await sleep(10);
+		return this.#waiting.at;
+	}
+
+	async #drain(lines: AsyncGenerator<string>, hear: (line: string) => void = () => undefined): Promise<void> {
+		try {
+			for await (const line of lines) hear(line);
+		} catch {
+			// It is over.
+		}
+	}
+}
+
+async function* linesOf(response: Response): AsyncGenerator<string, void> {
+	let rest = "";
+	const decoder = new TextDecoder();
+	for await (const chunk of response.body as ReadableStream<Uint8Array>) {
+		const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+		rest = lines.pop() ?? "";
+		for (const line of lines) if (line.trim() !== "") yield line;
+	}
+}
