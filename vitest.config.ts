@@ -75,6 +75,7 @@ const config = async () => ({
 					...patience,
 				},
 			},
+			{ test: { name: "testing", include: ["test/testing/**/*.test.ts"], ...patience } },
 			{
 				test: {
 					name: "cli",

@@ -2,7 +2,7 @@
 
 import type { Slots } from "../protocol.ts";
 import { Interruption } from "./interruption.ts";
-import { pause } from "./timers.ts";
+import { now, pause } from "./timers.ts";
 import { backoffMs, type Transport } from "./transport.ts";
 
 /** Longest time for the answer to one try: so long a try under way may keep a process alive that has ended otherwise. */
@@ -11,7 +11,7 @@ const TRY_MS = 5_000;
 const SLOWER = 1 / 10;
 
 /**
- * Releases a lease, or takes back a request, until it is done or `endsAt` (of `performance.now()`) is past, when it ends by
+ * Releases a lease, or takes back a request, until it is done or `endsAt` (of `now()`) is past, when it ends by
  * itself. Keeps no process alive. Answers with the last failure, or null when it is given back; never rejects but by
  * `signal`.
  */
@@ -21,18 +21,18 @@ export async function giveBack(
 	endsAt: number,
 	signal?: AbortSignal,
 ): Promise<unknown> {
-	const startedAt = performance.now();
+	const startedAt = now();
 	for (let failures = 1; ; failures++) {
 		try {
 			await transport.once("POST", "/v1/release", lease, { signal, answerMs: TRY_MS });
 			return null;
 		} catch (error) {
 			signal?.throwIfAborted();
-			const now = performance.now();
+			const failedAt = now();
 			const interruption = error instanceof Interruption ? error : undefined;
-			const pauseMs = Math.max(backoffMs(failures, interruption), (now - startedAt) * SLOWER);
+			const pauseMs = Math.max(backoffMs(failures, interruption), (failedAt - startedAt) * SLOWER);
 			// What is refused stays so.
-			if (!interruption || now + pauseMs >= endsAt) return error;
+			if (!interruption || failedAt + pauseMs >= endsAt) return error;
 			await pause(pauseMs, signal, true);
 		}
 	}

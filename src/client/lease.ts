@@ -6,7 +6,7 @@ import { RENEW_AT } from "../rhythms.ts";
 import type { BindingRequest } from "./binding.ts";
 import { HeadgateError, LeaseLostError } from "./errors.ts";
 import { giveBack } from "./giveback.ts";
-import { pause, within } from "./timers.ts";
+import { now, pause, within } from "./timers.ts";
 import { ANSWER_MS, backoffMs, Interruption, silence, type Transport } from "./transport.ts";
 import { type Grant, LEASE_SECONDS, type WaitOptions } from "./wait.ts";
 
@@ -98,7 +98,7 @@ export class Lease {
 		options.signal?.addEventListener("abort", this.#onCallerAbort);
 		if (!grant || !record || !this.#holds()) return;
 		this.#expiresAt = record.expiresAt;
-		this.#endsAt = performance.now() + this.#leaseMs;
+		this.#endsAt = now() + this.#leaseMs;
 		void this.#keep(grant.sound, idle);
 	}
 
@@ -188,7 +188,7 @@ export class Lease {
 			if (!stands) await this.#renew(idle);
 			for (;;) {
 				const renewAt = this.#endsAt - this.#leaseMs + this.#leaseMs * RENEW_AT;
-				await pause(renewAt - performance.now(), this.#stop.signal, idle);
+				await pause(renewAt - now(), this.#stop.signal, idle);
 				await this.#renew(idle);
 			}
 		} catch (error) {
@@ -201,7 +201,7 @@ export class Lease {
 		const patienceMs = Math.min(ANSWER_MS, this.#leaseMs * RENEW_PATIENCE);
 		let last: unknown = new Error("it was not renewed in time");
 		for (let failures = 1; ; failures++) {
-			const askedAt = performance.now();
+			const askedAt = now();
 			const leftMs = this.#endsAt - askedAt;
 			if (leftMs <= 0) throw last;
 			try {
@@ -214,7 +214,7 @@ export class Lease {
 				last = error;
 			}
 			const pauseMs = backoffMs(failures, last instanceof Interruption ? last : undefined);
-			await pause(Math.min(pauseMs, this.#endsAt - performance.now()), this.#stop.signal, idle);
+			await pause(Math.min(pauseMs, this.#endsAt - now()), this.#stop.signal, idle);
 		}
 	}
 

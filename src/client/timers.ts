@@ -1,5 +1,29 @@
 /** Timers that leave nothing behind: no listener, no rejection, no process kept alive without need. */
 
+/** A timer of the runtime: a number, or an object that may have `unref`. */
+type Timer = unknown;
+
+/** The clock by which this library waits. */
+export interface Time {
+	/** Milliseconds that only ever grow. */
+	now(): number;
+	start(fire: () => void, ms: number): Timer;
+	stop(timer: Timer): void;
+}
+
+let time: Time = {
+	now: () => performance.now(),
+	start: (fire, ms) => setTimeout(fire, ms),
+	stop: (timer) => clearTimeout(timer as number),
+};
+
+/** Only for `headgate/testing`, which has a copy of this library of its own: its time is in the hand of a test. */
+export const useTime = (other: Time): void => {
+	time = other;
+};
+
+export const now = (): number => time.now();
+
 /** Longer delays fire at once in most runtimes. */
 const LONGEST_MS = 2 ** 31 - 1;
 
@@ -8,14 +32,14 @@ const LONGEST_MS = 2 ** 31 - 1;
  * With `idle` the timer alone does not keep a process alive, where the runtime has a say in that.
  */
 export function startTimer(ms: number, fire: () => void, idle = false): () => void {
-	let timer: unknown;
+	let timer: Timer;
 	const arm = (leftMs: number): void => {
 		const stepMs = Math.min(leftMs, LONGEST_MS);
-		timer = setTimeout(() => (leftMs > stepMs ? arm(leftMs - stepMs) : fire()), stepMs);
+		timer = time.start(() => (leftMs > stepMs ? arm(leftMs - stepMs) : fire()), stepMs);
 		if (idle) (timer as { unref?: () => void }).unref?.();
 	};
 	arm(Math.max(0, ms));
-	return () => clearTimeout(timer as number);
+	return () => time.stop(timer);
 }
 
 /** Settles as `work` does, unless `ms` pass first (`late` is what it rejects with) or `signal` aborts. */

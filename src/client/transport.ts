@@ -6,7 +6,7 @@ import type { Code, LimitStatus, Problem } from "../protocol.ts";
 import { Binding, type HeadgateBinding, HOW_TO_BIND } from "./binding.ts";
 import { HeadgateError, HeadgateUnreachableError } from "./errors.ts";
 import { Interruption } from "./interruption.ts";
-import { pause, within } from "./timers.ts";
+import { now, pause, within } from "./timers.ts";
 import { tellUnconfigured } from "./unconfigured.ts";
 
 export { Interruption } from "./interruption.ts";
@@ -102,12 +102,12 @@ export class Transport {
 
 	/** Whether a proxy on the way is known to hold streams back. */
 	get holdsBack(): boolean {
-		return performance.now() < this.#heldBackUntil;
+		return now() < this.#heldBackUntil;
 	}
 
 	/** A stream was silent, and the service answers all the same. */
 	noteHoldingBack(): void {
-		this.#heldBackUntil = performance.now() + HELD_BACK_MS;
+		this.#heldBackUntil = now() + HELD_BACK_MS;
 	}
 
 	/** One try, without a time limit. Throws `Interruption` if another makes sense, and `HeadgateError` if not. */
@@ -154,7 +154,7 @@ export class Transport {
 	/** A call that may be repeated, as every call of this service may, for `REACH_MS`. Answers with the body. */
 	async call<T>(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<T> {
 		const { signal } = options;
-		const startedAt = performance.now();
+		const startedAt = now();
 		for (let failures = 1; ; failures++) {
 			signal?.throwIfAborted();
 			try {
@@ -162,7 +162,7 @@ export class Transport {
 			} catch (error) {
 				if (signal?.aborted || !(error instanceof Interruption)) throw error;
 				const pauseMs = backoffMs(failures, error);
-				if (performance.now() + pauseMs - startedAt > REACH_MS) throw this.unreachable(failures, error);
+				if (now() + pauseMs - startedAt > REACH_MS) throw this.unreachable(failures, error);
 				await pause(pauseMs, signal);
 			}
 		}

@@ -16,7 +16,7 @@ import {
 } from "./errors.ts";
 import { giveBack } from "./giveback.ts";
 import { Lines } from "./lines.ts";
-import { pause, startTimer, upTo, within } from "./timers.ts";
+import { now, pause, startTimer, upTo, within } from "./timers.ts";
 import {
 	ANSWER_MS,
 	backoffMs,
@@ -197,11 +197,11 @@ class Ask {
 
 	/** Asks until there is a verdict, resuming after every interruption. 0: without waiting in line. */
 	async verdict(waitSeconds: number): Promise<Verdict> {
-		const waitUntil = performance.now() + waitSeconds * 1_000;
+		const waitUntil = now() + waitSeconds * 1_000;
 		let asks = 0;
 		let failingSince = 0;
 		for (let failures = 0; ; ) {
-			const startedAt = performance.now();
+			const startedAt = now();
 			asks++;
 			try {
 				const verdict = await this.#ask(waitSeconds > 0 ? Math.max(0, waitUntil - startedAt) : null);
@@ -218,10 +218,10 @@ class Ask {
 				if (!(error instanceof Interruption)) throw error;
 				this.heard ||= error.problem !== undefined;
 				// A service that knows us was there until now; of another even the first silence counts.
-				if (failures === 0 || this.#heardAt > startedAt) failingSince = this.heard ? performance.now() : startedAt;
+				if (failures === 0 || this.#heardAt > startedAt) failingSince = this.heard ? now() : startedAt;
 				failures = this.#heardAt > startedAt + SOUND_MS ? 1 : failures + 1;
 				const pauseMs = backoffMs(failures, error);
-				const failingMs = performance.now() + pauseMs - failingSince;
+				const failingMs = now() + pauseMs - failingSince;
 				const reachMs = waitSeconds > 0 ? REACH_MS : REACH_AT_ONCE_MS;
 				if (failingMs > (this.heard ? RESUME_MS : reachMs)) {
 					// The limit's own line is full: that is a refusal, not a failure of the service.
@@ -240,7 +240,7 @@ class Ask {
 		const names = { ...(this.#request.names as Slots), ...(rate as Slots | undefined) };
 		// A service that never answered most likely never heard of it.
 		const forMs = this.heard ? leaseSeconds * 1_000 : REACH_MS;
-		const failed = await giveBack(this.#transport, { id, names }, performance.now() + forMs);
+		const failed = await giveBack(this.#transport, { id, names }, now() + forMs);
 		// That a service never answered is told by another error.
 		if (failed && this.heard)
 			this.#transport.warn("a request could not be withdrawn, and may hold slots until its lease ends", failed);
@@ -254,7 +254,7 @@ class Ask {
 		const byRpc = binding?.rpc && !this.#onQueued ? await this.#askByRpc(binding, binding.rpc, request) : null;
 		if (byRpc) return byRpc;
 		if (waitMs === null) return this.#askPlainly(request);
-		const waitUntil = performance.now() + waitMs;
+		const waitUntil = now() + waitMs;
 		return this.#transport.holdsBack ? this.#waitPlainly(waitUntil, null) : this.#wait(request, waitUntil);
 	}
 
@@ -280,7 +280,7 @@ class Ask {
 			const both = Promise.all([opening, opening.verdict()]);
 			const [tether, { lease, problem }] = await within(both, answerMs, this.#signal, silence(answerMs));
 			this.heard = true;
-			this.#heardAt = performance.now();
+			this.#heardAt = now();
 			if (problem) throw failure(problem);
 			const record = lease as Lease | Receipt;
 			if (this.#request.mode === "concurrency") return { record, sound: Promise.resolve(true), tether };
@@ -304,7 +304,7 @@ class Ask {
 	/** Asks once for a stream, and follows it to the verdict. One that says nothing at all may be held back on its way. */
 	async #wait(request: AcquireRequest, waitUntil: number): Promise<Verdict> {
 		const attempt = new AbortController();
-		const askedAt = performance.now();
+		const askedAt = now();
 		const mute = silence(ANSWER_MS)();
 		try {
 			const opening = this.#transport.open("POST", "/v1/acquire", request, "application/x-ndjson", attempt.signal);
@@ -315,7 +315,7 @@ class Ask {
 				if (line.trim() === "") continue;
 				const event = parseAnswer(line) as StreamEvent;
 				this.heard = true;
-				this.#heardAt = performance.now();
+				this.#heardAt = now();
 				if (event.event === "queued") {
 					this.position = event.position;
 					this.#onQueued?.(event.position);
@@ -346,7 +346,7 @@ class Ask {
 			if (!(error instanceof HeadgateError)) return false;
 		}
 		this.heard = true;
-		this.#heardAt = performance.now();
+		this.#heardAt = now();
 		return true;
 	}
 
@@ -357,7 +357,7 @@ class Ask {
 	async #waitPlainly(waitUntil: number, stream: AbortController | null): Promise<Verdict> {
 		const nothing = new Promise<Verdict>(() => {});
 		for (let before: Call = { end: stream, verdict: nothing }; ; ) {
-			const leftMs = Math.max(0, waitUntil - performance.now());
+			const leftMs = Math.max(0, waitUntil - now());
 			const next = this.#standInLine(Math.min(leftMs, PLAIN_WAIT_MS));
 			try {
 				// A denial of the one before is none: the next stands on in its place.
@@ -374,7 +374,7 @@ class Ask {
 				before.end?.abort();
 				next.end?.abort();
 				const denied = error instanceof HeadgateError && error.code === "denied";
-				if (!denied || performance.now() >= waitUntil) throw error;
+				if (!denied || now() >= waitUntil) throw error;
 				// This program slept for longer than it said that it would wait: it stands in line anew.
 				before = { end: null, verdict: nothing };
 			}
