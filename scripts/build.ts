@@ -1,5 +1,6 @@
 /**
- * `npm run build`: the library as one file with its types (`dist/client/`), the middleware (`dist/middleware/`), the
+ * `npm run build`: the library as one file with its types (`dist/client/`), the same for tests, with the core
+ * (`dist/testing/`), the middleware (`dist/middleware/`), the
  * Worker (`dist/worker/`), the command line with everything that it needs (`dist/cli/`), and the licences of all that is
  * bundled (`NOTICE`).
  */
@@ -33,6 +34,19 @@ export async function buildClient(folder: string, sourcesSeen = new Set<string>(
 	};
 	await bundle(options, sourcesSeen);
 	await declare("src/client", folder);
+}
+
+/** Writes `testing/index.js`, which has a copy of the library of its own, for its time is another. */
+export async function buildTesting(folder: string, sourcesSeen = new Set<string>()): Promise<void> {
+	const options: BuildOptions = {
+		entryPoints: [path.join(root, "src/testing/index.ts")],
+		outfile: path.join(folder, "testing/index.js"),
+		platform: "neutral",
+		target: "es2022",
+		minifySyntax: true,
+	};
+	await bundle(options, sourcesSeen);
+	await declare("src/testing", folder, "--stripInternal");
 }
 
 /** Writes what stands before a Worker's routes: `middleware/hono.js` and `middleware/fetch.js`, with their types. */
@@ -105,6 +119,7 @@ if (import.meta.main) {
 	const dist = path.join(root, "dist");
 	const sourcesSeen = new Set<string>();
 	await buildClient(dist, sourcesSeen);
+	await buildTesting(dist, sourcesSeen);
 	await buildMiddleware(dist, sourcesSeen);
 	await buildCli(dist, sourcesSeen);
 	await buildWorker(sourcesSeen);

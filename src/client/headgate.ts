@@ -44,7 +44,7 @@ export type TryOptions = Omit<AcquireOptions, "timeoutSeconds" | "maxRetries">;
 export type Attempt = { lease: Lease; denied: null } | { lease: null; denied: Problem };
 
 /** One request of `acquireMany`. */
-export interface BatchedRequest
+export interface BatchedRequest<N extends string = string>
 	extends Pick<
 		AcquireOptions,
 		| "occupy"
@@ -57,7 +57,7 @@ export interface BatchedRequest
 		| "settleSeconds"
 		| "atMost"
 	> {
-	names: Names;
+	names: Names<N>;
 	/** `"rate_limit"`: the slots come back by themselves, and the lease holds nothing. Default `"concurrency"`. */
 	mode?: Mode | undefined;
 }
@@ -102,7 +102,8 @@ export interface CallOptions {
 /**
  * A Headgate service: named limits, shared by every program that knows them.
  *
- * Most callers want `concurrency` with a function, and `rateLimit`.
+ * Most callers want `concurrency` with a function, and `rateLimit`. With `new Headgate<"database" | "openai">(…)` the compiler
+ * refuses a name that is misspelt; `NamesOf` takes them from `defineLimits`.
  *
  * Each waiting caller keeps a connection open. A browser opens six to a host that does not speak HTTP/2 (a deployed
  * Worker does), so let fewer than six wait at once on a page that talks to a local server.
@@ -115,7 +116,7 @@ export interface CallOptions {
  * 	// At most as many run here at once, anywhere, as the limit "database" has slots.
  * });
  */
-export class Headgate {
+export class Headgate<N extends string = string> {
 	readonly #transport: Transport;
 
 	/** @throws TypeError when there is no valid `url` and no `binding`. */
@@ -146,8 +147,8 @@ export class Headgate {
 	 * });
 	 * console.log(report);
 	 */
-	concurrency<T>(names: Names, work: Work<T>): Promise<T>;
-	concurrency<T>(names: Names, options: AcquireOptions | undefined, work: Work<T>): Promise<T>;
+	concurrency<T>(names: Names<N>, work: Work<T>): Promise<T>;
+	concurrency<T>(names: Names<N>, options: AcquireOptions | undefined, work: Work<T>): Promise<T>;
 	/**
 	 * The same as `acquire`, for `await using`.
 	 *
@@ -160,9 +161,9 @@ export class Headgate {
 	 * 	console.log(lease.id, lease.expiresAt);
 	 * } // Given back here.
 	 */
-	concurrency(names: Names, options?: AcquireOptions): Promise<Lease>;
+	concurrency(names: Names<N>, options?: AcquireOptions): Promise<Lease>;
 	concurrency<T>(
-		names: Names,
+		names: Names<N>,
 		...rest: [options?: AcquireOptions | Work<T> | undefined, work?: Work<T>]
 	): Promise<T> | Promise<Lease> {
 		const [options = {}, work] = rest;
@@ -181,7 +182,7 @@ export class Headgate {
 	 * const lease = await gate.acquire({ database: 1, memory: 4 }, { holder: "nightly import" });
 	 * await lease.release();
 	 */
-	acquire(names: Names, options: AcquireOptions = {}): Promise<Lease> {
+	acquire(names: Names<N>, options: AcquireOptions = {}): Promise<Lease> {
 		return this.#acquire(names, options, true);
 	}
 
@@ -197,7 +198,7 @@ export class Headgate {
 	 * if (lease) await lease.release();
 	 * else console.log(`busy, again in ${denied.retryAfterSeconds} s`);
 	 */
-	async tryAcquire(names: Names, options: TryOptions = {}): Promise<Attempt> {
+	async tryAcquire(names: Names<N>, options: TryOptions = {}): Promise<Attempt> {
 		try {
 			checkObject(options, "The options");
 			return { lease: await this.#acquire(names, { ...options, maxRetries: 0 }, true), denied: null };
@@ -228,14 +229,16 @@ export class Headgate {
 	 * 	await lease?.release();
 	 * }
 	 */
-	async acquireMany(requests: readonly BatchedRequest[], options: CallOptions = {}): Promise<Outcome[]> {
-		const asked = requests.map(wireOf);
+	async acquireMany(requests: readonly BatchedRequest<N>[], options: CallOptions = {}): Promise<Outcome[]> {
+		const all: readonly Omit<BatchedRequest, "names">[] = requests;
+		const asked = requests.map((each) => wireOf(each as { names: unknown } as BatchedRequest));
 		const outcomes: Outcome[] = [];
 		try {
 			for (let from = 0; from < asked.length; from += BATCH) {
 				const body = { requests: asked.slice(from, from + BATCH) };
 				const { answers } = await this.#transport.call<BatchAnswer>("POST", "/v1/acquire/batch", body, options);
-				for (const answer of answers) outcomes.push(this.#outcome(answer, requests[outcomes.length] as BatchedRequest));
+				for (const answer of answers)
+					outcomes.push(this.#outcome(answer, all[outcomes.length] as Omit<BatchedRequest, "names">));
 			}
 			return outcomes;
 		} catch (error) {
@@ -254,8 +257,8 @@ export class Headgate {
 	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
 	 * await gate.rateLimit("openai", { occupy: 3 });
 	 */
-	async rateLimit(names: Names, options: WaitOptions = {}): Promise<Receipt> {
-		const slots = slotsOf(names, checkObject(options, "The options").occupy);
+	async rateLimit(names: Names<N>, options: WaitOptions = {}): Promise<Receipt> {
+		const slots = slotsOf(names as Names, checkObject(options, "The options").occupy);
 		options.signal?.throwIfAborted();
 		const asked = Object.keys(slots).length > 0;
 		const grant = asked ? await obtain(this.#transport, { ...options, slots, mode: "rate_limit" }) : null;
@@ -331,7 +334,7 @@ export class Headgate {
 	 * await gate.configure("database", { limit: 20 });
 	 * await gate.configure("openai", { limit: 100, slotDecayPerSecond: 100 / 60 });
 	 */
-	configure(name: string, settings: Given<LimitSettings>, options: CallOptions = {}): Promise<LimitSummary> {
+	configure(name: N, settings: Given<LimitSettings>, options: CallOptions = {}): Promise<LimitSummary> {
 		return this.#transport.call("PUT", pathOf(name), checkObject(settings, "The settings"), options);
 	}
 
@@ -339,7 +342,7 @@ export class Headgate {
 	 * Shows a limit: settings, slots in use, who holds and who waits.
 	 * @throws HeadgateError with code `unknown_limit` when it does not exist.
 	 */
-	inspect(name: string, options: CallOptions = {}): Promise<LimitInfo> {
+	inspect(name: N, options: CallOptions = {}): Promise<LimitInfo> {
 		return this.#transport.call("GET", pathOf(name), undefined, options);
 	}
 
@@ -393,17 +396,17 @@ export class Headgate {
 	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
 	 * await gate.update("database", { active: false });
 	 */
-	update(name: string, patch: LimitPatch, options: CallOptions = {}): Promise<LimitSummary> {
+	update(name: N, patch: LimitPatch, options: CallOptions = {}): Promise<LimitSummary> {
 		return this.#transport.call("PATCH", pathOf(name), checkObject(patch, "The settings"), options);
 	}
 
 	/** Deletes a limit with its leases and its line. Answers whether there was one. */
-	delete(name: string, options: CallOptions = {}): Promise<boolean> {
+	delete(name: N, options: CallOptions = {}): Promise<boolean> {
 		return this.#remove(pathOf(name), "unknown_limit", options);
 	}
 
 	/** All leases of a limit, the oldest first; read page by page. `inspect` shows the first 100. */
-	async *leases(name: string, options: CallOptions = {}): AsyncGenerator<LeaseInfo, void, void> {
+	async *leases(name: N, options: CallOptions = {}): AsyncGenerator<LeaseInfo, void, void> {
 		for (let after = "0"; ; ) {
 			const path = `${pathOf(name)}/leases?count=1000&after=${after}`;
 			const page: LeasesPage = await this.#transport.call("GET", path, undefined, options);
@@ -417,7 +420,7 @@ export class Headgate {
 	 * Takes the slots of one limit away from a lease, whichever caller holds it; that one learns of it when it renews.
 	 * Answers with the slots given back: 0 when the lease had ended.
 	 */
-	async forceRelease(name: string, id: string, options: CallOptions = {}): Promise<Released> {
+	async forceRelease(name: N, id: string, options: CallOptions = {}): Promise<Released> {
 		try {
 			const path = `${pathOf(name)}/leases/${inPath(id, "The id of a lease")}`;
 			return await this.#transport.call("DELETE", path, undefined, options);
@@ -467,7 +470,7 @@ export class Headgate {
 		}
 	}
 
-	#outcome(answer: BatchOutcome, { mode, leaseSeconds, onLeaseLost }: BatchedRequest): Outcome {
+	#outcome(answer: BatchOutcome, { mode, leaseSeconds, onLeaseLost }: Omit<BatchedRequest, "names">): Outcome {
 		if ("problem" in answer) return { lease: null, receipt: null, denied: answer.problem };
 		const { lease: record } = answer;
 		this.#transport.noteUnconfigured(record.limits);
@@ -477,8 +480,8 @@ export class Headgate {
 		return { lease, receipt: null, denied: null };
 	}
 
-	async #acquire(names: Names, options: AcquireOptions, idle: boolean): Promise<Lease> {
-		const slots = slotsOf(names, checkObject(options, "The options").occupy);
+	async #acquire(names: Names<N>, options: AcquireOptions, idle: boolean): Promise<Lease> {
+		const slots = slotsOf(names as Names, checkObject(options, "The options").occupy);
 		const rate = options.rate === undefined ? undefined : slotsOf(options.rate, 1, "rate");
 		options.signal?.throwIfAborted();
 		const asked = Object.keys(slots).length > 0;
@@ -490,7 +493,7 @@ export class Headgate {
 		throw options.signal.reason;
 	}
 
-	async #run<T>(names: Names, options: AcquireOptions, work: Work<T>): Promise<T> {
+	async #run<T>(names: Names<N>, options: AcquireOptions, work: Work<T>): Promise<T> {
 		checkWork(work);
 		// While the work runs the renewing keeps the process alive: it may be waiting for nothing else.
 		const lease = await this.#acquire(names, options, false);

@@ -35,6 +35,7 @@ export type {
 } from "../protocol.ts";
 export { type Refusal, type RefusalName, refusalOf } from "../refusals.ts";
 export type { HeadgateBinding } from "./binding.ts";
+export { defineLimits, type LimitsAsCode, type NamesOf } from "./define.ts";
 export {
 	AcquireConcurrencySlotTimeoutError,
 	ConcurrencySlotAcquisitionError,

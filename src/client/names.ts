@@ -3,7 +3,10 @@
 import type { Slots } from "../protocol.ts";
 
 /** The limits to take slots of: one name, several, or slots per name. Names are de-duplicated; none: nothing is asked. */
-export type Names = string | readonly string[] | Slots;
+export type Names<N extends string = string> =
+	| N
+	| readonly N[]
+	| (string extends N ? Slots : { readonly [Name in N]?: number });
 
 /** Slots per name, whichever way they were said. A name that appears in `occupy` alone is a mistake. */
 export function slotsOf(names: Names, occupy: number | Slots = 1, option = "names"): Slots {

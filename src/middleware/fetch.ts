@@ -13,12 +13,22 @@
  * export default { fetch: limited };
  */
 
-import type { Lease } from "../client/index.ts";
+import type { Lease, LimitStatus } from "../client/index.ts";
+import { rateLimitHeaders as headersOf } from "../headers.ts";
 import { holdUntilSent, sendable } from "./body.ts";
 import { ask, type ConcurrencyOptions, checkOptions, type GuardOptions, withHeaders } from "./guard.ts";
 
 export { type AddressOptions, clientAddress, namePart } from "./address.ts";
 export type { ConcurrencyOptions, GuardOptions } from "./guard.ts";
+
+/**
+ * `RateLimit-Policy`, `RateLimit` and `Retry-After`, for answers that are not made here: of a receipt, a lease, or the
+ * problem of a denial.
+ */
+export const rateLimitHeaders = (of: {
+	limits?: readonly LimitStatus[];
+	retryAfterSeconds?: number;
+}): Record<string, string> => headersOf(of.limits ?? [], of.retryAfterSeconds);
 
 /** The part of a Worker's context that is needed; other runtimes have none. */
 export interface Background {

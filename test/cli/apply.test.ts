@@ -269,6 +269,32 @@ describe("apply and export", () => {
 		expect((await headgate(["configure", "x", "-l", "1", "--region", "mars"], env)).code).toBe(2);
 	});
 
+	test("limits as code: what a program exports by default, which the library shares", async () => {
+		await using server = await freshServer();
+		const env = { HEADGATE_URL: server.url };
+		const library = path.resolve(import.meta.dirname, "../../src/client/index.ts");
+		const file = path.join(folder, "limits.ts");
+		const write = (code: string) =>
+			writeFileSync(file, `import { defineLimits } from ${JSON.stringify(library)};\n${code}`);
+		write(
+			'export default defineLimits({ limits: { database: { limit: 20 } }, policies: { "login:*": { limit: 5 } } });',
+		);
+		const end = await headgate(["apply", file, "--yes"], env);
+		expect(end).toMatchObject({ code: 0 });
+		expect((await headgate(["ls"], env)).stdout).toMatch(/^database\t0\/20\t/);
+		expect((await headgate(["policies"], env)).stdout).toMatch(/^login:\*\t5\t/);
+		write("export default defineLimits({ limits: { database: { limit: -1 } } });");
+		expect((await headgate(["apply", file, "--yes"], env)).stderr).toContain('limits."database".limit');
+		write("export const limits = defineLimits({});");
+		expect((await headgate(["apply", file, "--yes"], env)).stderr).toContain("has no default export");
+		write("throw new Error('halfway');");
+		expect((await headgate(["apply", file, "--yes"], env)).stderr).toContain("cannot be run: halfway");
+		expect((await headgate(["apply", path.join(folder, "none.ts"), "--yes"], env)).stderr).toContain(
+			"There is no file",
+		);
+		expect((await headgate(["ls"], env)).stdout).toMatch(/^database\t0\/20\t/);
+	});
+
 	test("of a file that is half wrong nothing is applied; one that is not there is said so", async () => {
 		await using server = await freshServer();
 		const env = { HEADGATE_URL: server.url };

@@ -27,6 +27,7 @@ const MAY_IMPORT: Record<string, string[]> = {
 	"server/limit": ["server/contract", "attention", "core", "protocol", "rhythms", "cloudflare:workers"],
 	"server/directory": ["server/contract", "attention", "core", "protocol", "cloudflare:workers"],
 	client: ["protocol", "refusals", "rhythms"],
+	testing: ["client", "attention", "core", "protocol", "server/contract", "server/front", "server/limit"],
 	middleware: ["client", "headers", "protocol", "hono", "ipaddr.js", "@noble/hashes"],
 	worker: ["server/worker", "server/contract", "server/front", "server/limit", "server/directory"],
 	// Of the server only what checks requests: see below.

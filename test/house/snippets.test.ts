@@ -9,7 +9,7 @@
 import { cpSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { buildClient, buildEmbedded, buildMiddleware } from "../../scripts/build.ts";
+import { buildClient, buildEmbedded, buildMiddleware, buildTesting } from "../../scripts/build.ts";
 import { tsc } from "../../scripts/types.ts";
 import { blocks } from "../support/markdown.ts";
 import { files, read, root } from "../support/sources.ts";
@@ -28,7 +28,9 @@ beforeAll(async () => {
 	const packages = path.join(folder.path, "node_modules");
 	const installed = path.join(packages, "headgate");
 	mkdirSync(installed, { recursive: true });
-	await Promise.all([buildClient, buildMiddleware, buildEmbedded].map((build) => build(path.join(installed, "dist"))));
+	await Promise.all(
+		[buildClient, buildTesting, buildMiddleware, buildEmbedded].map((build) => build(path.join(installed, "dist"))),
+	);
 	cpSync(path.join(root, "package.json"), path.join(installed, "package.json"));
 	// No more than a user has: neither zod nor anything else that is bundled.
 	for (const name of ["@types", "@cloudflare", "hono", "undici-types"]) {

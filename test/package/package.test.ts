@@ -248,6 +248,69 @@ test("the library, minified and gzipped, is small", async () => {
 	expect(bytes).toBeLessThanOrEqual(CLIENT_BYTES_MAX);
 });
 
+/** Its own code waits an hour for a slot, and works for another; `PASS` passes the framework's time. */
+const AN_HOUR = `
+	const { gate, clock, limits } = testGate({ limits: { database: 1 }, tick: PASS });
+	const nightly = (holder) => gate.concurrency("database", { holder, leaseSeconds: 30 }, async ({ signal }) => {
+		await new Promise((resolve) => setTimeout(resolve, 3_600_000));
+		return signal.aborted;
+	});
+	const [first, second] = [nightly("first"), nightly("second")];
+	await clock.advance(3_600_000);
+	const half = limits.get("database");
+	await clock.advance(3_600_000);
+	const seen = [await first, await second, half.leases[0].holder, half.waitingCount, limits.get("database").totals.expired];
+	if (seen.join() !== "false,false,second,0,0") throw new Error(seen.join());
+`;
+
+test("headgate/testing passes an hour on the fake timers of node:test", async () => {
+	const file = path.join(bare, "hour.test.js");
+	const code = AN_HOUR.replace("PASS", "(ms) => t.mock.timers.tick(ms)");
+	writeFileSync(
+		file,
+		`import { test } from "node:test";
+import { testGate } from "headgate/testing";
+test("an hour", async (t) => {
+	t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+	${code}
+});`,
+	);
+	const { code: exit, stdout, stderr } = await execute(process.execPath, ["--test", file], bare);
+	expect(exit, stdout + stderr).toBe(0);
+	expect(stdout).toMatch(/pass 1/);
+});
+
+test("headgate/testing passes an hour on the fake timers of jest, and of vitest", async () => {
+	const versions = ["jest@30", `vitest@${JSON.parse(read("node_modules/vitest/package.json")).version}`];
+	const folder = await installed("frameworks", [tarball, ...versions, "--prefer-offline"]);
+	const file = (framework: string, fake: string) =>
+		`import { ${fake}, test } from "${framework}";
+import { testGate } from "headgate/testing";
+test("an hour", async () => {
+	${fake}.useFakeTimers();
+	${AN_HOUR.replace("PASS", `(ms) => ${fake}.advanceTimersByTimeAsync(ms)`)}
+});`;
+	mkdirSync(path.join(folder, "with-jest"));
+	writeFileSync(path.join(folder, "with-jest/hour.test.js"), file("@jest/globals", "jest"));
+	mkdirSync(path.join(folder, "with-vitest"));
+	writeFileSync(path.join(folder, "with-vitest/hour.test.js"), file("vitest", "vi"));
+	const jest = ["--experimental-vm-modules", "node_modules/jest/bin/jest.js", "with-jest"];
+	const byJest = await execute(process.execPath, jest, folder);
+	expect(byJest.code, byJest.stdout + byJest.stderr).toBe(0);
+	expect(byJest.stderr).toMatch(/1 passed/);
+	const byVitest = await execute(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "with-vitest"], folder);
+	expect(byVitest.code, byVitest.stdout + byVitest.stderr).toBe(0);
+	expect(byVitest.stdout).toMatch(/1 passed/);
+});
+
+test("the testing gate is a file of its own, and nothing of it is in the library", () => {
+	const size = (file: string) => readFileSync(path.join(bare, "node_modules/headgate/dist", file));
+	const testing = size("testing/index.js");
+	console.log(`headgate/testing: ${gzipSync(testing).length} bytes gzipped (${testing.length} as it is).`);
+	expect(testing.toString()).toContain("function testGate");
+	expect(size("client/index.js").toString()).not.toMatch(/MemoryService|testGate|function decide\b/);
+});
+
 test("the package asks for the runtime that it was tested with, or a later one", () => {
 	const { peerDependencies } = JSON.parse(read("package.json"));
 	const { version } = JSON.parse(readFileSync(path.join(root, "node_modules/workerd/package.json"), "utf8"));

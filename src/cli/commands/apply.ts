@@ -1,8 +1,11 @@
 /** `apply` and `export`: limits and policies as a file. */
 
 import { isUtf8 } from "node:buffer";
+import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
 import { buffer } from "node:stream/consumers";
+import { pathToFileURL } from "node:url";
 import { isHeadgateError, type LimitSummary } from "../../client/index.ts";
 import type { TokenInfo } from "../../protocol.ts";
 import type { Context } from "../context.ts";
@@ -58,6 +61,7 @@ async function read(file: string): Promise<Desired> {
 		const content = decode(await buffer(process.stdin), "standard input");
 		return readDesired(content, content.trimStart().startsWith("{") ? "json" : "toml", "standard input");
 	}
+	if (/\.[cm]?[jt]s$/i.test(file)) return readDesired(await fromCode(file), "json", file);
 	try {
 		return readDesired(decode(await readFile(file), file), /\.json$/i.test(file) ? "json" : "toml", file);
 	} catch (error) {
@@ -65,6 +69,20 @@ async function read(file: string): Promise<Desired> {
 		if (systemErrorCode(error) === "ENOENT") throw new CliError(`There is no file ${file}.`, EXIT.usage);
 		throw new CliError(`${file} cannot be read: ${(error as Error).message}`, EXIT.usage);
 	}
+}
+
+/** What a program exports by default, most often made by `defineLimits`, as JSON. */
+async function fromCode(file: string): Promise<string> {
+	if (!existsSync(file)) throw new CliError(`There is no file ${file}.`, EXIT.usage);
+	try {
+		const exported = (await import(pathToFileURL(path.resolve(file)).href)) as { default?: unknown };
+		if (typeof exported.default === "object" && exported.default !== null) return JSON.stringify(exported.default);
+	} catch (error) {
+		const why = (error as { code?: string }).code === "ERR_UNKNOWN_FILE_EXTENSION";
+		const hint = why ? "Node reads TypeScript from 22.18 on: use a newer one, or a .js file." : undefined;
+		throw new CliError(`${file} cannot be run: ${(error as Error).message}`, EXIT.usage, hint);
+	}
+	throw new CliError(`${file} has no default export of limits: export default defineLimits({ … })`, EXIT.usage);
 }
 
 /** UTF-8 with or without a mark at its beginning. Anything else would turn two names into one. */
