@@ -4,14 +4,15 @@
  * The library installs nothing else; `headgate start` needs `workerd` beside it, and says so where it is missing.
  */
 
-import { execFile, execFileSync, spawn } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFile, spawn } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { tsc } from "../../scripts/types.ts";
 import { VERSION } from "../../src/protocol.ts";
+import { copyOfCheckout } from "../support/checkout.ts";
 import { freshServer } from "../support/server.ts";
 import { read, root } from "../support/sources.ts";
 import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
@@ -27,7 +28,7 @@ let whole: string;
 
 beforeAll(async () => {
 	work = await temporaryFolder();
-	const packed = await execute("npm", ["pack", "--json", "--pack-destination", work.path], copyOfCheckout());
+	const packed = await execute("npm", ["pack", "--json", "--pack-destination", work.path], copyOfCheckout(work.path));
 	expect(packed.code, packed.stderr).toBe(0);
 	// What the build prints comes before the list.
 	const [{ filename }] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("[\n")));
@@ -37,18 +38,6 @@ beforeAll(async () => {
 	whole = await installed("whole", [tarball, `workerd@${version}`, "--prefer-offline"]);
 });
 afterAll(() => work[Symbol.asyncDispose]());
-
-/** The checkout as it is, to build in: others read the `dist/` of the checkout itself meanwhile. */
-function copyOfCheckout(): string {
-	const copy = path.join(work.path, "checkout");
-	const ours = execFileSync("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: root });
-	for (const file of ours.toString().split("\0")) {
-		// What is deleted and not yet committed is in git's list as well.
-		if (file !== "" && existsSync(path.join(root, file))) cpSync(path.join(root, file), path.join(copy, file));
-	}
-	symlinkSync(path.join(root, "node_modules"), path.join(copy, "node_modules"));
-	return copy;
-}
 
 async function installed(name: string, what: string[]): Promise<string> {
 	const folder = path.join(work.path, name);
