@@ -71,6 +71,7 @@ const config = async () => ({
 					exclude: filesWithoutTools({
 						"test/house/http-docs.test.ts": ["python3", "go"],
 						"test/house/metrics.test.ts": ["python3"],
+						"test/house/deploy.test.ts": ["promtool", "nginx", "systemd"],
 					}),
 					...patience,
 				},

@@ -8,7 +8,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { type BuildOptions, build } from "esbuild";
-import { buildWorker } from "../src/cli/bundle.ts";
+import { buildWorker, loadWorker } from "../src/cli/bundle.ts";
 import { notice } from "./notice.ts";
 import { tsc } from "./types.ts";
 
@@ -69,7 +69,26 @@ export async function buildEmbedded(folder: string): Promise<void> {
 	const names = "DirectoryObject, default as app, HeadgateService, LimitObject";
 	mkdirSync(path.join(folder, "worker"), { recursive: true });
 	writeFileSync(path.join(folder, "worker/index.js"), `export { ${names} } from "./worker.js";\n`);
+	writeFileSync(path.join(folder, "worker/wrangler.toml"), await developmentConfig());
 	await declare("src/worker", folder, "--stripInternal");
+}
+
+/** How `wrangler dev` runs the Worker beside one that is bound to it. It is open, so it is not to be deployed. */
+async function developmentConfig(): Promise<string> {
+	const { compatibilityDate, compatibilityFlags, objects } = await loadWorker();
+	const bindings = objects.map(({ binding, className }) => [
+		`\n[[durable_objects.bindings]]\nname = "${binding}"\nclass_name = "${className}"`,
+		`\n[exports.${className}]\ntype = "durable-object"\nstorage = "sqlite"`,
+	]);
+	return [
+		"# For development alone: wrangler dev -c wrangler.toml -c node_modules/headgate/dist/worker/wrangler.toml",
+		'name = "headgate"\nmain = "worker.js"',
+		`compatibility_date = "${compatibilityDate}"`,
+		`compatibility_flags = ${JSON.stringify(compatibilityFlags)}`,
+		'\n[vars]\nHEADGATE_OPEN = "true"',
+		...bindings.flat(),
+		"",
+	].join("\n");
 }
 
 /** Writes the declarations of one folder of `src`, and of what it imports. */

@@ -292,6 +292,47 @@ test("an hour", async () => {
 	expect(byVitest.stdout).toMatch(/1 passed/);
 });
 
+test("a Worker that is bound to Headgate is developed beside it, with wrangler's own command and the package alone", async () => {
+	const app = path.join(work.path, "app");
+	mkdirSync(path.join(app, "node_modules"), { recursive: true });
+	symlinkSync(path.join(bare, "node_modules/headgate"), path.join(app, "node_modules/headgate"));
+	writeFileSync(
+		path.join(app, "wrangler.toml"),
+		'name = "app"\nmain = "worker.js"\ncompatibility_date = "2026-10-20"\n\n[[services]]\nbinding = "LIMITS"\nservice = "headgate"\nentrypoint = "HeadgateService"\n',
+	);
+	writeFileSync(
+		path.join(app, "worker.js"),
+		`import { Headgate } from "headgate";
+export default {
+	async fetch(_request, env) {
+		const gate = new Headgate({ binding: env.LIMITS });
+		await gate.configure("database", { limit: 1 });
+		const held = await gate.concurrency("database", async ({ enforced }) => [enforced, (await gate.tryAcquire("database")).denied?.code]);
+		return Response.json(held);
+	},
+};`,
+	);
+	const wrangler = path.join(root, "node_modules/wrangler/bin/wrangler.js");
+	const configs = ["-c", "wrangler.toml", "-c", "node_modules/headgate/dist/worker/wrangler.toml"];
+	const env = { ...outside(), CI: "1", WRANGLER_SEND_METRICS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false" };
+	// In a group of its own, for it starts others and does not end them when it is killed.
+	const dev = spawn(process.execPath, [wrangler, "dev", ...configs, "--port", "0", "--inspector-port", "0"], {
+		...{ cwd: app, env, stdio: ["ignore", "pipe", "pipe"], detached: true },
+	});
+	onTestFinished(() => void (dev.pid && dev.exitCode === null && process.kill(-dev.pid, "SIGKILL")));
+	let said = "";
+	for (const stream of [dev.stdout, dev.stderr]) stream?.on("data", (chunk) => (said += chunk));
+	const port = await vi.waitUntil(
+		() => {
+			if (dev.exitCode !== null) throw new Error(said);
+			return /Ready on http:\/\/[^:]+:(\d+)/.exec(said)?.[1];
+		},
+		{ timeout: 120_000 },
+	);
+	const answer = await fetch(`http://127.0.0.1:${port}`);
+	expect(await answer.text(), said).toBe('[true,"denied"]');
+});
+
 test("the testing gate is a file of its own, and nothing of it is in the library", () => {
 	const size = (file: string) => readFileSync(path.join(bare, "node_modules/headgate/dist", file));
 	const testing = size("testing/index.js");

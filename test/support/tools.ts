@@ -8,6 +8,8 @@ const LOOK = {
 	go: ["go", "version"],
 	gcc: ["gcc", "--version"],
 	nginx: ["nginx", "-v"],
+	promtool: ["promtool", "--version"],
+	systemd: ["systemd-analyze", "--version"],
 	/** A right, and no program: to mount a small disk. */
 	mount: [
 		"sh",
