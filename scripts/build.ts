@@ -46,7 +46,7 @@ export async function buildTesting(folder: string, sourcesSeen = new Set<string>
 		minifySyntax: true,
 	};
 	await bundle(options, sourcesSeen);
-	await declare("src/testing", folder, "--stripInternal");
+	await declare("src/testing", folder);
 }
 
 /** Writes what stands before a Worker's routes: `middleware/hono.js` and `middleware/fetch.js`, with their types. */

@@ -62,7 +62,7 @@ export class Clock implements Time {
 		return due.sort((a, b) => a.dueAt - b.dueAt)[0];
 	}
 
-	/** @internal */
+	/** Of the library and the core: a timer on this clock. */
 	start(fire: () => void, ms: number): Timer {
 		const timer: Timer = { dueAt: this.now() + ms, fire, theirs: null };
 		this.#timers.add(timer);
@@ -75,7 +75,7 @@ export class Clock implements Time {
 		return timer;
 	}
 
-	/** @internal */
+	/** Of the library and the core: a timer on this clock. */
 	stop(timer: unknown): void {
 		this.#timers.delete(timer as Timer);
 		if (this.#tick) clearTimeout((timer as Timer | undefined)?.theirs as number);
