@@ -1,7 +1,7 @@
 /** What the page knows of the limits: filled by the stream, each limit a signal of its own. */
 
 import { computed, type Signal, signal } from "@preact/signals";
-import { byAttention, type Condition, NEARLY } from "../attention.ts";
+import { byAttention, conditionOf, NEARLY } from "../attention.ts";
 import type { HistorySample, HouseTotals, LimitInfo, LimitSummary, Order, WatchEvent } from "../protocol.ts";
 import { history, type Refusal } from "./api.ts";
 import { isolated } from "./format.ts";
@@ -30,12 +30,6 @@ export const refusedList = signal<string | null>(null);
 
 /** All limits together, whether or not the page has them. Null: not heard yet. */
 export const totals = signal<HouseTotals | null>(null);
-
-/** What of a limit decides whether it needs a look. */
-export const conditionOf = (limit: LimitSummary): Condition => ({
-	...limit,
-	...{ waiting: limit.waitingCount, granted: limit.lastMinute.granted, denied: limit.lastMinute.denied },
-});
 
 /** Those first that need a look. */
 export const worstFirst = (a: LimitSummary, b: LimitSummary): number => byAttention(conditionOf(a), conditionOf(b));

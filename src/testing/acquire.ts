@@ -169,10 +169,10 @@ export class Asking {
 		const waitedMs = now - this.#since;
 		const granted = this.#asked.map(({ limit, slots }) => {
 			const events = limit.run({ kind: "commit", id, peers: [] });
-			limit.run({ kind: "settle", id, committed: true });
+			limit.run({ kind: "resolve", id, committed: true });
 			const event = events.find((each) => each.kind === "granted" && each.id === id);
-			const expiresAt = event?.kind === "granted" ? event.expiresAt : null;
-			return { name: limit.name, slots, expiresAt, status: limit.status() };
+			const { expiresAt, fence } = event?.kind === "granted" ? event : { expiresAt: null, fence: null };
+			return { name: limit.name, slots, expiresAt, fence, status: limit.status() };
 		});
 		const endsAt = mode === "rate_limit" ? null : now + leaseMs;
 		this.#end({ lease: leaseOfAll(id, granted, this.#skipped, waitedMs, endsAt), problem: null });

@@ -4,7 +4,7 @@
  */
 
 import { Headgate } from "../client/index.ts";
-import type { LimitInfo, PolicySettings, Settings } from "../protocol.ts";
+import type { Given, LimitInfo, PolicySettings } from "../protocol.ts";
 import * as requests from "../server/front/requests.ts";
 import { Clock, type Tick } from "./clock.ts";
 import { MemoryService } from "./service.ts";
@@ -13,7 +13,7 @@ export * from "../client/index.ts";
 export type { Tick } from "./clock.ts";
 
 /** Settings of a limit; a number is its slots, which come back by release alone. */
-export type TestSettings = number | (Pick<Settings, "limit"> & Partial<PolicySettings>);
+export type TestSettings = number | Given<PolicySettings>;
 
 export interface TestGateOptions {
 	/** Limits to begin with, by name; a name with a closing `*` is a policy. */

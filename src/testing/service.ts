@@ -3,7 +3,7 @@
  * the same core, answered in the same words. There is no network, no storage and no token.
  */
 
-import { byAttention, type Condition } from "../attention.ts";
+import { byAttention, conditionOf } from "../attention.ts";
 import type { BindingRequest, HeadgateBinding, Rpc } from "../client/binding.ts";
 import {
 	type AcquireRequest,
@@ -18,6 +18,7 @@ import {
 	type Settings,
 	type StreamEvent,
 	type TokenInfo,
+	type Window,
 } from "../protocol.ts";
 import { toIso } from "../server/contract/answers.ts";
 import { DEFAULT_SETTINGS, PolicyTable, settingsOf } from "../server/contract/policies.ts";
@@ -215,6 +216,11 @@ export class MemoryService implements House, HeadgateBinding, Rpc {
 				const isNew = !this.#limits.has(name);
 				return { status: isNew ? 201 : 200, body: copy(this.configure(name, accept(requests.parseSettings(body)))) };
 			}
+			case "POST limits/pause": {
+				const limit = this.#known(name);
+				limit.run({ kind: "pause", ms: accept(requests.parsePause(body)).ms });
+				return ok(limit.summary());
+			}
 			case "PATCH limits/":
 				return ok(this.#patch(this.#known(name), accept(requests.parsePatch(body))));
 			case "DELETE limits/":
@@ -296,7 +302,7 @@ export class MemoryService implements House, HeadgateBinding, Rpc {
 		return sum;
 	}
 
-	#patch(limit: MemoryLimit, { activeSlots, region: _, ...settings }: LimitPatch) {
+	#patch(limit: MemoryLimit, { activeSlots, region: _, ...settings }: LimitPatch<Window>) {
 		const own = Object.keys(settings).length > 0;
 		const policy = this.#table.match(limit.name);
 		const origin = own ? "configured" : limit.origin;
@@ -364,11 +370,6 @@ function accept<T>(parsed: requests.Parsed<T>): T {
 function check(fault: string | null, field: string): void {
 	if (fault !== null) refuse(problem("invalid", `${field}: ${fault}.`, { errors: [{ field, message: fault }] }));
 }
-
-const conditionOf = (limit: LimitSummary): Condition => ({
-	...limit,
-	...{ waiting: limit.waitingCount, granted: limit.lastMinute.granted, denied: limit.lastMinute.denied },
-});
 
 function totalsOf(all: LimitSummary[]): HouseTotals {
 	const totals: HouseTotals = { limits: all.length, full: 0, waiting: 0, lastMinute: { granted: 0, denied: 0 } };

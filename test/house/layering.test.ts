@@ -32,7 +32,18 @@ const MAY_IMPORT: Record<string, string[]> = {
 	worker: ["server/worker", "server/contract", "server/front", "server/limit", "server/directory"],
 	// Of the server only what checks requests: see below.
 	cli: [
-		...["client", "attention", "protocol", "rhythms", "places", "server/front", "visible", "window", "node:*", "esbuild"],
+		...[
+			"client",
+			"attention",
+			"protocol",
+			"rhythms",
+			"places",
+			"server/front",
+			"visible",
+			"window",
+			"node:*",
+			"esbuild",
+		],
 		...["@humanwhocodes/momoa", "commander", "picocolors", "smol-toml", "string-width"],
 	],
 	dashboard: ["attention", "protocol", "rhythms", "visible", "window", "preact", "@preact/signals", "uplot"],

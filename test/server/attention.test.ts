@@ -165,7 +165,7 @@ describe("what limits tell", () => {
 	/** A teller over a limit that is not there, whose clock is the test's. */
 	function tellerOf(origin: "configured" | "policy", pauseMs = 5_000) {
 		const clock = stopClock();
-		const limit = createLimit({ limit: 10, slotDecayPerSecond: 0, active: true }, 0, () => undefined);
+		const limit = createLimit({ limit: 10, slotDecayPerSecond: 0, active: true, enforce: true }, 0, () => undefined);
 		const counted = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 };
 		const told: Condition[] = [];
 		const work: Promise<unknown>[] = [];
@@ -236,7 +236,16 @@ describe("what limits tell", () => {
 
 describe("what the directory makes of it", () => {
 	const CALM: Condition = {
-		...{ limit: 10, active: true, slotDecayPerSecond: 0, activeSlots: 0, waiting: 0, granted: 0, denied: 0 },
+		...{
+			limit: 10,
+			active: true,
+			paused: false,
+			slotDecayPerSecond: 0,
+			activeSlots: 0,
+			waiting: 0,
+			granted: 0,
+			denied: 0,
+		},
 	};
 
 	/** On the storage of a directory that nobody else uses. */

@@ -147,6 +147,25 @@ describe("what the service does", () => {
 		expect(limits.get("none")).toBeUndefined();
 	});
 
+	test("a pause, a window by the calendar, and a limit that only watches", async () => {
+		const { gate, clock, limits } = testGate({
+			limits: { upstream: 1, daily: { limit: 1, window: { every: "day" } }, shadow: { limit: 1, enforce: false } },
+		});
+		await gate.pause("upstream", 30);
+		const waits = gate.acquire("upstream");
+		await clock.advance(29_999);
+		expect(limits.get("upstream")).toMatchObject({ activeSlots: 0, waitingCount: 1 });
+		await clock.advance(1);
+		expect((await waits).waitedSeconds).toBe(30);
+		await gate.rateLimit("daily");
+		expect((await gate.tryAcquire("shadow", { occupy: 1 })).denied).toBeNull();
+		const tomorrow = gate.rateLimit("daily");
+		await clock.advance(24 * HOUR_MS);
+		expect((await tomorrow).names).toEqual({ daily: 1 });
+		const { limits: worst } = await gate.attention();
+		expect(worst[0]?.name).toBe("daily");
+	});
+
 	test("policies, and what changes them", async () => {
 		const { gate, limits } = testGate({ limits: { "login:*": { limit: 1, slotDecayPerSecond: 0.1 } } });
 		await gate.rateLimit("login:alice");

@@ -1,6 +1,6 @@
 /** `watch`: how limits stand, live. */
 
-import { byAttention, type Condition } from "../../attention.ts";
+import { byAttention, conditionOf } from "../../attention.ts";
 import type { HouseTotals, LimitSummary, WatchEvent } from "../../protocol.ts";
 import { WATCH_BEAT_MS } from "../../rhythms.ts";
 import type { Context } from "../context.ts";
@@ -155,11 +155,6 @@ class Lines implements View {
 		);
 	}
 }
-
-const conditionOf = (limit: LimitSummary): Condition => ({
-	...limit,
-	...{ waiting: limit.waitingCount, granted: limit.lastMinute.granted, denied: limit.lastMinute.denied },
-});
 
 const ENTER = "\x1b[?1049h\x1b[?25l";
 const LEAVE = "\x1b[?25h\x1b[?1049l";

@@ -7,7 +7,7 @@
 
 import { type Condition, needOf } from "../../attention.ts";
 import type { History } from "../../core/history.ts";
-import { activeSlots, type Limit } from "../../core/limit.ts";
+import { activeSlots, enforces, isPaused, type Limit } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import { CONDITION_AGAIN_MS, CONDITION_MS } from "../contract/conditions.ts";
 import type { directoryObject } from "../contract/placement.ts";
@@ -79,6 +79,7 @@ export class ConditionTeller {
 			needOf(condition) !== needOf(told) ||
 			condition.limit !== told.limit ||
 			condition.active !== told.active ||
+			condition.paused !== told.paused ||
 			condition.waiting !== told.waiting ||
 			!isClose(condition.denied, told.denied) ||
 			!isClose(condition.granted, told.granted)
@@ -120,7 +121,7 @@ export function conditionOf(limit: Limit, history: History, now: At): Condition 
 
 /** Without a look at the history. */
 const roughly = (limit: Limit, denied: number): Omit<Condition, "granted"> => ({
-	...{ limit: limit.settings.limit, active: limit.settings.active },
+	...{ limit: limit.settings.limit, active: enforces(limit), paused: isPaused(limit) },
 	...{ slotDecayPerSecond: limit.settings.slotDecayPerSecond, activeSlots: activeSlots(limit) },
 	...{ waiting: limit.queue.size, denied },
 });
