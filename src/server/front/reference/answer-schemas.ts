@@ -246,7 +246,7 @@ const houseTotals = says<HouseTotals>()(
 ).meta({
 	id: "HouseTotals",
 	description:
-		"All limits that start with the prefix that was asked for, whatever their number. Up to 5 s late; keys of policies, to a minute or two.",
+		"All limits that start with the prefix that was asked for, whatever their number. Up to 5 s late where callers wait or are denied; what limits at rest and keys of policies counted, by a minute or two.",
 });
 const next = z.string().nullable().meta({ description: "The `after` of the next page; null at the end." });
 export const limitsPage = says<LimitsPage>()(
