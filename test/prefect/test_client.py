@@ -202,7 +202,9 @@ async def test_a_rate_limit_without_decay_is_refused_with_the_reason():
 def test_a_program_ends_at_once_and_prints_no_complaint():
     process = program("quiet", Limit().name, Limit(5, slot_decay_per_second=5).name)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (0, "", "")
+    # On a slow machine Prefect says that it sends its last events first, which is no complaint.
+    complaints = [line for line in err.splitlines() if not line.startswith("Still processing items")]
+    assert (process.returncode, out, complaints) == (0, "", [])
 
 
 @pytest.mark.skipif(not WAITS, reason="only who waits in line can be granted after its death")
