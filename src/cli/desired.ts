@@ -105,10 +105,13 @@ function findTwice(node: AnyNode, path: string[], faults: string[]): void {
 export function writeDesired({ limits, policies }: Desired, format: Format): string {
 	const brief = (all: Map<string, LimitSettings & { idleSeconds?: number }>) =>
 		Object.fromEntries(
-			[...all].map(([name, { limit, slotDecayPerSecond, active, region, idleSeconds = DEFAULTS.idleSeconds }]) => {
+			[...all].map(([name, settings]) => {
+				const { limit, slotDecayPerSecond, active, lendSeconds = 0, region } = settings;
+				const { idleSeconds = DEFAULTS.idleSeconds } = settings;
 				const unusual = {
 					...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }),
 					...(!active && { active }),
+					...(lendSeconds !== 0 && { lendSeconds }),
 					...(region !== null && { region }),
 					...(idleSeconds !== DEFAULTS.idleSeconds && { idleSeconds }),
 				};

@@ -119,14 +119,17 @@ function difference(name: string, other: string): string {
 	return `${points(here, end(here, there))} here, ${points(there, end(there, here))} there`;
 }
 
-const FIELDS = ["limit", "slotDecayPerSecond", "active", "region", "idleSeconds"] as const;
+const FIELDS = ["limit", "slotDecayPerSecond", "active", "lendSeconds", "region", "idleSeconds"] as const;
 type Fields = LimitSettings & { idleSeconds?: number };
 /** Not worth a word when something is created. */
-const USUAL: Partial<Fields> = { slotDecayPerSecond: 0, active: true, region: null, idleSeconds: DEFAULTS.idleSeconds };
+const USUAL: Partial<Fields> = {
+	...{ slotDecayPerSecond: 0, active: true, lendSeconds: 0, region: null, idleSeconds: DEFAULTS.idleSeconds },
+};
 
 function compare(before: Fields | undefined, after: Fields): Change[] {
 	return FIELDS.flatMap((field) => {
 		const to = after[field];
-		return to === undefined || to === (before ?? USUAL)[field] ? [] : [{ field, from: before?.[field], to }];
+		// A server of an earlier version does not tell what it does not know.
+		return to === undefined || to === (before?.[field] ?? USUAL[field]) ? [] : [{ field, from: before?.[field], to }];
 	});
 }

@@ -88,6 +88,7 @@ export function createProgram(outcome: Outcome): Command {
 		.argument("<name>")
 		.option("-l, --limit <slots>", "capacity in slots", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
 		.option("--on", "switch it on")
 		.addOption(new Option("--off", "switch it off: it grants at once and holds nothing").conflicts("on"))
 		.addOption(new Option("--region <region>", "where a new limit is to live").choices(REGIONS))
@@ -95,6 +96,7 @@ export function createProgram(outcome: Outcome): Command {
 		.action(async (name: string, given: Record<string, unknown>, command: Command) =>
 			(await import("./commands/limits.ts")).configure(contextOf(command), name, {
 				...(given as { limit?: number; decay?: number }),
+				...(given.lendSeconds !== undefined && { lend: given.lendSeconds as number }),
 				...(given.used !== undefined && { activeSlots: given.used as number }),
 				...activeOf(given),
 			}),
@@ -166,12 +168,14 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 		.argument("<pattern>", "a literal prefix and a closing star, 'login:*', or one exact name")
 		.requiredOption("-l, --limit <slots>", "capacity in slots of each name", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
 		.addOption(new Option("--region <region>", "where names are to live, from their first use on").choices(REGIONS))
 		.option("--idle <time>", "how long a name is kept that is idle and empty (default: 5min)", values.duration)
 		.option("--off", "its names grant at once and hold nothing")
 		.action(async (pattern: string, given: Record<string, unknown>, command: Command) =>
 			(await import("./commands/policies.ts")).setPolicy(contextOf(command), pattern, {
 				...(given as { limit: number; decay?: number; idle?: number }),
+				...(given.lendSeconds !== undefined && { lend: given.lendSeconds as number }),
 				...activeOf(given),
 			}),
 		);

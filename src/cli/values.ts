@@ -22,6 +22,16 @@ export function leaseDuration(text: string): number {
 	return seconds;
 }
 
+/** How long slots are lent; 0: not at all. */
+export function lend(text: string): number {
+	const seconds = duration(text);
+	const { min, max } = BOUNDS.lendSeconds;
+	if (seconds !== 0 && (seconds < min || seconds > max)) {
+		throw new InvalidArgumentError(`Slots are lent for ${min} s to ${max} s; 0: not at all.`);
+	}
+	return seconds;
+}
+
 /** An integer from 0. */
 export function count(text: string): number {
 	if (!/^\d+$/.test(text) || Number(text) > BOUNDS.limit) {

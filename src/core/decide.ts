@@ -6,7 +6,7 @@
  * always give the same events. Refusals are events. An exception is a bug.
  *
  * Here stands what each command means. What it is made of: `line.ts` keeps those who wait, `granting.ts` gives slots and
- * refuses them, `ending.ts` takes requests out, `passing.ts` lets time run, `level.ts` counts what decays.
+ * refuses them, `lending.ts` lends them, `ending.ts` takes requests out, `passing.ts` lets time run, `level.ts` counts what decays.
  */
 
 import type { Command, Decision } from "./commands.ts";
@@ -24,6 +24,7 @@ import {
 	sayReserved,
 	serve,
 } from "./granting.ts";
+import { account, borrow, repay } from "./lending.ts";
 import {
 	decays,
 	type Ended,
@@ -33,6 +34,7 @@ import {
 	isLease,
 	type Limit,
 	type Request,
+	requestOf,
 	type Settings,
 	wallClock,
 } from "./limit.ts";
@@ -52,9 +54,10 @@ export function decide(limit: Limit, command: Command, now: At): Decision {
 
 function wakeAt(limit: Limit): At | null {
 	let at = limit.deadlines.first?.until ?? Number.POSITIVE_INFINITY;
+	if (limit.sums.inTurn > 0) at = Math.min(at, limit.loans.first?.until ?? Number.POSITIVE_INFINITY);
 	if (decays(limit)) {
 		const head = nextInTurn(limit);
-		const couldFit = head && head.slots <= limit.settings.limit - limit.sums.reserved;
+		const couldFit = head && head.slots <= limit.settings.limit - limit.sums.reserved - limit.sums.lent;
 		if (couldFit && head.standing === "present") at = Math.min(at, fitsAt(limit, head.slots));
 	}
 	return at === Number.POSITIVE_INFINITY ? null : wallClock(limit, at);
@@ -68,7 +71,15 @@ function nextInTurn(limit: Limit): Entry | undefined {
 function carryOut(turn: Turn, command: Command): void {
 	switch (command.kind) {
 		case "acquire":
-			return ask(turn, command.request, "lease");
+			// What is announced to a request that is denied knows of it.
+			if (command.borrow) account(turn, command.borrow);
+			ask(turn, command.request, "lease");
+			if (command.borrow) borrow(turn, command.borrow, wasGranted(turn, command.request.id));
+			return;
+		case "borrow":
+			return borrow(turn, command, true);
+		case "repay":
+			return repay(turn, command);
 		case "reserve":
 			return ask(turn, command.request, "reservation");
 		case "commit":
@@ -109,7 +120,7 @@ function carryOut(turn: Turn, command: Command): void {
 function ask(turn: Turn, request: Request, wants: Entry["wants"]): void {
 	const { limit } = turn;
 	const { id, slots, mode, ifBusy } = request;
-	const known = limit.entries.get(id);
+	const known = requestOf(limit, id);
 	if (known) return askAgain(turn, known, request, wants);
 	const past = request.remember ? recall(turn, id) : undefined;
 	if (past?.kind === "receipt" && past.print === request.print) return sayReceipt(turn, past);
@@ -148,13 +159,16 @@ function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["want
 	deny(turn, entry.id, "denied", entry.slots);
 }
 
+const wasGranted = ({ events }: Turn, id: string): boolean =>
+	events.some((event) => event.kind === "granted" && event.id === id);
+
 /** A grant by rate that is over, told again. */
 function sayReceipt(turn: Turn, { id, slots, enforced }: Ended): void {
 	say(turn, { kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
 }
 
 function commit(turn: Turn, id: string, peers: readonly string[]): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	const past = entry ? undefined : recall(turn, id);
 	if (past?.kind === "receipt") return sayReceipt(turn, past);
 	if (!entry || entry.state === "waiting") return say(turn, { kind: "gone", id });
@@ -166,7 +180,7 @@ function commit(turn: Turn, id: string, peers: readonly string[]): void {
 // ------------------------------------------------------------------------ keeping and giving back
 
 function renew(turn: Turn, id: string, leaseMs: Ms | null): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (entry?.mode !== "concurrency" || !isGranted(entry)) {
 		return say(turn, { kind: "gone", id });
 	}
@@ -177,7 +191,7 @@ function renew(turn: Turn, id: string, leaseMs: Ms | null): void {
 }
 
 function touch(turn: Turn, id: string): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (entry?.state === "reserved") keepReserved(turn, entry);
 	else if (entry?.state !== "waiting") say(turn, { kind: "gone", id });
 	// No caller keeps the whole line waiting by speaking for a waiter that does not come back.
@@ -185,7 +199,7 @@ function touch(turn: Turn, id: string): void {
 }
 
 function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (by === "unheard" && entry && (entry.claims > 0 || !isGranted(entry))) {
 		// Each of those who were told of the grant may go; it ends with the last of them.
 		if (entry.claims > 0) entry.claims -= 1;
@@ -205,7 +219,7 @@ function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"):
 }
 
 function cancel(turn: Turn, id: string, keepPlace: boolean): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (!entry || entry.state === "leased") return say(turn, { kind: "gone", id });
 	// Only a reservation can step back: the same request may be committed, or wait, by another coordinator.
 	if (keepPlace && entry.state !== "reserved") return say(turn, { kind: "gone", id });
@@ -218,7 +232,7 @@ function cancel(turn: Turn, id: string, keepPlace: boolean): void {
 }
 
 function detach(turn: Turn, id: string): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (!entry) return;
 	if (entry.state === "waiting") stand(turn, entry, "away");
 	else if (entry.held && isGranted(entry)) giveBack(turn, entry, "caller");
@@ -227,7 +241,7 @@ function detach(turn: Turn, id: string): void {
 // --------------------------------------------------------------------------------- what peers ask
 
 function vouch(turn: Turn, id: string): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	const past = recall(turn, id);
 	const committed = entry ? isGranted(entry) : past !== undefined && past.kind !== "cancelled";
 	if (!committed) {
@@ -240,7 +254,7 @@ function vouch(turn: Turn, id: string): void {
 }
 
 function settle(turn: Turn, id: string, committed: boolean): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (entry?.state !== "committed") return;
 	if (!committed) return giveBack(turn, entry, "abort");
 	if (entry.mode !== "concurrency") return conclude(turn, entry, "receipt");
@@ -261,8 +275,8 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 	if (didDecay !== decays(limit)) changeKind(turn);
 	else if (change.slotDecayPerSecond !== undefined) limit.level.setRate(change.slotDecayPerSecond);
 	if (slots !== undefined) {
-		if (decays(limit)) limit.level.reset(slots);
-		else limit.unleased = Math.max(0, slots - limit.sums.leased);
+		if (decays(limit)) limit.level.reset(Math.max(0, slots - limit.sums.lent));
+		else limit.unleased = Math.max(0, slots - limit.sums.leased - limit.sums.lent);
 	}
 	for (const entry of [...limit.queue.values()]) {
 		const never = neverFits(limit, entry.slots, entry.mode);

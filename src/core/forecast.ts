@@ -15,12 +15,14 @@ import type { At, Ms } from "./time.ts";
 
 /** The first moment when decay alone makes room for `slots` more; never earlier than the last moment decided. */
 export function fitsAt(limit: Limit, slots: number): At {
-	return limit.level.reaches(BigInt(limit.settings.limit - limit.sums.reserved - slots) * SLOT);
+	const { settings, sums, level } = limit;
+	return level.reaches(BigInt(settings.limit - sums.reserved - sums.lent - slots) * SLOT);
 }
 
 /**
  * How long nothing but decay gives slots back, if callers ask for nothing but slots; at most `mostMs`. 0: not at all,
- * for a waiter may leave, and a holder may give its lease back or lose it with its connection.
+ * for a waiter may leave, and a holder may give its lease back or lose it with its connection. What another Worker repays
+ * of a loan is felt like any change through it: a moment late.
  */
 export function steadyMs(limit: Limit, mostMs: Ms): Ms {
 	const { settings, sums, queue, deadlines, clock } = limit;
@@ -47,11 +49,22 @@ function servedAt(limit: Limit, slots: number): At {
 	const { settings, level, queue } = limit;
 	let { at } = level;
 	let { total } = level;
-	let { reserved } = limit.sums;
-	const run = (until: At): void => {
+	let { reserved, lent } = limit.sums;
+	// A loan that is not repaid joins the level at its end.
+	const loans = [...limit.loans.values()].sort((a, b) => b.until - a.until);
+	const drain = (until: At): void => {
 		const left = total - level.rate * BigInt(until - at);
 		total = left > 0n ? left : 0n;
 		at = until;
+	};
+	const run = (until: At): void => {
+		for (let next = loans.at(-1); next && next.until <= until; next = loans.at(-1)) {
+			drain(Math.max(at, next.until));
+			total += BigInt(next.slots) * SLOT;
+			lent -= next.slots;
+			loans.pop();
+		}
+		drain(until);
 	};
 	const serve = (wanted: number, wants: Entry["wants"]): void => {
 		if (wanted > settings.limit - reserved) {
@@ -59,8 +72,15 @@ function servedAt(limit: Limit, slots: number): At {
 			run(at + RESERVATION_MS);
 			reserved = 0;
 		}
-		const excess = total - BigInt(settings.limit - reserved - wanted) * SLOT;
-		if (excess > 0n) run(at + Number((excess + level.rate - 1n) / level.rate));
+		for (;;) {
+			const excess = total - BigInt(settings.limit - reserved - lent - wanted) * SLOT;
+			if (excess <= 0n) break;
+			const fitsAt = at + Number((excess + level.rate - 1n) / level.rate);
+			const loan = loans.at(-1);
+			// Decay alone makes no room that is lent.
+			run(loan && (excess > total || loan.until < fitsAt) ? loan.until : fitsAt);
+			if (!loan) break;
+		}
 		if (wants === "lease") total += BigInt(wanted) * SLOT;
 		else reserved += wanted;
 	};

@@ -4,8 +4,8 @@
  *     the limit is switched off, or
  *     no waiter has a turn before it, and used + slots <= limit
  *
- * where `used` is the level with decay, else the slots of leases and those without one; reservations count on top of
- * either. What could never fit is refused whatever waits; what merely does not fit now may wait.
+ * where `used` is the level with decay, else the slots of leases and those without one; reservations and loans count on
+ * top of either. What could never fit is refused whatever waits; what merely does not fit now may wait.
  */
 
 import type { DenialCode, Event } from "./commands.ts";
@@ -40,8 +40,8 @@ export function neverFits(limit: Limit, slots: number, mode: Mode): "exceeds_lim
 
 export function fits(limit: Limit, slots: number): boolean {
 	const { settings, sums, level } = limit;
-	if (!decays(limit)) return sums.leased + sums.reserved + limit.unleased + slots <= settings.limit;
-	return level.total <= BigInt(settings.limit - sums.reserved - slots) * SLOT;
+	if (!decays(limit)) return sums.leased + sums.reserved + sums.lent + limit.unleased + slots <= settings.limit;
+	return level.total <= BigInt(settings.limit - sums.reserved - sums.lent - slots) * SLOT;
 }
 
 /** How a request that does not wait would be denied now; null: it would be granted. Changes nothing. */

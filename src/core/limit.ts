@@ -23,6 +23,8 @@ export interface Settings {
 	slotDecayPerSecond: number;
 	/** Off: grants at once and holds nothing. */
 	active: boolean;
+	/** For how long a Worker may borrow slots, where they decay; left out, or 0: not at all. */
+	lendSeconds?: number;
 }
 
 /**
@@ -68,7 +70,8 @@ export interface Entry {
 	readonly id: string;
 	/** Order of arrival. */
 	readonly seq: number;
-	readonly slots: number;
+	/** Of a loan: those that are not accounted for. */
+	slots: number;
 	readonly mode: Mode;
 	readonly holder: string | null;
 	readonly held: boolean;
@@ -78,7 +81,8 @@ export interface Entry {
 	readonly others?: readonly string[] | undefined;
 	/** Whether the grant is final (`lease`) or one of several names (`reservation`). */
 	readonly wants: "lease" | "reservation";
-	state: "waiting" | "reserved" | "committed" | "leased";
+	/** `lent`: no request, but a loan of a Worker; see `lending.ts`. */
+	state: "waiting" | "reserved" | "committed" | "leased" | "lent";
 	standing: Standing;
 	/** False: granted by an inactive limit. It holds nothing, and is renewed and released like any other. */
 	enforced: boolean;
@@ -91,6 +95,9 @@ export interface Entry {
 	peers: readonly string[];
 	/** How often the lease was asked for again after its grant: each of those answers stands even if the first was never heard. */
 	claims: number;
+	/** Of a loan: slots and requests that were accounted for. */
+	used?: number;
+	grants?: number;
 	/** When this entry is due next: to give up, lapse, be confirmed or expire. */
 	until: At;
 	heapIndex: number;
@@ -114,6 +121,8 @@ export interface Sums {
 	leased: number;
 	/** Slots of reservations. */
 	reserved: number;
+	/** Slots of loans that are not accounted for. */
+	lent: number;
 	leases: number;
 	/** Of the leases, those that can be given back; the others were taken by rate. */
 	returnable: number;
@@ -132,6 +141,8 @@ export function count(sums: Sums, entry: Entry, sign: 1 | -1): void {
 		return;
 	} else if (entry.state === "reserved") {
 		sums.reserved += sign * entry.slots;
+	} else if (entry.state === "lent") {
+		sums.lent += sign * entry.slots;
 	} else {
 		sums.leased += sign * entry.slots;
 		sums.leases += sign;
@@ -142,11 +153,13 @@ export function count(sums: Sums, entry: Entry, sign: 1 | -1): void {
 export interface Limit {
 	settings: Settings;
 	clock: Clock;
-	/** Every live request, by id, in order of arrival. */
+	/** Every live request, and every loan, by id, in order of arrival. */
 	readonly entries: Map<string, Entry>;
 	/** The waiting ones, in order of service. */
 	readonly queue: Map<string, Entry>;
 	readonly deadlines: Deadlines<Entry>;
+	/** The loans, by their end. It wakes the limit only while a waiter has a turn: to nobody else it makes a difference. */
+	readonly loans: Deadlines<Entry>;
 	/** Slots in use of a limit with decay, reservations aside. */
 	readonly level: Level;
 	/** Slots taken without a lease, on a limit without decay. */
@@ -168,19 +181,26 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		entries: new Map(),
 		queue: new Map(),
 		deadlines: new Deadlines(),
+		loans: new Deadlines(),
 		level: new Level(settings.slotDecayPerSecond, now),
 		unleased: 0,
 		totals: newTotals(),
 		meanHeldMs: null,
 		polling: newPolling(now),
 		nextSeq: 1,
-		sums: { leased: 0, reserved: 0, leases: 0, returnable: 0, inTurn: 0, inTurnSlots: 0 },
+		sums: { leased: 0, reserved: 0, lent: 0, leases: 0, returnable: 0, inTurn: 0, inTurnSlots: 0 },
 		recall,
 	};
 }
 
 /** Whether slots of this limit come back by themselves. */
 export const decays = (limit: Limit): boolean => limit.settings.slotDecayPerSecond > 0;
+
+/** The request of this id. A loan is none. */
+export function requestOf(limit: Limit, id: string): Entry | undefined {
+	const entry = limit.entries.get(id);
+	return entry?.state === "lent" ? undefined : entry;
+}
 
 /** Whether nothing is left that a fresh limit of the same settings would not have. */
 export const isIdle = (limit: Limit): boolean =>
@@ -192,7 +212,7 @@ export const wallClock = (limit: Limit, at: At): At => at - limit.clock.offsetMs
 /** Slots in use, rounded up. */
 export function activeSlots(limit: Limit): number {
 	const held = decays(limit) ? Number((limit.level.total + SLOT - 1n) / SLOT) : limit.sums.leased + limit.unleased;
-	return held + limit.sums.reserved;
+	return held + limit.sums.reserved + limit.sums.lent;
 }
 
 /** Whether the limit grants nothing until it is raised: 0 is how an operator pauses it. A waiter waits on. */

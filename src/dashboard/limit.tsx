@@ -88,6 +88,7 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 						label="slots come back"
 						value={info.slotDecayPerSecond > 0 ? rate(info.slotDecayPerSecond) : "on release"}
 					/>
+					{info.lentSlots !== undefined && <Fact label="of these lent" value={number(info.lentSlots)} />}
 				</dl>
 			</section>
 			<Plot name={info.name} samples={shown.samples} seconds={shown.sampleSeconds} />

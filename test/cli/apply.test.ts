@@ -25,8 +25,10 @@ describe("a file", () => {
 		const text =
 			'[limits.database]\nlimit = 20\n[policies."login:*"]\nlimit = 5\nslotDecayPerSecond = 0.1\nidleSeconds = 60\n';
 		const { limits, policies } = readDesired(text, "toml", "the file");
-		expect([...limits]).toEqual([["database", { limit: 20, slotDecayPerSecond: 0, active: true, region: null }]]);
-		const login = { limit: 5, slotDecayPerSecond: 0.1, active: true, region: null, idleSeconds: 60 };
+		expect([...limits]).toEqual([
+			["database", { limit: 20, slotDecayPerSecond: 0, active: true, lendSeconds: 0, region: null }],
+		]);
+		const login = { limit: 5, slotDecayPerSecond: 0.1, active: true, lendSeconds: 0, region: null, idleSeconds: 60 };
 		expect([...policies]).toEqual([["login:*", login]]);
 		const json = '{ "limits": { "database": { "limit": 20 } }, "policies": { "login:*": { "limit": 5 } } }';
 		expect(readDesired(json, "json", "the file").limits.get("database")).toEqual(limits.get("database"));
@@ -71,7 +73,8 @@ describe("a file", () => {
 	test.each(["toml", "json"] as const)(
 		"is the same after it was written and read, as %s, whatever the names",
 		(format) => {
-			const settings = { limit: 3, slotDecayPerSecond: 1 / 60, active: false, region: "apac-ne" as const };
+			const decays = { slotDecayPerSecond: 1 / 60, lendSeconds: 0.5 };
+			const settings = { limit: 3, ...decays, active: false, region: "apac-ne" as const };
 			const desired: Desired = {
 				limits: new Map(["a", "a b", "日本", '"q"', "a.b", "__proto__", "#x", "'"].map((name) => [name, settings])),
 				policies: new Map([["login:*", { ...settings, slotDecayPerSecond: 1e-9, idleSeconds: 60 }]]),

@@ -1,6 +1,6 @@
 /** One life of one limit, drawn from a seed, checked after every step against the model and the promises. */
 
-import type { Command, Event } from "../../src/core/commands.ts";
+import type { Borrowing, Command, Event } from "../../src/core/commands.ts";
 import { SLOT } from "../../src/core/level.ts";
 import { activeSlots, type Entry, isLease, type Limit, type Request, type Settings } from "../../src/core/limit.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
@@ -15,6 +15,8 @@ export type Outcomes = Map<string, number>;
 const TAIL = Number(process.env.HEADGATE_TAIL ?? 12);
 const START = 1_700_000_000_000;
 const RATES = [0, 0, 0, 0.1, 0.7, 1, 3, 7, 20, 1000, 0.142857142857142, 0.333333333333333];
+
+const LENDS = [0, 0.1, 1, 1, 10];
 
 /** How often each kind of time passes before a command. */
 const TIMES = {
@@ -53,6 +55,7 @@ export class Simulation {
 			limit: this.#random.int(1, 8),
 			slotDecayPerSecond: this.#random.pick(RATES),
 			active: this.#random.chance(0.9),
+			...(this.#random.chance(0.5) && { lendSeconds: this.#random.pick(LENDS) }),
 		};
 		this.#subject = new Subject(settings, START);
 		this.#model = new Model(settings, START);
@@ -86,7 +89,8 @@ export class Simulation {
 		const command = this.#draw();
 		const asks = command.kind === "acquire" || command.kind === "reserve";
 		// Half of the time nothing is due when the request comes, so that a denial must leave all as it was.
-		const quiet = asks && random.chance(0.5);
+		// What a denied request brings of a loan is accounted for all the same.
+		const quiet = asks && !("borrow" in command) && random.chance(0.5);
 		if (quiet) this.#decide({ kind: "tick" });
 		const before = quiet ? this.#everything() : "";
 		const known = asks && this.#limit.entries.has(command.request.id);
@@ -195,16 +199,24 @@ export class Simulation {
 
 	/** A retry at exactly the announced moment, with nothing but time in between, in a twin of this limit. */
 	#retry(command: Command & { request: Request }, afterMs: number): void {
-		const twin = this.#subject.twin();
-		const at = this.#wall + afterMs;
-		for (let wakeAt = twin.decide({ kind: "tick" }, this.#wall).wakeAt; wakeAt !== null && wakeAt < at; ) {
-			wakeAt = twin.decide({ kind: "tick" }, wakeAt).wakeAt;
+		const isGivenAfter = (ms: number): boolean => {
+			const twin = this.#subject.twin();
+			const at = this.#wall + ms;
+			for (let wakeAt = twin.decide({ kind: "tick" }, this.#wall).wakeAt; wakeAt !== null && wakeAt < at; ) {
+				wakeAt = twin.decide({ kind: "tick" }, wakeAt).wakeAt;
+			}
+			return twin
+				.decide(command, at)
+				.events.some(
+					({ kind, ...of }) => ["granted", "reserved"].includes(kind) && "id" in of && of.id === command.request.id,
+				);
+		};
+		this.#hold(8, isGivenAfter(afterMs), `a retry after the announced ${afterMs} ms was not granted`);
+		const others = this.#model.line.length + this.#model.reserved + this.#model.leased;
+		if (this.#model.lent > 0 && others === 0) {
+			this.#hold(8, !isGivenAfter(afterMs - 1), `a retry before the announced ${afterMs} ms was granted`);
+			this.#reach("retry at the announced moment, with loans");
 		}
-		const { events } = twin.decide(command, at);
-		const isGiven = events.some(
-			(event) => (event.kind === "granted" || event.kind === "reserved") && event.id === command.request.id,
-		);
-		this.#hold(8, isGiven, `a retry after the announced ${afterMs} ms was not granted`);
 		this.#reach("retry at the announced moment");
 		if (this.#model.line.length > 0) this.#reach("retry at the announced moment, after others in line");
 		if (this.#model.reserved > 0) this.#reach("retry at the announced moment, with reservations");
@@ -224,11 +236,19 @@ export class Simulation {
 		const random = this.#random;
 		const kind = random.weighted({
 			...{ acquire: 25, reserve: 19, commit: 9, cancel: 5, touch: 4, renew: 5, release: 14, detach: 6 },
-			...{ vouch: 2, settle: 6, configure: 3, takeBack: 2, inspect: 2, tick: 4 },
+			...{ vouch: 2, settle: 6, configure: 3, takeBack: 2, inspect: 2, tick: 4, borrow: 6, repay: 4 },
 		});
 		switch (kind) {
-			case "acquire":
-				return { kind, request: this.#drawRequest("lease") };
+			case "acquire": {
+				const request = this.#drawRequest("lease");
+				return random.chance(0.1) ? { kind, request, borrow: this.#drawLoan() } : { kind, request };
+			}
+			case "borrow":
+				return { kind, ...this.#drawLoan() };
+			case "repay": {
+				const { wanted: _, least: __, ...account } = this.#drawLoan();
+				return { kind, ...account };
+			}
 			case "reserve":
 				return { kind, request: this.#drawRequest("reservation") };
 			case "commit":
@@ -265,6 +285,22 @@ export class Simulation {
 		return `r${random.int(Math.max(1, this.#nextId - 8), this.#nextId)}`;
 	}
 
+	/** Of a loan that is, was or is new: with what may have been used of it, and at times with what was said before. */
+	#drawLoan(): Borrowing {
+		const random = this.#random;
+		const loans = this.#model.state.asked.filter(({ state }) => state === "lent");
+		const loan = loans.length > 0 && random.chance(0.7) ? random.pick(loans) : undefined;
+		const id = loan?.id ?? `~${random.int(Math.max(1, this.#nextId - 4), this.#nextId + 1)}`;
+		const used = loan ? random.int(random.chance(0.1) ? 0 : loan.used, loan.slots) : random.pick([0, 0, 1, 3]);
+		return {
+			id,
+			used,
+			grants: (loan?.grants ?? 0) + random.int(0, 2),
+			wanted: random.int(0, 6),
+			least: random.pick([0, 0, 0, 1, 2]),
+		};
+	}
+
 	#drawRequest(wants: Asked["wants"]): Request {
 		const random = this.#random;
 		const waitMs = random.pick([0, 1, 100, 1_000, 1_000, 20_000, Number.POSITIVE_INFINITY]);
@@ -273,7 +309,9 @@ export class Simulation {
 		const gone = this.#model.state.asked.filter(({ state, standing }) => state === "waiting" && standing !== "present");
 		const back = gone.length > 0 && random.chance(0.5) ? random.pick(gone) : null;
 		if (back) wants = back.wants;
-		const id = back?.id ?? (random.chance(0.2) ? this.#drawId() : `r${this.#nextId++}`);
+		const again = random.chance(0.2) ? this.#drawId() : "~";
+		// No request has the id of a loan.
+		const id = back?.id ?? (again.startsWith("~") ? `r${this.#nextId++}` : again);
 		const earlier = this.#requests.get(id);
 		if (earlier && earlier.wants === wants && random.chance(0.95)) {
 			return { ...earlier.request, waitMs, ifBusy, ...(random.chance(0.05) && { print: "other" }) };
@@ -296,7 +334,7 @@ export class Simulation {
 	#drawSettings(): Command {
 		const random = this.#random;
 		const settings: Partial<Settings> = {};
-		switch (random.weighted({ limit: 4, rate: 3, active: 3, hand: 3, all: 2 })) {
+		switch (random.weighted({ limit: 4, rate: 3, active: 3, lend: 2, hand: 3, all: 2 })) {
 			case "limit":
 				settings.limit = random.int(0, 8);
 				break;
@@ -306,6 +344,9 @@ export class Simulation {
 			case "active":
 				// Rather on than off: an inactive limit has little to tell.
 				settings.active = random.chance(0.7);
+				break;
+			case "lend":
+				settings.lendSeconds = random.pick(LENDS);
 				break;
 			case "hand":
 				return { kind: "configure", activeSlots: random.int(0, 8) };
@@ -358,7 +399,7 @@ export class Simulation {
 		const waiting = all.filter((entry) => entry.state === "waiting");
 		const standing = waiting.filter((entry) => entry.standing === "present" || entry.standing === "resuming");
 		const recounted = {
-			...{ leased: slotsOf(leases), reserved: slotsOf(reserved), leases: leases.length },
+			...{ leased: slotsOf(leases), reserved: slotsOf(reserved), lent: slotsOf(loansOf(all)), leases: leases.length },
 			returnable: leases.filter(({ mode }) => mode !== "rate_limit").length,
 			...{ inTurn: standing.length, inTurnSlots: slotsOf(standing) },
 		};
@@ -368,7 +409,8 @@ export class Simulation {
 		}
 		const queued = [...queue.keys()].join();
 		this.#hold(3, queued === waiting.map(({ id }) => id).join(), `the line is not in order of arrival: ${queued}`);
-		const due = all.filter((entry) => entry.until !== Number.POSITIVE_INFINITY);
+		this.#hold(16, this.#limit.loans.size === loansOf(all).length, "the loans that end are not those that there are");
+		const due = all.filter((entry) => entry.until !== Number.POSITIVE_INFINITY && entry.state !== "lent");
 		this.#hold(4, deadlines.size === due.length, "what falls due is not what the deadlines hold");
 		const first = Math.min(...due.map(({ until }) => until));
 		this.#hold(4, due.length === 0 || deadlines.first?.until === first, "the first deadline is not the earliest");
@@ -405,6 +447,7 @@ export class Simulation {
 		const shown = activeSlots(this.#limit);
 		this.#hold(7, shown === Number((used + ONE - 1n) / ONE), `shows ${shown} slots in use, which are ${used} units`);
 
+		this.#checkLoans(events);
 		this.#flow = this.#flow.slice(-60);
 		if (!gave || !model.decays) return;
 		const rate = unitsOfRate(model.state.settings.slotDecayPerSecond);
@@ -414,6 +457,15 @@ export class Simulation {
 			const allowed = most + rate * BigInt(now - at);
 			this.#hold(1, granted <= allowed, `${granted} units granted in ${now - at} ms, ${allowed} allowed`);
 		}
+	}
+
+	/** What is lent is counted, and at least as much is left of what nobody uses. */
+	#checkLoans(events: Event[]): void {
+		const { settings, sums, level } = this.#limit;
+		if (!events.some((event) => event.kind === "lent" && event.lentMs > 0)) return;
+		const free = BigInt(settings.limit - sums.reserved) * SLOT - level.total;
+		this.#hold(16, 2n * BigInt(sums.lent) * SLOT <= free, `${sums.lent} slots are lent of ${free} units that are free`);
+		this.#hold(16, sums.inTurn === 0, "slots were lent while a waiter had its turn");
 	}
 
 	/** First come, first served, and nobody waits for what is free. */
@@ -473,7 +525,7 @@ export class Simulation {
 			return this.#hold(8, answer.retryAfterMs === 30_000, `a pause announced ${answer.retryAfterMs} ms`);
 		}
 		if (!this.#model.decays) return;
-		if (this.#model.line.length > 0 || this.#model.reserved > 0) return;
+		if (this.#model.line.length > 0 || this.#model.reserved > 0 || this.#model.lent > 0) return;
 		const first = this.#model.msUntilLevel(BigInt(this.#model.state.settings.limit - request.slots) * ONE);
 		this.#hold(8, answer.retryAfterMs === first, `announced ${answer.retryAfterMs} ms, decay takes ${first} ms`);
 	}
@@ -491,7 +543,9 @@ export class Simulation {
 			const is = limit.entries.get(ought.id) as Entry;
 			const name = (field: string): string => `${field} of ${ought.id}`;
 			same(8, name("what is left"), limit.level.owned(ought.id) * (ONE / SLOT), model.owned(ought.id));
-			same(7, name("slots"), is.slots, ought.slots);
+			same(7, name("slots"), is.slots, ought.state === "lent" ? ought.slots - ought.used : ought.slots);
+			same(16, name("used"), is.used ?? 0, ought.used);
+			same(16, name("grants"), is.grants ?? 0, ought.grants);
 			same(7, name("state"), is.state, ought.state);
 			same(7, name("enforced"), is.enforced, ought.enforced);
 			same(5, name("expiresAt"), is.expiresAt, ought.expiresAt);
@@ -594,6 +648,10 @@ function outcomeOf(event: Event, command: Command, before: Map<string, Look>): s
 			return `released by ${event.by}${event.slots > 0 ? "" : ", nothing"}`;
 		case "vouched":
 			return `vouched ${event.committed}`;
+		case "lent":
+			return `${event.lentMs > 0 ? "lent" : "lent no more"}${before.has(event.id) ? " again" : ""} by ${command.kind}`;
+		case "repaid":
+			return `repaid by ${event.by}${event.slots > 0 ? "" : ", nothing"}`;
 		case "ended":
 			return `ended ${event.record.kind}`;
 		default:
@@ -614,10 +672,12 @@ function stateOf(look: Look | undefined): string {
 /** Slots in use, in units of the model, counted anew. */
 function usedOf(limit: Limit): bigint {
 	const all = [...limit.entries.values()];
-	const reserved = slotsOf(all.filter((entry) => entry.enforced && entry.state === "reserved"));
+	const reserved = slotsOf([...all.filter((entry) => entry.enforced && entry.state === "reserved"), ...loansOf(all)]);
 	if (limit.settings.slotDecayPerSecond > 0) return limit.level.total * (ONE / SLOT) + BigInt(reserved) * ONE;
 	return BigInt(slotsOf(all.filter(isLease)) + limit.unleased + reserved) * ONE;
 }
+
+const loansOf = (entries: Entry[]): Entry[] => entries.filter(({ state }) => state === "lent");
 
 const slotsOf = (entries: Entry[]): number => entries.reduce((sum, { slots }) => sum + slots, 0);
 

@@ -35,7 +35,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		expect(created.body).toEqual({
 			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
 			region: null,
-			...{ limit: 3, slotDecayPerSecond: 0, active: true },
+			...{ limit: 3, slotDecayPerSecond: 0, active: true, lendSeconds: 0 },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 0, remaining: 3, leaseCount: 0, waitingCount: 0, lastMinute: { granted: 0, denied: 0 } },
 			totals: { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 },
@@ -69,7 +69,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		expect(body).toEqual({
 			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
 			region: null,
-			...{ limit: 2, slotDecayPerSecond: 0, active: true },
+			...{ limit: 2, slotDecayPerSecond: 0, active: true, lendSeconds: 0 },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 2, remaining: 0, leaseCount: 1, waitingCount: 1, lastMinute: { granted: 1, denied: 1 } },
 			totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 1, timedOut: 0, released: 0, expired: 0 },
@@ -347,7 +347,8 @@ describe("policies", () => {
 		const created = await setPolicy(pattern, { limit: 5, slotDecayPerSecond: 0.5 });
 		expect(created.status).toBe(201);
 		expect(created.body).toEqual({
-			...{ pattern, limit: 5, slotDecayPerSecond: 0.5, active: true, idleSeconds: 300, updatedBy: null, region: null },
+			...{ pattern, limit: 5, slotDecayPerSecond: 0.5, active: true, lendSeconds: 0 },
+			...{ idleSeconds: 300, updatedBy: null, region: null },
 			updatedAt: expect.stringMatching(MOMENT),
 		});
 		const replaced = await setPolicy(pattern, { limit: 6 });

@@ -109,6 +109,7 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 				? "none: slots come back by release"
 				: `${decay} (${counted(info.slotDecayPerSecond, "slot")} a second)`,
 		],
+		...(info.lentSlots === undefined ? [] : [["lent", lent(info)] as [string, string]]),
 		["held", counted(info.leaseCount, "lease")],
 		["waiting", String(info.waitingCount)],
 		[
@@ -123,6 +124,9 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 	];
 }
 
+const lent = ({ lentSlots = 0, lendSeconds = 0 }: LimitInfo): string =>
+	`${counted(lentSlots, "slot")} to Workers, ${lendSeconds > 0 ? `each time for ${lendSeconds} s` : "and no more"}`;
+
 function settingsBy({ origin, policy, updatedBy, updatedAt }: LimitInfo): string {
 	if (origin === "default") return "of nobody yet: `headgate configure` switches it on";
 	const whose = origin === "policy" ? `from the policy ${safe(policy ?? "")}` : "configured by hand";
@@ -133,6 +137,7 @@ function settingsBy({ origin, policy, updatedBy, updatedAt }: LimitInfo): string
 export interface ConfigureOptions {
 	limit?: number;
 	decay?: number;
+	lend?: number;
 	active?: boolean;
 	activeSlots?: number;
 	region?: Region;
@@ -140,16 +145,21 @@ export interface ConfigureOptions {
 
 /** Changes what is given and leaves the rest; creates the limit when there is none. */
 export async function configure(context: Context, name: string, options: ConfigureOptions): Promise<void> {
-	const { limit, decay, active, activeSlots, region } = options;
+	const { limit, decay, lend, active, activeSlots, region } = options;
 	const patch: LimitPatch = {
 		...(limit !== undefined && { limit }),
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
+		...(lend !== undefined && { lendSeconds: lend }),
 		...(active !== undefined && { active }),
 		...(activeSlots !== undefined && { activeSlots }),
 		...(region !== undefined && { region }),
 	};
 	if (Object.keys(patch).length === 0) {
-		throw new CliError("Nothing to change.", EXIT.usage, "Give at least one of --limit, --decay, --on, --off, --used.");
+		throw new CliError(
+			"Nothing to change.",
+			EXIT.usage,
+			"Give at least one of --limit, --decay, --lend-seconds, --on, --off, --used.",
+		);
 	}
 	const existed = await change(context, name, patch);
 	const summary = existed ?? (await create(context, name, patch));

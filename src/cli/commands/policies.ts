@@ -6,6 +6,8 @@ import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { type Column, counted, rate, safe, span, table } from "../print.ts";
 
+const lends = ({ lendSeconds = 0 }: Policy): string => (lendSeconds > 0 ? `, lent for ${lendSeconds} s` : "");
+
 const COLUMNS: Column<Policy>[] = [
 	{ title: "PATTERN", drop: 0, cut: true, text: ({ pattern }) => safe(pattern) },
 	{ title: "LIMIT", drop: 0, right: true, text: ({ limit }) => String(limit) },
@@ -26,12 +28,13 @@ export async function policies(context: Context): Promise<void> {
 export async function setPolicy(
 	context: Context,
 	pattern: string,
-	options: { limit: number; decay?: number; active?: boolean; idle?: number; region?: Region },
+	options: { limit: number; decay?: number; lend?: number; active?: boolean; idle?: number; region?: Region },
 ): Promise<void> {
-	const { limit, decay, active, idle, region } = options;
+	const { limit, decay, lend, active, idle, region } = options;
 	const settings = {
 		limit,
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
+		...(lend !== undefined && { lendSeconds: lend }),
 		...(active !== undefined && { active }),
 		...(idle !== undefined && { idleSeconds: idle }),
 		...(region !== undefined && { region }),
@@ -40,7 +43,7 @@ export async function setPolicy(
 	if (context.json) return context.printJson(policy);
 	const decays = policy.slotDecayPerSecond === 0 ? "" : `, decay ${rate(policy.slotDecayPerSecond)}`;
 	context.print(
-		`Set ${safe(pattern)}: ${counted(policy.limit, "slot")}${decays}${policy.active ? "" : ", switched off"}`,
+		`Set ${safe(pattern)}: ${counted(policy.limit, "slot")}${decays}${lends(policy)}${policy.active ? "" : ", switched off"}`,
 	);
 }
 

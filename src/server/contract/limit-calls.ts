@@ -3,6 +3,7 @@
  * request may have gone to another name with its limit, and is then led on there.
  */
 
+import type { Account, Borrowing } from "../../core/commands.ts";
 import type { Mode } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Totals } from "../../core/totals.ts";
@@ -17,7 +18,7 @@ import type {
 	Settings,
 	WatchEvent,
 } from "../../protocol.ts";
-import type { Ask, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
+import type { Ask, Lent, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
 import type { Ruling } from "./policies.ts";
 
 // ---------------------------------------------------------------------------------------------- requests
@@ -50,6 +51,10 @@ export interface RequestCalls {
 		by: "caller" | "operator" | "unheard",
 		sentAt?: At,
 	): Promise<(Outcome & { found: boolean }) | null>;
+	/** A Worker borrows, or borrows on, and accounts for what it used. Null: this limit does not exist. */
+	borrow(id: string, loan: Omit<Borrowing, "id">, sentAt?: At): Promise<{ lent: Lent; status: Status } | null>;
+	/** A Worker accounts for a loan, and gives the rest back. */
+	repay(id: string, account: Omit<Account, "id">, sentAt?: At): Promise<void>;
 	/** The caller of a call that waits has gone: its request leaves the line, or its lease ends, unless it came back. */
 	leave(id: string, call: string): Promise<void>;
 	/**
@@ -120,6 +125,8 @@ export interface Measured {
 	origin: Origin;
 	capacity: number;
 	inUse: number;
+	/** Of those, the ones that are lent. */
+	lent: number;
 	waiting: number;
 	active: boolean;
 	totals: Totals;

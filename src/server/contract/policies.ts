@@ -75,9 +75,12 @@ export class PolicyTable {
 export const prefixOf = (pattern: string): string | null => (pattern.endsWith("*") ? pattern.slice(0, -1) : null);
 
 /** The settings alone. */
-export const settingsOf = ({ limit, slotDecayPerSecond, active }: Settings): Settings => ({
-	...{ limit, slotDecayPerSecond, active },
+export const settingsOf = ({ limit, slotDecayPerSecond, active, lendSeconds = 0 }: Settings): Settings => ({
+	...{ limit, slotDecayPerSecond, active, lendSeconds },
 });
 
 export const sameSettings = (a: Settings, b: Settings): boolean =>
-	a.limit === b.limit && a.slotDecayPerSecond === b.slotDecayPerSecond && a.active === b.active;
+	a.limit === b.limit &&
+	a.slotDecayPerSecond === b.slotDecayPerSecond &&
+	a.active === b.active &&
+	(a.lendSeconds ?? 0) === (b.lendSeconds ?? 0);

@@ -4,6 +4,7 @@
  * forget the denials that it remembers; and a name that no caller used before is counted as its caller's.
  */
 
+import type { Account, Borrowing } from "../../core/commands.ts";
 import type { Mode } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
 import type { LimitPatch, LimitSettings, LimitSummary, Region, Settings } from "../../protocol.ts";
@@ -16,6 +17,7 @@ import { limitObject } from "../contract/placement.ts";
 import { ifThere, inAnyCase } from "./admission/names.ts";
 import { denialsOf } from "./denials/memory.ts";
 import { charge, DESCRIPTORS } from "./descriptors.ts";
+import { loansOf } from "./lending/memory.ts";
 import { audit } from "./log.ts";
 import { rulingsOf } from "./policy-copy.ts";
 
@@ -24,8 +26,11 @@ export function limitOf(env: Env, name: string): LimitStub {
 	return new LimitStub(env, name);
 }
 
-const settingsOf = ({ limit, slotDecayPerSecond, active, origin, activeSlots }: LimitSummary) => ({
-	...{ limit, slotDecayPerSecond, active, origin, activeSlots },
+/** How the object of the only name is asked, where it is not by a plain call. */
+export type AskOne = (limit: LimitStub, ask: Ask) => Promise<Outcome | Missing>;
+
+const settingsOf = ({ limit, slotDecayPerSecond, active, lendSeconds, origin, activeSlots }: LimitSummary) => ({
+	...{ limit, slotDecayPerSecond, active, lendSeconds, origin, activeSlots },
 });
 
 export class LimitStub {
@@ -122,6 +127,14 @@ export class LimitStub {
 		return this.#inAnyCase(() => this.#change(release()));
 	}
 
+	borrow({ id, ...loan }: Borrowing) {
+		return this.#timed((sentAt) => this.#object.borrow(id, loan, sentAt));
+	}
+
+	repay({ id, ...account }: Account) {
+		return this.#change(this.#timed((sentAt) => this.#object.repay(id, account, sentAt)));
+	}
+
 	leave(id: string, call: string) {
 		return this.#change(this.#object.leave(id, call));
 	}
@@ -168,6 +181,7 @@ export class LimitStub {
 
 	/** `taken`: another limit has that name. Null: this one does not exist. */
 	async rename(name: string, token: string | null) {
+		await this.#repayFirst();
 		const moved = await this.#ifThere(() =>
 			this.#change(this.#object.rename(name, rulingsOf(this.#env).regionOf(name))),
 		);
@@ -276,12 +290,20 @@ export class LimitStub {
 		work: () => Promise<T>,
 		to: (answer: T) => unknown,
 	): Promise<T> {
+		await this.#repayFirst();
 		// What cannot be read has nothing to be changed from; the change itself says what is wrong.
 		const before = await this.#object.summary(this.#ruling).catch(() => null);
 		const answer = await this.#change(work());
 		const after = to(answer);
 		if (after !== undefined) audit({ action, limit: this.name, by, from: before && settingsOf(before), to: after });
 		return answer;
+	}
+
+	/** A change ends what this Worker has borrowed: nothing is granted by the old settings after it. */
+	async #repayFirst(): Promise<void> {
+		const account = loansOf(this.#env).end(this.name);
+		// What is not accounted for is taken for used.
+		if (account) await this.repay(account).catch((error) => console.warn(`Not repaid to "${this.name}":`, error));
 	}
 
 	/** A request by which the limit may come to be. */

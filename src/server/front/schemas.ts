@@ -5,7 +5,15 @@
 
 import * as z from "zod";
 import type {} from "zod-openapi"; // What `meta` may say.
-import { type AcquireRequest, type BatchRequest, BOUNDS, DEFAULTS, REGIONS, type Slots } from "../../protocol.ts";
+import {
+	type AcquireRequest,
+	type BatchRequest,
+	BOUNDS,
+	DEFAULTS,
+	REGIONS,
+	type Settings,
+	type Slots,
+} from "../../protocol.ts";
 
 const NO_PLACE_IN_A_URL = [".", ".."];
 const FORBIDDEN = /[/%&><\p{Cc}]/u;
@@ -250,13 +258,33 @@ const settingsShape = {
 			override: { anyOf: [{ const: 0 }, { minimum: BOUNDS.slotDecayPerSecondMin }] },
 		}),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
+	lendSeconds: z
+		.number()
+		.min(0)
+		.max(BOUNDS.lendSeconds.max)
+		.refine((seconds) => seconds === 0 || seconds >= BOUNDS.lendSeconds.min, {
+			error: `0, or at least ${BOUNDS.lendSeconds.min}`,
+		})
+		.meta({
+			description:
+				"For how long a Worker may borrow slots that come back by themselves, and grant them without asking the limit; 0: not at all.",
+			override: { anyOf: [{ const: 0 }, { minimum: BOUNDS.lendSeconds.min }] },
+		}),
 };
 const region = z.enum(REGIONS);
 const settingsSchema = z.strictObject({
 	limit: settingsShape.limit,
 	slotDecayPerSecond: settingsShape.slotDecayPerSecond.default(0),
 	active: settingsShape.active.default(true),
+	lendSeconds: settingsShape.lendSeconds.default(0),
 });
+/** Only what comes back by itself can be lent: what is held is given back by its holder. */
+const lendsWhatDecays = ({ lendSeconds, slotDecayPerSecond }: Settings): boolean =>
+	!lendSeconds || slotDecayPerSecond > 0;
+const LENDS_NOTHING = {
+	path: ["lendSeconds"],
+	error: "only with a slotDecayPerSecond: slots that are held are not lent",
+};
 export const limitSchema = settingsSchema
 	.extend({
 		region: region.nullable().default(null).meta({
@@ -264,6 +292,7 @@ export const limitSchema = settingsSchema
 				"Where a new limit is to live, as a location hint of Cloudflare; null: where its policy says, or the deployment. A limit never moves: another one than it was made with is refused.",
 		}),
 	})
+	.refine(lendsWhatDecays, LENDS_NOTHING)
 	.meta({ id: "Settings" });
 export const policySchema = settingsSchema
 	.extend({
@@ -277,12 +306,14 @@ export const policySchema = settingsSchema
 			.default(DEFAULTS.idleSeconds)
 			.meta({ description: "How long a key of the policy is kept once it is idle and empty; then it deletes itself." }),
 	})
+	.refine(lendsWhatDecays, LENDS_NOTHING)
 	.meta({ id: "PolicySettings" });
 export const patchSchema = z
 	.strictObject({
 		limit: settingsShape.limit.optional(),
 		slotDecayPerSecond: settingsShape.slotDecayPerSecond.optional(),
 		active: settingsShape.active.optional(),
+		lendSeconds: settingsShape.lendSeconds.optional(),
 		region: region.optional().meta({ description: "Only the one that it was made with: a limit never moves." }),
 		activeSlots: z.int().min(0).max(BOUNDS.limit).optional().meta({
 			description: "Slots in use, set by hand. It never frees a slot that somebody holds.",

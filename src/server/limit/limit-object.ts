@@ -7,6 +7,7 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
+import type { Account, Borrowing } from "../../core/commands.ts";
 import { wouldDeny } from "../../core/granting.ts";
 import type { Mode } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
@@ -32,7 +33,7 @@ import type {
 	Tied,
 	Watched,
 } from "../contract/limit-calls.ts";
-import type { Ask, Missing, Outcome, Peeked, Share, Status } from "../contract/outcomes.ts";
+import type { Ask, Lent, Missing, Outcome, Peeked, Share, Status } from "../contract/outcomes.ts";
 import { directoryObject, type LimitNamed, limitObject, regionOf } from "../contract/placement.ts";
 import type { Ruling } from "../contract/policies.ts";
 import { Committer } from "./committer.ts";
@@ -213,6 +214,14 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		sentAt?: At,
 	): Promise<(Outcome & { found: boolean }) | null> {
 		return this.#relocation.of(id).release(id, by, sentAt);
+	}
+
+	borrow(id: string, loan: Omit<Borrowing, "id">, sentAt?: At): Promise<{ lent: Lent; status: Status } | null> {
+		return this.#relocation.of(id).borrow(id, loan, sentAt);
+	}
+
+	repay(id: string, account: Omit<Account, "id">, sentAt?: At): Promise<void> {
+		return this.#relocation.of(id).repay(id, account, sentAt);
 	}
 
 	leave(id: string, call: string): Promise<void> {

@@ -147,6 +147,9 @@ const settingsShape = {
 	limit: count("Capacity in slots."),
 	slotDecayPerSecond: z.number().min(0).meta({ description: "Slots that come back by themselves each second." }),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
+	lendSeconds: z.number().min(0).exactOptional().meta({
+		description: "For how long a Worker may borrow slots, and grant them without asking the limit; 0: not at all.",
+	}),
 };
 const region = (description: string) => z.enum(REGIONS).nullable().meta({ description });
 const setter = z
@@ -166,6 +169,9 @@ const summaryShape = {
 	updatedAt: moment("Since when it has its settings."),
 	updatedBy: setter,
 	activeSlots: count("Slots in use, rounded up when they decay."),
+	lentSlots: count(
+		"Of the slots in use, those that are lent to Workers and not accounted for yet. Present where slots are lent.",
+	).exactOptional(),
 	remaining: count("Whole slots that are free."),
 	leaseCount: count("Leases that hold slots."),
 	waitingCount: count("Requests in line."),

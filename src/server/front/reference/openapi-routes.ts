@@ -49,7 +49,7 @@ const ID = "7c6a5b0e-6a3f-4c59-9a53-0d5c2b8f1e11";
 const AT = "2026-11-22T17:00:00.000Z";
 const status = { name: "database", limit: 20, activeSlots: 1, remaining: 19, enforced: true };
 const lease = { id: ID, names: { database: 1 }, expiresAt: AT, waitedSeconds: 0, limits: [status] };
-const settings = { limit: 20, slotDecayPerSecond: 0, active: true };
+const settings = { limit: 20, slotDecayPerSecond: 0, active: true, lendSeconds: 0 };
 const summary = {
 	...{ name: "database", id: "0b7f1a52-7f0c-4a43-9d39-1b9c86f2c0de", ...settings, origin: "configured" },
 	...{ policy: null, region: null, createdAt: AT, updatedAt: AT, updatedBy: "ops" },
@@ -61,7 +61,8 @@ const counted = { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, released: 0,
 const sample = { at: AT, limit: 20, activeSlots: 1, waiting: 0, ...counted };
 const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", since: AT, expiresAt: AT };
 const policy = {
-	...{ pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, region: null, idleSeconds: 300 },
+	...{ pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, lendSeconds: 0 },
+	...{ region: null, idleSeconds: 300 },
 	...{ updatedAt: AT, updatedBy: "ops" },
 };
 
