@@ -32,13 +32,13 @@ export const isTooLong = (headers: (string | null)[]): boolean =>
  */
 export function rateLimitHeaders06(limits: readonly LimitStatus[], retryAfterSeconds?: number): Record<string, string> {
 	const headers = retryAfter(retryAfterSeconds);
-	const [tightest] = limits.filter((limit) => limit.enforced).sort((a, b) => a.remaining - b.remaining);
+	const [tightest] = limits.filter((limit) => limit.enforced).sort((a, b) => remainingOf(a) - remainingOf(b));
 	if (!tightest) return headers;
-	const { limit, remaining } = tightest;
+	const { limit } = tightest;
 	const window = windowOf(tightest);
 	headers["RateLimit-Policy"] = window === null ? `${limit}` : `${limit};w=${window}`;
 	headers["RateLimit-Limit"] = String(limit);
-	headers["RateLimit-Remaining"] = String(remaining);
+	headers["RateLimit-Remaining"] = String(remainingOf(tightest));
 	const reset = resetOf(tightest, retryAfterSeconds);
 	if (reset !== null) headers["RateLimit-Reset"] = String(reset);
 	return headers;
@@ -48,16 +48,18 @@ export function rateLimitHeaders06(limits: readonly LimitStatus[], retryAfterSec
 const retryAfter = (seconds: number | undefined): Record<string, string> =>
 	seconds === undefined ? {} : { "Retry-After": String(Math.ceil(seconds)) };
 
-/** Seconds in which an empty limit fills up; null: nothing comes back by the clock. */
-function windowOf({ limit, slotDecayPerSecond = 0 }: LimitStatus): number | null {
+/** Seconds of its window, or in which a limit that is used up has all of its slots again; null: nothing comes back by the clock. */
+function windowOf({ limit, slotDecayPerSecond = 0, windowSeconds }: LimitStatus): number | null {
+	if (windowSeconds !== undefined) return Math.min(SF_INTEGER_MAX, Math.max(1, Math.ceil(windowSeconds)));
 	if (slotDecayPerSecond === 0) return null;
 	return Math.min(SF_INTEGER_MAX, Math.max(1, Math.ceil(limit / slotDecayPerSecond)));
 }
 
 /** Seconds until more slots are there; null where no clock tells. */
-function resetOf({ remaining, nextSlotSeconds }: LimitStatus, retryAfterSeconds: number | undefined): number | null {
+function resetOf(status: LimitStatus, retryAfterSeconds: number | undefined): number | null {
+	const { nextSlotSeconds } = status;
 	if (nextSlotSeconds === undefined) return null;
-	const seconds = remaining === 0 && retryAfterSeconds !== undefined ? retryAfterSeconds : nextSlotSeconds;
+	const seconds = remainingOf(status) === 0 && retryAfterSeconds !== undefined ? retryAfterSeconds : nextSlotSeconds;
 	return Math.min(SF_INTEGER_MAX, Math.ceil(seconds));
 }
 
@@ -68,10 +70,13 @@ function policyItem(status: LimitStatus): string {
 }
 
 function limitItem(status: LimitStatus, retryAfterSeconds?: number): string {
-	const item = `${sfString(status.name)};r=${status.remaining}`;
+	const item = `${sfString(status.name)};r=${remainingOf(status)}`;
 	const reset = resetOf(status, retryAfterSeconds);
 	return reset === null ? item : `${item};t=${reset}`;
 }
+
+/** What may be used now: of a limit that is paused nothing, however much is free. */
+const remainingOf = ({ remaining, pausedUntil }: LimitStatus): number => (pausedUntil ? 0 : remaining);
 
 /** Largest integer of a structured field (RFC 9651, section 3.3.1). */
 const SF_INTEGER_MAX = 999_999_999_999_999;

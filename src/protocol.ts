@@ -49,6 +49,14 @@ export const BOUNDS = {
 	 * has. That is 3,300 grants a second by rate, and 660 leases; one object answers about a thousand calls.
 	 */
 	rememberedIds: 200_000,
+	/** How long what is taken by rate may be an estimate: an hour is a long answer of a model. */
+	settleSeconds: { min: 1, max: 3_600 },
+	/** Shortest and longest window in seconds: decay is for what is shorter, and a year for what is longer. */
+	windowSeconds: { min: 1, max: 31_536_000 },
+	/** Characters of a time zone's name: the longest of the IANA database has 32, and a wrong one is compared with all of them. */
+	timeZoneLength: 40,
+	/** Longest pause that one call can ask for: ten minutes, and an upstream that wants more is asked again by then. */
+	pauseSeconds: 600,
 	/** Characters of a request id: room for two UUIDs and a prefix. */
 	idLength: 128,
 	/** Characters of `holder`: a host, a process and a job. */
@@ -189,6 +197,13 @@ export interface AcquireRequest {
 	leaseSeconds?: number;
 	/** How long to wait in line. Default 0, at most 60, answered after 55; in a stream without a cap, absent: for ever. */
 	waitSeconds?: number;
+	/**
+	 * What is taken by rate is an estimate, and may be settled within so long (`POST /v1/settle`); 1 to 3,600. Left out: it is what
+	 * it is.
+	 */
+	settleSeconds?: number;
+	/** Take fewer slots where a limit could never grant so many: the answer says how many. Default false. */
+	atMost?: boolean;
 	/** Create names that were not configured. Default true. */
 	createIfMissing?: boolean;
 	/**
@@ -208,6 +223,15 @@ export interface BatchRequest {
 	requests: Omit<AcquireRequest, "waitSeconds" | "hold">[];
 }
 
+/** `POST /v1/check`: whether the same acquire would be granted now. Nothing is taken, counted or created. */
+export type CheckRequest = Omit<AcquireRequest, "id" | "firstAttempt" | "waitSeconds" | "hold">;
+
+/** `POST /v1/limits/{name}/pause`. */
+export interface PauseRequest {
+	/** Nothing is granted for so long, or until an earlier pause ends, whichever is later; 0 to 600. 0 ends a pause, for admins. */
+	seconds: number;
+}
+
 /** `POST /v1/renew`. A lease as it was answered is a valid request; other fields are ignored. */
 export interface RenewRequest {
 	id: string;
@@ -220,7 +244,46 @@ export interface RenewRequest {
 export interface ReleaseRequest {
 	id: string;
 	names: string | string[] | Slots;
+	/** What was taken by rate in the same request came to, as `POST /v1/settle` has it. */
+	actual?: Slots;
 }
+
+/** `POST /v1/settle`: what estimates came to. */
+export interface SettleRequest {
+	id: string;
+	/** Slots of each name, from 0: below the estimate the rest comes back, above it the difference is taken too. */
+	actual: Slots;
+}
+
+export type CalendarUnit = "minute" | "hour" | "day" | "week" | "month" | "year";
+export type Weekday = "monday" | "tuesday" | "wednesday" | "thursday" | "friday" | "saturday" | "sunday";
+
+/**
+ * When slots come back that are taken by rate: all together at the end of a period of the calendar, or, with `sliding`,
+ * each exactly so long after it was taken.
+ */
+export interface Window {
+	/** A unit of the calendar, or seconds from 1 to 31,536,000. */
+	every: CalendarUnit | number;
+	/** Where the calendar hangs, by its IANA name. From days on. Default `UTC`. */
+	timeZone: string;
+	/** The time of day at which periods begin, `HH:MM`. From days on. Default `00:00`. */
+	at: string;
+	/**
+	 * The day on which periods begin: of a week a weekday (default `monday`), of a month a number (default 1; one that a month
+	 * does not have is its last), of a year `MM-DD` (default `01-01`). Null where periods are shorter.
+	 */
+	startsOn: Weekday | number | string | null;
+	/** Every so long back from each moment, in place of periods. For seconds, minutes, hours and days. Default false. */
+	sliding: boolean;
+}
+
+/** A window as it is set: what is left out is as by default. */
+export type WindowRequest = Pick<Window, "every"> & Partial<Window>;
+
+/** Settings as they are set: all but the limit has a default. */
+export type Given<S extends Settings> = Pick<S, "limit"> &
+	Partial<Omit<S, "window">> & { window?: WindowRequest | null };
 
 /** What a limit and a policy have in common. */
 export interface Settings {
@@ -228,8 +291,12 @@ export interface Settings {
 	limit: number;
 	/** Slots that come back by themselves each second; 0: only by release. */
 	slotDecayPerSecond: number;
+	/** In place of decay: when slots come back. Absent or null: not by a window. */
+	window?: Window | null;
 	/** Off: grants at once and holds nothing. */
 	active: boolean;
+	/** False: it decides and counts as ever, and says what it would deny; no caller is denied or waits. */
+	enforce: boolean;
 	/**
 	 * For how long a Worker that is often asked may borrow slots that come back by themselves, and grant them without asking the limit.
 	 * 0, or left out: not at all. At least 0.1, at most 10.
@@ -277,8 +344,12 @@ export interface PolicySettings extends Settings {
 	idleSeconds: number;
 }
 
-/** `PATCH /v1/limits/{name}`: any of the settings, or the slots in use, set by hand. */
-export interface LimitPatch extends Partial<Settings> {
+/**
+ * `PATCH /v1/limits/{name}`: any of the settings, or the slots in use, set by hand. A window takes the place of decay, and decay
+ * that of a window.
+ */
+export interface LimitPatch<W = WindowRequest> extends Partial<Omit<Settings, "window">> {
+	window?: W | null;
 	/** Only the one that it has: a limit never moves. */
 	region?: Region;
 	activeSlots?: number;
@@ -298,8 +369,16 @@ export interface LimitStatus {
 	enforced: boolean;
 	/** Present when slots come back by themselves. */
 	slotDecayPerSecond?: number;
-	/** Present with decay, when a slot is in use: until one more whole slot is free. */
+	/** Present with a window: how long it is, or the period that it is in. */
+	windowSeconds?: number;
+	/** Present with a window of the calendar: when its period ends. */
+	resetsAt?: string;
+	/** Present with decay or a window, when a slot is in use: until one more whole slot is free. */
 	nextSlotSeconds?: number;
+	/** Present while the limit is paused: nothing is granted before. */
+	pausedUntil?: string;
+	/** Present, and true, when the limit is not enforced and would have denied this request: it holds nothing of it. */
+	wouldDeny?: true;
 	/** Present, and true, when the name does not exist and was skipped. */
 	missing?: true;
 	/** Present, and false, when the name was not configured, neither itself nor by a policy: it was created switched off. */
@@ -319,8 +398,24 @@ export interface Receipt {
 export interface Lease extends Receipt {
 	/** When the slots come back unless the lease is renewed. */
 	expiresAt: string;
+	/**
+	 * Of each limit a number that rises with every lease of that name and with no renewal, for stores that refuse the holder of
+	 * an older one. Absent where nothing is held.
+	 */
+	fence?: Record<string, number>;
 	/** Slots taken by rate in the same request. They come back by themselves, and are not renewed or released. */
 	rate?: Slots;
+}
+
+/** What a check is answered with. */
+export interface CheckAnswer {
+	/** Whether every limit would grant its slots at once. */
+	allowed: boolean;
+	limits: DeniedLimit[];
+	/** With `allowed: false`: the code, the detail and the retry of the problem that the acquire would have been answered with. */
+	code?: Code;
+	detail?: string;
+	retryAfterSeconds?: number;
 }
 
 /** What became of one request of a batch. */
@@ -344,6 +439,14 @@ export interface Renewed {
 export interface Released {
 	/** Slots given back; 0 when there was nothing left to give. */
 	released: number;
+}
+
+/** The answer to `settle`. */
+export interface Settled {
+	id: string;
+	/** What each name is settled with. */
+	actual: Slots;
+	limits: LimitStatus[];
 }
 
 /** One lease as `inspect` shows it. */
@@ -377,6 +480,8 @@ export interface Totals {
 	timedOut: number;
 	released: number;
 	expired: number;
+	/** Granted though they would have been denied, for the limit was not enforced. */
+	wouldDeny: number;
 }
 
 /** Where a limit's settings come from: set by hand, by a matching policy, or the default. */
@@ -405,6 +510,10 @@ export interface LimitSummary extends Settings {
 	updatedAt: string;
 	/** The token that set them, on the limit or on its policy, by its name. Null: they are the default, or no token was needed. */
 	updatedBy: string | null;
+	/** Nothing is granted before; null: it is not paused. */
+	pausedUntil: string | null;
+	/** With a window of the calendar: when its period ends, and all of its slots come back. */
+	resetsAt?: string;
 	/** Those that are lent among them. */
 	activeSlots: number;
 	/** Slots that are lent to Workers and not accounted for yet. Present where slots are lent. */
@@ -418,6 +527,8 @@ export interface LimitSummary extends Settings {
 
 /** `GET /v1/limits/{name}`. */
 export interface LimitInfo extends LimitSummary {
+	/** How many estimates were settled, and what they came to on average, as a part of the estimate. */
+	settled: { count: number; meanRatio: number | null };
 	leases: LeaseInfo[];
 	waiting: WaiterInfo[];
 }
@@ -481,6 +592,11 @@ export const PROBLEMS = {
 		title: "The limit does not decay",
 		when: "Rate-limit mode on a limit whose slots do not come back by themselves.",
 	},
+	no_lease: {
+		status: 422,
+		title: "The limit has a window",
+		when: "Concurrency mode on a limit with a window: its slots are taken by rate, and held by no lease.",
+	},
 	denied: {
 		status: 429,
 		title: "No free slots",
@@ -505,6 +621,16 @@ export const PROBLEMS = {
 		status: 410,
 		title: "The lease has ended",
 		when: "The lease has ended: it expired, was released or was taken back.",
+	},
+	receipt_gone: {
+		status: 410,
+		title: "There is nothing to settle",
+		when: "There is no estimate of this id: none was granted, or its `settleSeconds` are over and it stands.",
+	},
+	already_settled: {
+		status: 409,
+		title: "It was settled otherwise",
+		when: "The estimate was settled with another number before, which stands.",
 	},
 	too_many_streams: {
 		status: 429,
@@ -681,6 +807,7 @@ export interface HistorySample {
 	denied: number;
 	released: number;
 	expired: number;
+	wouldDeny: number;
 }
 
 /** `GET /v1/limits/{name}/history`: the last 15 minutes, or all of a limit that is younger. */

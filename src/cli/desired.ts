@@ -5,7 +5,7 @@
 
 import { type AnyNode, parse as parseJson } from "@humanwhocodes/momoa";
 import { parse as parseToml, stringify, TomlError } from "smol-toml";
-import { DEFAULTS, type LimitSettings, type PolicySettings } from "../protocol.ts";
+import { DEFAULTS, type LimitSettings, type PolicySettings, type Window, type WindowRequest } from "../protocol.ts";
 import { nameFault, type Parsed, parsePolicy, parseSettings, patternFault } from "../server/front/requests.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { counted } from "./print.ts";
@@ -101,16 +101,26 @@ function findTwice(node: AnyNode, path: string[], faults: string[]): void {
 	}
 }
 
+const briefWindow = ({ every, timeZone, at, startsOn, sliding }: Window): WindowRequest => ({
+	every,
+	...(timeZone !== "UTC" && { timeZone }),
+	...(at !== "00:00" && { at }),
+	...(startsOn !== null && { startsOn }),
+	...(sliding && { sliding }),
+});
+
 /** The text of a file that says what there is; what is as it is by default is left out. */
 export function writeDesired({ limits, policies }: Desired, format: Format): string {
 	const brief = (all: Map<string, LimitSettings & { idleSeconds?: number }>) =>
 		Object.fromEntries(
 			[...all].map(([name, settings]) => {
-				const { limit, slotDecayPerSecond, active, lendSeconds = 0, region } = settings;
+				const { limit, slotDecayPerSecond, window, active, enforce, lendSeconds = 0, region } = settings;
 				const { idleSeconds = DEFAULTS.idleSeconds } = settings;
 				const unusual = {
 					...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }),
+					...(window && { window: briefWindow(window) }),
 					...(!active && { active }),
+					...(!enforce && { enforce }),
 					...(lendSeconds !== 0 && { lendSeconds }),
 					...(region !== null && { region }),
 					...(idleSeconds !== DEFAULTS.idleSeconds && { idleSeconds }),

@@ -1,6 +1,7 @@
 /** What has to change so that a server is as a file says. Pure. */
 
 import { DEFAULTS, type LimitSettings, type LimitSummary, type Policy } from "../protocol.ts";
+import { windowWords } from "../window.ts";
 import type { Desired } from "./desired.ts";
 
 export interface Change {
@@ -119,17 +120,39 @@ function difference(name: string, other: string): string {
 	return `${points(here, end(here, there))} here, ${points(there, end(there, here))} there`;
 }
 
-const FIELDS = ["limit", "slotDecayPerSecond", "active", "lendSeconds", "region", "idleSeconds"] as const;
+const FIELDS = [
+	"limit",
+	"slotDecayPerSecond",
+	"window",
+	"active",
+	"enforce",
+	"lendSeconds",
+	"region",
+	"idleSeconds",
+] as const;
 type Fields = LimitSettings & { idleSeconds?: number };
 /** Not worth a word when something is created. */
 const USUAL: Partial<Fields> = {
-	...{ slotDecayPerSecond: 0, active: true, lendSeconds: 0, region: null, idleSeconds: DEFAULTS.idleSeconds },
+	slotDecayPerSecond: 0,
+	window: null,
+	active: true,
+	enforce: true,
+	lendSeconds: 0,
+	region: null,
+	idleSeconds: DEFAULTS.idleSeconds,
 };
+
+/** A window is told in words, which say all of it. */
+function said(field: (typeof FIELDS)[number], { window = null, ...fields }: Partial<Fields>) {
+	return field === "window" ? window && windowWords(window) : fields[field];
+}
 
 function compare(before: Fields | undefined, after: Fields): Change[] {
 	return FIELDS.flatMap((field) => {
-		const to = after[field];
+		const to = said(field, after);
 		// A server of an earlier version does not tell what it does not know.
-		return to === undefined || to === (before?.[field] ?? USUAL[field]) ? [] : [{ field, from: before?.[field], to }];
+		return to === undefined || to === (said(field, before ?? USUAL) ?? said(field, USUAL))
+			? []
+			: [{ field, from: before && said(field, before), to }];
 	});
 }

@@ -2,7 +2,9 @@
 
 import pc from "picocolors";
 import stringWidth from "string-width";
+import type { Settings } from "../protocol.ts";
 import { safe } from "../visible.ts";
+import { windowWords } from "../window.ts";
 
 export { safe } from "../visible.ts";
 
@@ -141,6 +143,10 @@ export function rate(slotDecayPerSecond: number): string {
 	}
 	return `${Number(slotDecayPerSecond.toPrecision(4))}/s`;
 }
+
+/** How slots come back that do so by themselves; empty: by release alone. */
+export const comesBack = ({ window, slotDecayPerSecond }: Pick<Settings, "window" | "slotDecayPerSecond">): string =>
+	window ? windowWords(window) : rate(slotDecayPerSecond);
 
 export const RATE_UNITS: [unit: string, seconds: number][] = [
 	["s", 1],

@@ -1,8 +1,9 @@
 /** Every command with its options. What a command does is loaded when it is asked for, so that each starts quickly. */
 
 import { Command, Option } from "commander";
-import { REGIONS, SCOPES, VERSION } from "../protocol.ts";
+import { REGIONS, SCOPES, VERSION, type Window, type WindowRequest } from "../protocol.ts";
 
+import type { CheckOptions } from "./commands/kinds.ts";
 import type { RunOptions } from "./commands/run.ts";
 import type { StartOptions } from "./commands/start.ts";
 import type { TokenOptions } from "./commands/token.ts";
@@ -89,8 +90,18 @@ export function createProgram(outcome: Outcome): Command {
 		.option("-l, --limit <slots>", "capacity in slots", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
 		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
+		.option(
+			"--window <every>",
+			"slots come back with each minute, hour, day, week, month, year or so many seconds; none",
+			values.windowEvery,
+		)
+		.option("--time-zone <zone>", "of the window: Europe/Berlin (default: UTC)", values.notEmpty)
+		.option("--at <time>", "when its periods begin: 09:00 (default: 00:00)", values.notEmpty)
+		.option("--starts-on <day>", "and on which day: sunday, 15 or 04-06", values.startDay)
+		.option("--sliding", "each slot comes back so long after it was taken, in place of periods")
 		.option("--on", "switch it on")
 		.addOption(new Option("--off", "switch it off: it grants at once and holds nothing").conflicts("on"))
+		.addOption(enforceOption("no: it says what it would deny, and denies nothing"))
 		.addOption(new Option("--region <region>", "where a new limit is to live").choices(REGIONS))
 		.option("--used <slots>", "set the slots in use by hand", values.count)
 		.action(async (name: string, given: Record<string, unknown>, command: Command) =>
@@ -99,6 +110,8 @@ export function createProgram(outcome: Outcome): Command {
 				...(given.lendSeconds !== undefined && { lend: given.lendSeconds as number }),
 				...(given.used !== undefined && { activeSlots: given.used as number }),
 				...activeOf(given),
+				...enforceOf(given),
+				...windowOf(given),
 			}),
 		);
 	for (const [name, active, description] of [
@@ -111,6 +124,25 @@ export function createProgram(outcome: Outcome): Command {
 				(await import("./commands/limits.ts")).setActive(contextOf(command), names, active),
 			);
 	}
+	add("pause", "let limits grant nothing for a while: leases and lines stay")
+		.argument("<names...>")
+		.addOption(
+			new Option("-f, --for <time>", "for so long, or until an earlier pause ends: 30, 5min; at most 10min")
+				.argParser(values.pauseDuration)
+				.conflicts("end"),
+		)
+		.option("--end", "end the pause; the line is served at once")
+		.action(async (names: string[], options: { for?: number; end?: boolean }, command: Command) =>
+			(await import("./commands/kinds.ts")).pause(contextOf(command), names, options),
+		);
+	add("check", "say whether slots would be granted now, and take none; exits with 1 when not")
+		.argument("<names...>")
+		.option("-o, --occupy <slots>", "slots of each limit (default: 1)", values.count)
+		.option("--rate", "slots that come back by themselves, not held ones")
+		.option("--strict", "a limit that nobody has configured is an error")
+		.action(async (names: string[], options: CheckOptions, command: Command) => {
+			outcome.exitCode = await (await import("./commands/kinds.ts")).check(contextOf(command), names, options);
+		});
 	add("delete", "delete limits; asks when one is in use")
 		.argument("<names...>")
 		.option("-y, --yes", "do not ask")
@@ -169,14 +201,26 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 		.requiredOption("-l, --limit <slots>", "capacity in slots of each name", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
 		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
+		.option(
+			"--window <every>",
+			"slots come back with each minute, hour, day, week, month, year or so many seconds; none",
+			values.windowEvery,
+		)
+		.option("--time-zone <zone>", "of the window: Europe/Berlin (default: UTC)", values.notEmpty)
+		.option("--at <time>", "when its periods begin: 09:00 (default: 00:00)", values.notEmpty)
+		.option("--starts-on <day>", "and on which day: sunday, 15 or 04-06", values.startDay)
+		.option("--sliding", "each slot comes back so long after it was taken, in place of periods")
 		.addOption(new Option("--region <region>", "where names are to live, from their first use on").choices(REGIONS))
 		.option("--idle <time>", "how long a name is kept that is idle and empty (default: 5min)", values.duration)
 		.option("--off", "its names grant at once and hold nothing")
+		.addOption(enforceOption("no: they say what they would deny, and deny nothing"))
 		.action(async (pattern: string, given: Record<string, unknown>, command: Command) =>
 			(await import("./commands/policies.ts")).setPolicy(contextOf(command), pattern, {
 				...(given as { limit: number; decay?: number; idle?: number }),
 				...(given.lendSeconds !== undefined && { lend: given.lendSeconds as number }),
 				...activeOf(given),
+				...enforceOf(given),
+				...windowOf(given),
 			}),
 		);
 	add("delete", "delete policies", policies)
@@ -306,6 +350,34 @@ function serverOptionsOf(command: Command): ServerOptions {
 
 const activeOf = ({ on, off }: Record<string, unknown>): { active?: boolean } =>
 	on === true ? { active: true } : off === true ? { active: false } : {};
+
+const enforceOption = (description: string): Option =>
+	new Option("--enforce <whether>", description).choices(["yes", "no"]);
+
+/** Undefined where it was not said. */
+const enforceOf = ({ enforce }: Record<string, unknown>): { enforce?: boolean } =>
+	enforce === undefined ? {} : { enforce: enforce === "yes" };
+
+/** Undefined where nothing was said of it; null: there is to be none. */
+function windowOf(given: Record<string, unknown>): { window?: WindowRequest | null } {
+	const {
+		window: every,
+		timeZone,
+		at,
+		startsOn,
+		sliding,
+	} = given as Partial<Window> & { window?: Window["every"] | "none" };
+	const more = Object.entries({ timeZone, at, startsOn, sliding }).filter(([, value]) => value !== undefined);
+	if (every === "none" || every === undefined) {
+		if (more.length === 0) return every === undefined ? {} : { window: null };
+		throw new CliError(
+			"--time-zone, --at, --starts-on and --sliding are of a window.",
+			EXIT.usage,
+			"Give --window, as in --window day.",
+		);
+	}
+	return { window: { every, ...Object.fromEntries(more) } };
+}
 
 const START_HELP = `
 Environment:

@@ -1,9 +1,11 @@
 /** The values of options: durations, counts, rates. Each says what it takes when it is given something else. */
 
 import { InvalidArgumentError } from "commander";
-import { BOUNDS } from "../protocol.ts";
+import { BOUNDS, type CalendarUnit, type Window } from "../protocol.ts";
 
 const UNITS: Record<string, number> = { ms: 0.001, s: 1, m: 60, min: 60, h: 3_600, d: 86_400 };
+
+const CALENDAR: CalendarUnit[] = ["minute", "hour", "day", "week", "month", "year"];
 
 /** Seconds, or a number with a unit: `30`, `0.5`, `500ms`, `30s`, `5min`, `2h`. */
 export function duration(text: string): number {
@@ -32,6 +34,13 @@ export function lend(text: string): number {
 	return seconds;
 }
 
+export function pauseDuration(text: string): number {
+	const seconds = duration(text);
+	if (seconds === 0) throw new InvalidArgumentError("A pause of 0 is the end of one: --end.");
+	if (seconds > BOUNDS.pauseSeconds) throw new InvalidArgumentError(`A pause lasts ${BOUNDS.pauseSeconds} s at most.`);
+	return seconds;
+}
+
 /** An integer from 0. */
 export function count(text: string): number {
 	if (!/^\d+$/.test(text) || Number(text) > BOUNDS.limit) {
@@ -49,6 +58,21 @@ export function decay(text: string): number {
 	}
 	return Number(match[1]) / unit;
 }
+
+/** A unit of the calendar, or a duration in whole seconds; `none`: no window. */
+export function windowEvery(text: string): Window["every"] | "none" {
+	const wanted = text.trim().toLowerCase();
+	if (wanted === "none" || CALENDAR.includes(wanted as CalendarUnit)) return wanted as CalendarUnit | "none";
+	try {
+		return duration(text);
+	} catch (error) {
+		if (!(error instanceof InvalidArgumentError)) throw error;
+		throw new InvalidArgumentError(`It takes ${CALENDAR.join(", ")}, a time as 90s or 12h, or none.`);
+	}
+}
+
+/** A weekday, a day of the month, or `MM-DD`. */
+export const startDay = (text: string): string | number => (/^\d+$/.test(text) ? Number(text) : text.toLowerCase());
 
 export function port(text: string): number {
 	if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) {

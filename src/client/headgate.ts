@@ -3,7 +3,9 @@
 import type {
 	BatchAnswer,
 	BatchOutcome,
+	CheckAnswer,
 	Code,
+	Given,
 	LeaseInfo,
 	LeasesPage,
 	LimitInfo,
@@ -19,9 +21,11 @@ import type {
 	Receipt as ReceiptRecord,
 	Released,
 	Renewed,
+	Settled,
+	Slots,
 } from "../protocol.ts";
 import { ConcurrencySlotAcquisitionError, HeadgateError, isLeaseLostError } from "./errors.ts";
-import { type AcquireOptions, isEnforced, Lease } from "./lease.ts";
+import { type AcquireOptions, isEnforced, Lease, settleEstimate } from "./lease.ts";
 import { checkLease, checkObject, checkWork, inPath, type Names, slotsOf } from "./names.ts";
 import { type HeadgateOptions, Transport } from "./transport.ts";
 import { obtain, type WaitOptions } from "./wait.ts";
@@ -41,12 +45,25 @@ export type Attempt = { lease: Lease; denied: null } | { lease: null; denied: Pr
 export interface BatchedRequest
 	extends Pick<
 		AcquireOptions,
-		"occupy" | "rate" | "leaseSeconds" | "onLeaseLost" | "createIfMissing" | "strict" | "holder"
+		| "occupy"
+		| "rate"
+		| "leaseSeconds"
+		| "onLeaseLost"
+		| "createIfMissing"
+		| "strict"
+		| "holder"
+		| "settleSeconds"
+		| "atMost"
 	> {
 	names: Names;
 	/** `"rate_limit"`: the slots come back by themselves, and the lease holds nothing. Default `"concurrency"`. */
 	mode?: Mode | undefined;
 }
+
+/** Options of `check`. */
+export interface CheckOptions
+	extends Pick<BatchedRequest, "occupy" | "rate" | "mode" | "createIfMissing" | "strict">,
+		CallOptions {}
 
 /** What became of it: slots that are held, slots taken by rate, or the problem that it alone would have been refused with. */
 export type Outcome =
@@ -61,6 +78,12 @@ const BATCH = 100;
 export interface Receipt extends ReceiptRecord {
 	/** Whether every limit that was asked for counted the slots; see `Lease.enforced`. */
 	enforced: boolean;
+	/**
+	 * Says what an estimate came to, with `settleSeconds`: below it the rest comes back, above it the difference is taken too. A number is
+	 * for each name. Once is enough: the same again changes nothing.
+	 * @throws HeadgateError with code `receipt_gone` when `settleSeconds` are over, `already_settled` when it was settled otherwise.
+	 */
+	settle(actual: number | Slots): Promise<Settled>;
 }
 
 /** A lease by its id and its names: a `Lease`, or what became of it as JSON. */
@@ -235,7 +258,7 @@ export class Headgate {
 		const asked = Object.keys(slots).length > 0;
 		const grant = asked ? await obtain(this.#transport, { ...options, slots, mode: "rate_limit" }) : null;
 		options.signal?.throwIfAborted();
-		return receiptOf(grant?.record ?? { ...NOTHING, id: crypto.randomUUID() });
+		return receiptOf(this.#transport, grant?.record ?? { ...NOTHING, id: crypto.randomUUID() });
 	}
 
 	/**
@@ -248,9 +271,51 @@ export class Headgate {
 		return this.#transport.call("POST", "/v1/renew", { id, names, leaseSeconds: options.leaseSeconds }, options);
 	}
 
+	/**
+	 * Says what estimates of another program came to, by the id of the request; see `settleSeconds`.
+	 * @throws HeadgateError with code `receipt_gone` or `already_settled`.
+	 */
+	settle(id: string, actual: Slots, options: CallOptions = {}): Promise<Settled> {
+		return this.#transport.call("POST", "/v1/settle", { id, actual: checkObject(actual, "`actual`") }, options);
+	}
+
 	/** Gives back a lease by its id and names. Answers with the slots given back: 0 when there was nothing left. */
 	release(lease: LeaseReference, options: CallOptions = {}): Promise<Released> {
 		return this.#transport.call("POST", "/v1/release", checkLease(lease), options);
+	}
+
+	/**
+	 * Asks whether slots would be granted now. Nothing is taken, counted or created; what is true now may not be a moment later.
+	 * `mode`: default `"concurrency"`.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * const { allowed, limits } = await gate.check("exports");
+	 * console.log(allowed, limits[0]?.remaining);
+	 */
+	check(names: Names, options: CheckOptions = {}): Promise<CheckAnswer> {
+		const { occupy, rate, mode, createIfMissing, strict, signal } = checkObject(options, "The options");
+		const body = { ...{ mode, createIfMissing, strict }, ...namedOf({ names, occupy, rate }) };
+		return this.#transport.call("POST", "/v1/check", body, { signal });
+	}
+
+	/**
+	 * Lets a limit grant nothing for `seconds` (0 to 600), or until an earlier pause ends, whichever is later. Leases stay, and
+	 * those who wait keep their places. For an upstream that answered 429 with `Retry-After`. 0 ends a pause, which takes a token of
+	 * scope `admin`.
+	 * @throws HeadgateError with code `unknown_limit` when it does not exist.
+	 *
+	 * @example
+	 * import { Headgate } from "headgate";
+	 *
+	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
+	 * const response = await fetch("https://api.example.com/");
+	 * if (response.status === 429) await gate.pause("openai", Number(response.headers.get("Retry-After") ?? 1));
+	 */
+	pause(name: string, seconds: number, options: CallOptions = {}): Promise<LimitSummary> {
+		return this.#transport.call("POST", `${pathOf(name)}/pause`, { seconds }, options);
 	}
 
 	/**
@@ -264,11 +329,7 @@ export class Headgate {
 	 * await gate.configure("database", { limit: 20 });
 	 * await gate.configure("openai", { limit: 100, slotDecayPerSecond: 100 / 60 });
 	 */
-	configure(
-		name: string,
-		settings: Pick<LimitSettings, "limit"> & Partial<LimitSettings>,
-		options: CallOptions = {},
-	): Promise<LimitSummary> {
+	configure(name: string, settings: Given<LimitSettings>, options: CallOptions = {}): Promise<LimitSummary> {
 		return this.#transport.call("PUT", pathOf(name), checkObject(settings, "The settings"), options);
 	}
 
@@ -357,11 +418,7 @@ export class Headgate {
 	 * const gate = new Headgate({ url: "https://limits.example.workers.dev" });
 	 * await gate.configurePolicy("login:*", { limit: 5, slotDecayPerSecond: 5 / 60 });
 	 */
-	configurePolicy(
-		pattern: string,
-		settings: Pick<PolicySettings, "limit"> & Partial<PolicySettings>,
-		options: CallOptions = {},
-	): Promise<Policy> {
+	configurePolicy(pattern: string, settings: Given<PolicySettings>, options: CallOptions = {}): Promise<Policy> {
 		const path = pathOf(pattern, "policies");
 		return this.#transport.call("PUT", path, checkObject(settings, "The settings"), options);
 	}
@@ -385,7 +442,7 @@ export class Headgate {
 		if ("problem" in answer) return { lease: null, receipt: null, denied: answer.problem };
 		const { lease: record } = answer;
 		this.#transport.noteUnconfigured(record.limits);
-		if (mode === "rate_limit") return { lease: null, receipt: receiptOf(record), denied: null };
+		if (mode === "rate_limit") return { lease: null, receipt: receiptOf(this.#transport, record), denied: null };
 		const grant = { record, sound: Promise.resolve(true) };
 		const lease = new Lease(this.#transport, { leaseSeconds, onLeaseLost }, grant, true);
 		return { lease, receipt: null, denied: null };
@@ -422,18 +479,25 @@ export class Headgate {
 }
 
 /** A request as it is sent. Its id is ours, so that a call that is repeated gets nothing twice. */
-function wireOf({ names, occupy, rate, mode, leaseSeconds, createIfMissing, strict, holder }: BatchedRequest) {
+function wireOf({ names, occupy, rate, ...wish }: BatchedRequest) {
+	const { mode, leaseSeconds, settleSeconds, atMost, createIfMissing, strict, holder } = wish;
 	return {
-		names: slotsOf(names, occupy),
-		rate: rate === undefined ? undefined : slotsOf(rate, 1, "rate"),
-		...{ mode, leaseSeconds, createIfMissing, strict, holder, id: crypto.randomUUID() },
+		...namedOf({ names, occupy, rate }),
+		...{ mode, leaseSeconds, settleSeconds, atMost, createIfMissing, strict, holder, id: crypto.randomUUID() },
 	};
 }
 
-const receiptOf = ({ id, names, waitedSeconds, limits }: ReceiptRecord): Receipt => ({
-	...{ id, names, waitedSeconds, limits },
-	enforced: isEnforced(limits),
+const namedOf = ({ names, occupy, rate }: Pick<BatchedRequest, "names" | "occupy" | "rate">) => ({
+	names: slotsOf(names, occupy),
+	rate: rate === undefined ? undefined : slotsOf(rate, 1, "rate"),
 });
+
+/** As JSON, and to those who compare it, a receipt is what it says. */
+function receiptOf(transport: Transport, { id, names, waitedSeconds, limits }: ReceiptRecord): Receipt {
+	const receipt = { id, names, waitedSeconds, limits, enforced: isEnforced(limits) };
+	const settle = (actual: number | Slots): Promise<Settled> => settleEstimate(transport, id, names, actual);
+	return Object.defineProperty(receipt, "settle", { value: settle }) as Receipt;
+}
 
 const NOTHING: Omit<ReceiptRecord, "id"> = { names: {}, waitedSeconds: 0, limits: [] };
 

@@ -8,8 +8,10 @@ import type { AcquireOptions, Lease } from "./lease.ts";
 import type { WaitOptions } from "./wait.ts";
 
 export type {
+	CheckAnswer,
 	Code,
 	DeniedLimit,
+	Given,
 	LeaseInfo,
 	LimitInfo,
 	LimitPatch,
@@ -22,9 +24,12 @@ export type {
 	Released,
 	Renewed,
 	Settings,
+	Settled,
 	Slots,
 	Totals,
 	WaiterInfo,
+	Window,
+	WindowRequest,
 } from "../protocol.ts";
 export { type Refusal, type RefusalName, refusalOf } from "../refusals.ts";
 export type { HeadgateBinding } from "./binding.ts";
@@ -44,6 +49,7 @@ export {
 	type Attempt,
 	type BatchedRequest,
 	type CallOptions,
+	type CheckOptions,
 	Headgate,
 	type LeaseReference,
 	type Names,

@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** Slots that are held: renewed while they are needed, and given back once. */
 
-import type { Lease as LeaseRecord, LimitStatus, Released, Renewed, Slots } from "../protocol.ts";
+import type { Lease as LeaseRecord, LimitStatus, Released, Renewed, Settled, Slots } from "../protocol.ts";
 import { RENEW_AT } from "../rhythms.ts";
 import type { BindingRequest } from "./binding.ts";
 import { HeadgateError, LeaseLostError } from "./errors.ts";
@@ -48,6 +48,11 @@ export class Lease {
 	readonly id: string;
 	/** Slots held of each limit. Names that were skipped, because they do not exist, are not in it. */
 	readonly names: Slots;
+	/**
+	 * Of each limit a number that rises with every lease of that name and with no renewal: send it with what is written, and a store
+	 * can refuse the holder of an older one. Empty when nothing is held.
+	 */
+	readonly fence: Readonly<Record<string, number>>;
 	/** Slots taken by rate in the same request; they come back by themselves. */
 	readonly rate: Slots;
 	/** The limits as they were at the grant. */
@@ -80,6 +85,7 @@ export class Lease {
 		const record = grant?.record as LeaseRecord | undefined;
 		this.id = record?.id ?? crypto.randomUUID();
 		this.names = record?.names ?? {};
+		this.fence = record?.fence ?? {};
 		this.rate = record?.rate ?? {};
 		this.limits = record?.limits ?? [];
 		this.waitedSeconds = record?.waitedSeconds ?? 0;
@@ -126,6 +132,15 @@ export class Lease {
 		} catch (error) {
 			this.#transport.warn(`the lease ${this.id} could not be released yet; it ends by itself at the latest`, error);
 		}
+	}
+
+	/**
+	 * Says what the estimates taken by `rate` came to, with `settleSeconds`: below them the rest comes back, above them the difference
+	 * is taken too. A number is for each of them. It may be said before the release and after it.
+	 * @throws HeadgateError with code `receipt_gone` when `settleSeconds` are over, `already_settled` when it was settled otherwise.
+	 */
+	settle(actual: number | Slots): Promise<Settled> {
+		return settleEstimate(this.#transport, this.id, this.rate, actual);
 	}
 
 	/** What `gate.renew` and `gate.release` take. */
@@ -221,6 +236,19 @@ export class Lease {
 		if (this.#options.onLeaseLost === "continue") this.#transport.warn("work goes on without its slots", error);
 		else this.#control.abort(error);
 	}
+}
+
+/** Settles what was taken by rate. Of names that were skipped, and where no service was asked, there is nothing to settle. */
+export async function settleEstimate(
+	transport: Transport,
+	id: string,
+	taken: Slots,
+	given: number | Slots,
+): Promise<Settled> {
+	const actual =
+		typeof given === "number" ? Object.fromEntries(Object.keys(taken).map((name) => [name, given])) : given;
+	if (Object.keys(taken).length === 0) return { id, actual: {}, limits: [] };
+	return transport.call<Settled>("POST", "/v1/settle", { id, actual }, {});
 }
 
 /** Whether all of these limits count. */

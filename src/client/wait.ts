@@ -46,6 +46,13 @@ export interface WaitOptions {
 	/** Create limits that were not configured, by policy or inactive. False: names that do not exist are skipped. Default true. */
 	createIfMissing?: boolean | undefined;
 	/**
+	 * What is taken by rate is an estimate, which `settle` of the receipt, or of the lease, corrects within so long: 1 to 3,600. Left out:
+	 * it is what it is.
+	 */
+	settleSeconds?: number | undefined;
+	/** Take fewer slots where a limit could never grant so many; the answer says how many. Default false. */
+	atMost?: boolean | undefined;
+	/**
 	 * How often to ask again after a denial. 0: asks once, without waiting. n: up to n times more, each time waiting in
 	 * line for as long as the denial announced. Then `ConcurrencySlotAcquisitionError`. Default: waits in line.
 	 */
@@ -174,9 +181,17 @@ class Ask {
 		this.#transport = transport;
 		this.#signal = signal;
 		this.#onQueued = wish.onQueued;
-		const { slots, rate, mode, leaseSeconds, createIfMissing, strict, holder } = wish;
+		const { slots, rate, mode, leaseSeconds, createIfMissing, strict, holder, settleSeconds, atMost } = wish;
 		// What is undefined is left out of the JSON.
-		const options = { rate, leaseSeconds, createIfMissing, strict, holder } as Partial<AcquireRequest>;
+		const options = {
+			rate,
+			leaseSeconds,
+			createIfMissing,
+			strict,
+			holder,
+			settleSeconds,
+			atMost,
+		} as Partial<AcquireRequest>;
 		this.#request = { id: crypto.randomUUID(), names: slots, mode, ...options };
 	}
 

@@ -50,7 +50,11 @@ export type Command =
 	/** A peer asks whether this request committed here. A limit that answers no will never commit it. */
 	| { kind: "vouch"; id: string }
 	/** The answer of all peers to a doubt. */
-	| { kind: "settle"; id: string; committed: boolean }
+	| { kind: "resolve"; id: string; committed: boolean }
+	/** What an estimate came to, in slots. */
+	| { kind: "settle"; id: string; actual: number }
+	/** Nothing is granted until so much later, or until an earlier pause ends, whichever is later; 0: from now on it is. */
+	| { kind: "pause"; ms: Ms }
 	| { kind: "configure"; settings?: Partial<Settings>; activeSlots?: number; deniedSlots?: number }
 	/** Gives back slots that were taken without a lease, and none of any lease. `heldMs`: how long, if known. */
 	| { kind: "takeBack"; slots: number; heldMs: Ms | null }
@@ -69,6 +73,8 @@ export type DenialCode =
 	| "denied"
 	| "exceeds_limit"
 	| "no_decay"
+	/** It is held by no lease: its slots come back by the calendar, or each so long after it was taken. */
+	| "no_lease"
 	| "id_in_use"
 	| "queue_full"
 	| "unknown_limit"
@@ -86,10 +92,14 @@ export type Event =
 			slots: number;
 			enforced: boolean;
 			expiresAt: At | null;
+			/** Rises with every lease of this name; null of a receipt, and of a lease of before there were fences. */
+			fence: number | null;
 			waitedMs: Ms;
 			repeat: boolean;
+			/** It would have been denied, if the limit were enforced. */
+			wouldDeny?: true;
 	  }
-	| { kind: "reserved"; id: string; slots: number; enforced: boolean }
+	| { kind: "reserved"; id: string; slots: number; enforced: boolean; wouldDeny?: true }
 	| { kind: "queued"; id: string; position: number }
 	| { kind: "parked"; id: string; retryAfterMs: Ms; position: number }
 	| { kind: "denied"; id: string; code: DenialCode; retryAfterMs: Ms; position: number }
@@ -97,6 +107,8 @@ export type Event =
 	| { kind: "left"; id: string; why: "cancelled" | "gone" }
 	| { kind: "renewed"; id: string; expiresAt: At }
 	| { kind: "gone"; id: string }
+	/** `slots`: what the estimate is settled with: by this, `again`, or `otherwise` before, which stays. */
+	| { kind: "settled"; id: string; slots: number; outcome: "settled" | "again" | "otherwise" }
 	| { kind: "released"; id: string; slots: number; by: ReleasedBy }
 	| { kind: "doubted"; id: string; peers: readonly string[] }
 	| { kind: "vouched"; id: string; committed: boolean }

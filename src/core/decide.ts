@@ -15,34 +15,41 @@ import { fitsAt } from "./forecast.ts";
 import {
 	deny,
 	dueNext,
+	fits,
 	give,
 	grant,
 	grantAgain,
 	keepReserved,
+	leaveUnsettled,
 	neverFits,
 	refusal,
 	sayReserved,
 	serve,
 } from "./granting.ts";
-import { account, borrow, repay } from "./lending.ts";
+import { account, borrow, repay, writeOff } from "./lending.ts";
+import { Level } from "./level.ts";
 import {
 	decays,
 	type Ended,
 	type Entry,
+	enforces,
 	inTurn,
 	isGranted,
 	isLease,
+	isPaused,
 	type Limit,
 	type Request,
 	requestOf,
 	type Settings,
+	usageOf,
 	wallClock,
 } from "./limit.ts";
-import { enter, QUEUE_MAX, returnToLine, stand, wait } from "./line.ts";
+import { enter, QUEUE_MAX, resize, returnToLine, slotsOf, stand, wait } from "./line.ts";
 import { runTime } from "./passing.ts";
 import { deniedSlots, learnHeld, setDenied } from "./polling.ts";
 import { type At, type Ms, tellTime } from "./time.ts";
 import { recall, rememberCancelled, say, sayMoved, type Turn } from "./turn.ts";
+import { SLOT } from "./usage.ts";
 
 export function decide(limit: Limit, command: Command, now: At): Decision {
 	const turn: Turn = { limit, now: tellTime(limit.clock, now), events: [] };
@@ -55,12 +62,19 @@ export function decide(limit: Limit, command: Command, now: At): Decision {
 function wakeAt(limit: Limit): At | null {
 	let at = limit.deadlines.first?.until ?? Number.POSITIVE_INFINITY;
 	if (limit.sums.inTurn > 0) at = Math.min(at, limit.loans.first?.until ?? Number.POSITIVE_INFINITY);
-	if (decays(limit)) {
+	if (decays(limit) || isPaused(limit)) {
 		const head = nextInTurn(limit);
-		const couldFit = head && head.slots <= limit.settings.limit - limit.sums.reserved - limit.sums.lent;
-		if (couldFit && head.standing === "present") at = Math.min(at, fitsAt(limit, head.slots));
+		if (head?.standing === "present") at = Math.min(at, servableAt(limit, head.slots));
 	}
 	return at === Number.POSITIVE_INFINITY ? null : wallClock(limit, at);
+}
+
+/** When time alone lets the head of the line have its slots. */
+function servableAt(limit: Limit, slots: number): At {
+	const from = Math.max(limit.clock.lastAt, limit.pausedUntil);
+	if (!decays(limit)) return fits(limit, slots) ? from : Number.POSITIVE_INFINITY;
+	if (slots > limit.settings.limit - limit.sums.reserved - limit.sums.lent) return Number.POSITIVE_INFINITY;
+	return Math.max(isPaused(limit) ? from : 0, fitsAt(limit, slots));
 }
 
 function nextInTurn(limit: Limit): Entry | undefined {
@@ -96,10 +110,14 @@ function carryOut(turn: Turn, command: Command): void {
 			return detach(turn, command.id);
 		case "vouch":
 			return vouch(turn, command.id);
-		case "settle":
-			return settle(turn, command.id, command.committed);
+		case "resolve":
+			return resolve(turn, command.id, command.committed);
 		case "configure":
 			return configure(turn, command.settings ?? {}, command.activeSlots, command.deniedSlots);
+		case "settle":
+			return settle(turn, command.id, command.actual);
+		case "pause":
+			return pause(turn, command.ms);
 		case "takeBack":
 			return takeBack(turn, command.slots, command.heldMs);
 		case "absorbed":
@@ -119,19 +137,21 @@ function carryOut(turn: Turn, command: Command): void {
 
 function ask(turn: Turn, request: Request, wants: Entry["wants"]): void {
 	const { limit } = turn;
-	const { id, slots, mode, ifBusy } = request;
+	const { id, mode, ifBusy } = request;
 	const known = requestOf(limit, id);
 	if (known) return askAgain(turn, known, request, wants);
 	const past = request.remember ? recall(turn, id) : undefined;
 	if (past?.kind === "receipt" && past.print === request.print) return sayReceipt(turn, past);
-	if (past) return deny(turn, id, "id_in_use", slots);
+	if (past) return deny(turn, id, "id_in_use", request.slots);
 
+	const slots = slotsOf(limit, request);
 	const refused = refusal(limit, slots, mode);
-	if (refused && (refused !== "denied" || ifBusy === "deny")) return deny(turn, id, refused, slots);
-	if (refused && limit.queue.size >= QUEUE_MAX) return deny(turn, id, "queue_full", slots);
+	const isHeldBack = refused !== null && enforces(limit);
+	if (isHeldBack && (refused !== "denied" || ifBusy === "deny")) return deny(turn, id, refused, slots);
+	if (isHeldBack && limit.queue.size >= QUEUE_MAX) return deny(turn, id, "queue_full", slots);
 	const entry = enter(turn, request, wants);
-	if (refused) wait(turn, entry, ifBusy === "park");
-	else give(turn, entry);
+	if (isHeldBack) wait(turn, entry, ifBusy === "park");
+	else give(turn, entry, refused !== null);
 }
 
 /** The same id again: the same place in line, or the same lease. */
@@ -145,8 +165,8 @@ function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["want
 	}
 	if (entry.state !== "waiting") return grantAgain(turn, entry);
 
-	const never = neverFits(turn.limit, request.slots, request.mode);
-	if (never) {
+	const never = neverFits(turn.limit, entry.slots, entry.mode);
+	if (never && enforces(turn.limit)) {
 		drop(turn, entry);
 		return deny(turn, entry.id, never, entry.slots);
 	}
@@ -163,8 +183,19 @@ const wasGranted = ({ events }: Turn, id: string): boolean =>
 	events.some((event) => event.kind === "granted" && event.id === id);
 
 /** A grant by rate that is over, told again. */
-function sayReceipt(turn: Turn, { id, slots, enforced }: Ended): void {
-	say(turn, { kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
+function sayReceipt(turn: Turn, { id, slots, enforced, wouldDeny }: Ended): void {
+	const would = wouldDeny && { wouldDeny };
+	say(turn, {
+		kind: "granted",
+		id,
+		slots,
+		enforced,
+		expiresAt: null,
+		fence: null,
+		waitedMs: 0,
+		repeat: true,
+		...would,
+	});
 }
 
 function commit(turn: Turn, id: string, peers: readonly string[]): void {
@@ -200,6 +231,8 @@ function touch(turn: Turn, id: string): void {
 
 function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"): void {
 	const entry = requestOf(turn.limit, id);
+	// What was taken by rate is not given back: an estimate is settled, or stands.
+	if (entry?.state === "unsettled") return say(turn, { kind: "released", id, slots: 0, by });
 	if (by === "unheard" && entry && (entry.claims > 0 || !isGranted(entry))) {
 		// Each of those who were told of the grant may go; it ends with the last of them.
 		if (entry.claims > 0) entry.claims -= 1;
@@ -220,7 +253,7 @@ function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"):
 
 function cancel(turn: Turn, id: string, keepPlace: boolean): void {
 	const entry = requestOf(turn.limit, id);
-	if (!entry || entry.state === "leased") return say(turn, { kind: "gone", id });
+	if (!entry || entry.state === "leased" || entry.state === "unsettled") return say(turn, { kind: "gone", id });
 	// Only a reservation can step back: the same request may be committed, or wait, by another coordinator.
 	if (keepPlace && entry.state !== "reserved") return say(turn, { kind: "gone", id });
 	if (!keepPlace) {
@@ -253,15 +286,44 @@ function vouch(turn: Turn, id: string): void {
 	say(turn, { kind: "vouched", id, committed });
 }
 
-function settle(turn: Turn, id: string, committed: boolean): void {
+function resolve(turn: Turn, id: string, committed: boolean): void {
 	const entry = requestOf(turn.limit, id);
 	if (entry?.state !== "committed") return;
 	if (!committed) return giveBack(turn, entry, "abort");
+	if (entry.settleMs !== null && entry.mode === "rate_limit") return leaveUnsettled(turn, entry);
 	if (entry.mode !== "concurrency") return conclude(turn, entry, "receipt");
 	entry.state = "leased";
 	entry.peers = [];
 	dueNext(turn, entry);
 	say(turn, { kind: "rewritten", id });
+}
+
+// ----------------------------------------------------------------------------- what an estimate came to
+
+/**
+ * Below the estimate, the rest comes back as far as it has not by itself; above it, the difference is taken too, past the limit
+ * if need be. A caller that settles one of several names has its grant, so every peer had committed.
+ */
+function settle(turn: Turn, id: string, actual: number): void {
+	const { limit } = turn;
+	const entry = requestOf(limit, id);
+	if (!entry) {
+		const before = recall(turn, id)?.settled;
+		if (before === undefined) return say(turn, { kind: "gone", id });
+		return say(turn, { kind: "settled", id, slots: before, outcome: before === actual ? "again" : "otherwise" });
+	}
+	const { slots, settleMs, enforced, state } = entry;
+	if (settleMs === null || !(state === "unsettled" || (state === "committed" && entry.mode === "rate_limit"))) {
+		return say(turn, { kind: "gone", id });
+	}
+	if (enforced && decays(limit)) {
+		if (actual < slots) limit.level.shrink(id, slots - actual);
+		else limit.level.pour(actual - slots);
+	}
+	limit.settled.count += 1;
+	limit.settled.ratios += actual / slots;
+	conclude(turn, entry, "receipt", actual);
+	say(turn, { kind: "settled", id, slots: actual, outcome: "settled" });
 }
 
 // ----------------------------------------------------------------------- what an operator changes
@@ -271,19 +333,31 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 	// What was denied until now sank at the old rate.
 	setDenied(limit, denied ?? deniedSlots(limit));
 	const didDecay = decays(limit);
-	limit.settings = { ...limit.settings, ...change };
-	if (didDecay !== decays(limit)) changeKind(turn);
-	else if (change.slotDecayPerSecond !== undefined) limit.level.setRate(change.slotDecayPerSecond);
+	const settings = { ...limit.settings, ...change };
+	const isOtherKind = kindOf(settings) !== kindOf(limit.settings);
+	// What was used of a loan would not come back as its Worker expects: all of it is in use, and goes along.
+	const loans = isOtherKind ? [...limit.entries.values()].filter(({ state }) => state === "lent") : [];
+	for (const loan of loans) writeOff(turn, loan);
+	limit.settings = settings;
+	if (isOtherKind) changeKind(turn, didDecay);
+	else if (limit.level instanceof Level) limit.level.setRate(limit.settings.slotDecayPerSecond);
 	if (slots !== undefined) {
 		if (decays(limit)) limit.level.reset(Math.max(0, slots - limit.sums.lent));
-		else limit.unleased = Math.max(0, slots - limit.sums.leased - limit.sums.lent);
+		else limit.unleased = Math.max(0, slots - limit.sums.leased);
 	}
 	for (const entry of [...limit.queue.values()]) {
+		resize(limit, entry);
 		const never = neverFits(limit, entry.slots, entry.mode);
-		if (!never) continue;
+		if (!never || !enforces(limit)) continue;
 		drop(turn, entry);
 		deny(turn, entry.id, never, entry.slots);
 	}
+	say(turn, { kind: "configured" });
+}
+
+function pause(turn: Turn, ms: Ms): void {
+	const { limit, now } = turn;
+	limit.pausedUntil = ms === 0 ? 0 : Math.max(limit.pausedUntil, now + ms);
 	say(turn, { kind: "configured" });
 }
 
@@ -299,28 +373,42 @@ function takeBack(turn: Turn, slots: number, heldMs: Ms | null): void {
 	say(turn, { kind: "configured" });
 }
 
+/** How slots come back. */
+const kindOf = ({ window, slotDecayPerSecond }: Settings): string =>
+	window ? JSON.stringify(window) : slotDecayPerSecond > 0 ? "decay" : "release";
+
 /**
- * From leases alone to a level, or back. What leases hold goes along in full. What no lease owns of a level would
- * never come back without decay, so it comes back now.
+ * From one way in which slots come back to another. What is in use goes along in whole slots, rounded up, so that no change
+ * gives fresh slots; what leases hold of it stays theirs. What no lease holds would never come back where nothing does so by
+ * itself, so there it comes back now.
  */
-function changeKind(turn: Turn): void {
-	const { level, settings, unleased, entries } = turn.limit;
-	level.reset(decays(turn.limit) ? unleased : 0);
-	level.setRate(settings.slotDecayPerSecond);
-	turn.limit.unleased = 0;
-	for (const entry of entries.values()) {
-		if (!isLease(entry)) continue;
-		if (decays(turn.limit)) level.lay(entry.id, entry.slots);
+function changeKind(turn: Turn, didDecay: boolean): void {
+	const { limit } = turn;
+	const { level, settings, clock, unleased, entries } = limit;
+	// An estimate that is not settled yet keeps what it has of what comes back by itself, and of leases alone nothing.
+	const holders = [...entries.values()].filter((entry) => isLease(entry) || entry.state === "unsettled");
+	const held = holders.map((entry) =>
+		didDecay ? level.owned(entry.id) : BigInt(isLease(entry) ? entry.slots : 0) * SLOT,
+	);
+	const free = didDecay ? held.reduce((left, own) => left - own, level.total) : BigInt(unleased) * SLOT;
+	limit.level = usageOf(settings, clock, turn.now);
+	limit.unleased = 0;
+	if (decays(limit)) limit.level.reset(wholeSlots(free));
+	for (const [index, entry] of holders.entries()) {
+		const own = wholeSlots(held[index] ?? 0n);
+		if (decays(limit) && own > 0) limit.level.lay(entry.id, own);
 		say(turn, { kind: "rewritten", id: entry.id });
 	}
 }
 
+/** Of so many units, rounded up. */
+const wholeSlots = (units: bigint): number => Number((units + SLOT - 1n) / SLOT);
+
 function close(turn: Turn): void {
 	for (const entry of [...turn.limit.entries.values()]) {
-		if (isGranted(entry)) {
-			giveBack(turn, entry, "operator");
-			continue;
-		}
+		if (entry.state === "unsettled") conclude(turn, entry, "receipt");
+		else if (isGranted(entry)) giveBack(turn, entry, "operator");
+		if (isGranted(entry)) continue;
 		drop(turn, entry);
 		if (entry.state === "waiting") deny(turn, entry.id, "unknown_limit", entry.slots);
 	}

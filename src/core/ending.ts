@@ -8,13 +8,13 @@
  */
 
 import type { ReleasedBy } from "./commands.ts";
-import { SLOT } from "./level.ts";
 import { count, decays, type Ended, type Entry, isLease, type Limit } from "./limit.ts";
 import { leaveLine } from "./line.ts";
 import { REMEMBER_MS, REMEMBER_RECEIPT_MS } from "./patience.ts";
 import { learnHeld } from "./polling.ts";
 import { observe } from "./totals.ts";
 import { remember, say, sayMoved, type Turn } from "./turn.ts";
+import { SLOT } from "./usage.ts";
 
 /** Weight of the newest observation in the mean time that slots are held. */
 const MEAN_WEIGHT = 0.1;
@@ -24,24 +24,28 @@ export function drop(turn: Turn, entry: Entry): void {
 	const { limit } = turn;
 	if (entry.state === "waiting") leaveLine(turn, entry);
 	count(limit.sums, entry, -1);
-	if (isLease(entry)) sayMoved(turn, limit.level.take(entry.id));
+	sayMoved(turn, limit.level.take(entry.id));
 	limit.entries.delete(entry.id);
 	(entry.state === "lent" ? limit.loans : limit.deadlines).remove(entry);
 }
 
-/** Removes a request and remembers its id. What a receipt took stays taken: it comes back by decay, or by name. */
-export function conclude(turn: Turn, entry: Entry, kind: Ended["kind"]): void {
+/**
+ * Removes a request and remembers its id, and what it was settled with. What a receipt took stays taken: it comes back by decay,
+ * or by name.
+ */
+export function conclude(turn: Turn, entry: Entry, kind: Ended["kind"], settled?: number): void {
 	const { limit, now } = turn;
 	const { level } = limit;
 	if (kind === "receipt" && level.owned(entry.id) > 0n) sayMoved(turn, level.disown(entry.id));
 	const stays = kind === "receipt" && entry.mode === "unleased" && isLease(entry) && !decays(limit);
 	drop(turn, entry);
 	if (stays) limit.unleased += entry.slots;
-	const { id, print, slots, enforced } = entry;
+	const { id, print, slots, enforced, wouldDeny } = entry;
 	// One of several names is remembered even so: its peers may ask whether it committed.
-	if (kind === "receipt" && !entry.remember && entry.wants === "lease") return;
+	if (kind === "receipt" && !entry.remember && entry.wants === "lease" && settled === undefined) return;
 	const until = now + (kind === "receipt" ? REMEMBER_RECEIPT_MS : REMEMBER_MS);
-	remember(turn, { id, kind, print, slots, enforced, until });
+	const more = { ...(wouldDeny && { wouldDeny }), ...(settled !== undefined && { settled }) };
+	remember(turn, { id, kind, print, slots, enforced, ...more, until });
 }
 
 /** Concludes a lease, and says how many slots come back with it. An abort counts for nothing: it never was a lease. */
@@ -57,10 +61,9 @@ export function giveBack(turn: Turn, entry: Entry, by: Exclude<ReleasedBy, "laps
 	}
 	const { meanHeldMs } = limit;
 	if (enforced) limit.meanHeldMs = meanHeldMs === null ? heldMs : meanHeldMs + MEAN_WEIGHT * (heldMs - meanHeldMs);
-	observe(totals.holds, heldMs);
+	if (!entry.wouldDeny) observe(totals.holds, heldMs);
 	if (enforced && by === "caller") learnHeld(limit, entry.slots, heldMs);
-	if (by === "expiry") totals.expired += 1;
-	else totals.released += 1;
+	if (!entry.wouldDeny) totals[by === "expiry" ? "expired" : "released"] += 1;
 	conclude(turn, entry, "lease");
 	say(turn, { kind: "released", id, slots, by });
 }

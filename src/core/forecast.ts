@@ -5,13 +5,14 @@
  *     at + ceil((total - units) / rate)
  *
  * on, and the line ahead can be played forward by this one formula. Without decay slots come back when their holders
- * give them back, which only the mean time that they were held can tell: an estimate, and said to be one.
+ * give them back, which only the mean time that they were held can tell: an estimate, and said to be one. The end of a
+ * pause is known in either case.
  */
 
-import { SLOT } from "./level.ts";
-import { decays, type Entry, isPaused, type Limit } from "./limit.ts";
+import { decays, type Entry, isPaused, isShut, type Limit } from "./limit.ts";
 import { RESERVATION_MS, RETRY_ESTIMATE_MAX_MS } from "./patience.ts";
 import type { At, Ms } from "./time.ts";
+import { SLOT } from "./usage.ts";
 
 /** The first moment when decay alone makes room for `slots` more; never earlier than the last moment decided. */
 export function fitsAt(limit: Limit, slots: number): At {
@@ -33,63 +34,61 @@ export function steadyMs(limit: Limit, mostMs: Ms): Ms {
 
 /** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
 export function retryAfterMs(limit: Limit, slots: number): Ms {
-	// It is not known when an operator will raise it.
-	if (isPaused(limit)) return RETRY_ESTIMATE_MAX_MS;
 	const now = limit.clock.lastAt;
+	const pausedMs = isPaused(limit) ? limit.pausedUntil - now : 0;
+	// It is not known when an operator will raise it.
+	if (isShut(limit)) return Math.max(pausedMs, RETRY_ESTIMATE_MAX_MS);
 	if (decays(limit)) return servedAt(limit, slots) - now;
+	const { sums, unleased, settings } = limit;
+	const wanted = sums.leased + sums.reserved + unleased + sums.inTurnSlots + slots;
+	if (pausedMs > 0 && wanted <= settings.limit) return pausedMs;
 	const first = limit.deadlines.first;
 	const toFirstDeadline = first ? first.until - now : RETRY_ESTIMATE_MAX_MS;
-	const rounds = Math.ceil((limit.sums.inTurnSlots + slots) / Math.max(1, limit.settings.limit));
+	const rounds = Math.ceil((sums.inTurnSlots + slots) / Math.max(1, settings.limit));
 	const estimate = limit.meanHeldMs === null ? toFirstDeadline : limit.meanHeldMs * rounds;
-	return Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate)));
+	return Math.max(pausedMs, Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate))));
 }
 
-/** Plays the line of a decaying limit forward, each in its turn, to a request for `slots` at its end. */
+/** Plays the line of a limit whose slots come back by themselves forward, each in its turn, to a request for `slots` at its end. */
 function servedAt(limit: Limit, slots: number): At {
-	const { settings, level, queue } = limit;
-	let { at } = level;
-	let { total } = level;
+	const { settings, queue } = limit;
+	const usage = limit.level.forecast();
 	let { reserved, lent } = limit.sums;
 	// A loan that is not repaid joins the level at its end.
 	const loans = [...limit.loans.values()].sort((a, b) => b.until - a.until);
-	const drain = (until: At): void => {
-		const left = total - level.rate * BigInt(until - at);
-		total = left > 0n ? left : 0n;
-		at = until;
-	};
 	const run = (until: At): void => {
 		for (let next = loans.at(-1); next && next.until <= until; next = loans.at(-1)) {
-			drain(Math.max(at, next.until));
-			total += BigInt(next.slots) * SLOT;
+			usage.drain(Math.max(usage.at, next.until));
+			usage.pour(next.slots);
 			lent -= next.slots;
 			loans.pop();
 		}
-		drain(until);
+		usage.drain(until);
 	};
 	const serve = (wanted: number, wants: Entry["wants"]): void => {
 		if (wanted > settings.limit - reserved) {
-			// Reservations do not decay: at the latest they lapse.
-			run(at + RESERVATION_MS);
+			// Reservations do not come back by themselves: at the latest they lapse.
+			run(usage.at + RESERVATION_MS);
 			reserved = 0;
 		}
 		for (;;) {
-			const excess = total - BigInt(settings.limit - reserved - lent - wanted) * SLOT;
-			if (excess <= 0n) break;
-			const fitsAt = at + Number((excess + level.rate - 1n) / level.rate);
+			const units = BigInt(settings.limit - reserved - lent - wanted) * SLOT;
+			if (usage.total <= units) break;
+			const fitsAt = usage.reaches(units);
 			const loan = loans.at(-1);
 			// Decay alone makes no room that is lent.
-			run(loan && (excess > total || loan.until < fitsAt) ? loan.until : fitsAt);
+			run(loan && (units < 0n || loan.until < fitsAt) ? loan.until : fitsAt);
 			if (!loan) break;
 		}
-		if (wants === "lease") total += BigInt(wanted) * SLOT;
+		if (wants === "lease") usage.pour(wanted);
 		else reserved += wanted;
 	};
-	// While time is being caught up with, the level is still that of an earlier moment.
-	run(limit.clock.lastAt);
+	// While time is being caught up with, what is in use is still that of an earlier moment.
+	run(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);
 	for (const entry of queue.values()) {
 		if (entry.standing === "present") serve(entry.slots, entry.wants);
-		else if (entry.standing === "resuming" && entry.until > at) run(entry.until);
+		else if (entry.standing === "resuming" && entry.until > usage.at) run(entry.until);
 	}
 	serve(slots, "lease");
-	return at;
+	return usage.at;
 }

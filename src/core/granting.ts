@@ -2,52 +2,81 @@
  * Granting, and refusing. One rule, for every decision and every view: a request is given slots when
  *
  *     the limit is switched off, or
- *     no waiter has a turn before it, and used + slots <= limit
+ *     it is not paused, no waiter has a turn before it, and used + slots <= limit
  *
- * where `used` is the level with decay, else the slots of leases and those without one; reservations and loans count on
- * top of either. What could never fit is refused whatever waits; what merely does not fit now may wait.
+ * where `used` is the level with decay, else the slots of leases and those without one; reservations and loans count
+ * on top of either. What could never fit is refused whatever waits; what merely does not fit now may wait. A limit that only
+ * watches decides the same, grants all the same, and holds nothing of what it would have denied.
  */
 
 import type { DenialCode, Event } from "./commands.ts";
 import { conclude } from "./ending.ts";
 import { retryAfterMs } from "./forecast.ts";
-import { SLOT } from "./level.ts";
-import { count, decays, type Entry, inTurn, isPaused, type Limit, type Mode, wallClock } from "./limit.ts";
-import { leaveLine } from "./line.ts";
+import {
+	count,
+	decays,
+	type Entry,
+	enforces,
+	hasWindow,
+	inTurn,
+	isPaused,
+	isShut,
+	type Limit,
+	type Mode,
+	type Request,
+	wallClock,
+} from "./limit.ts";
+import { leaveLine, slotsOf } from "./line.ts";
 import { DOUBT_MS, DOUBT_STEP_MS, RESERVATION_MS } from "./patience.ts";
 import { countDenied } from "./polling.ts";
 import { observe } from "./totals.ts";
-import { say, type Turn } from "./turn.ts";
+import { say, sayMoved, type Turn } from "./turn.ts";
+import { SLOT } from "./usage.ts";
 
+/** Fences of one millisecond: one object grants about one lease in it. They stay below 2^53 until the year 2255. */
+const FENCES_PER_MS = 1_000;
+
+/** What a request asks of a limit, as far as the rule goes. */
+export type Asked = Pick<Request, "id" | "slots" | "mode" | "atMost">;
+
+/** Why a request could never be granted. */
+type Never = "exceeds_limit" | "no_decay" | "no_lease";
 type Denial = Extract<Event, { kind: "denied" }>;
 
 // ---------------------------------------------------------------------------------------------- the rule
 
 /** Why a request that arrives now cannot have its slots at once; null: it can. */
-export function refusal(limit: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | "denied" | null {
+export function refusal(limit: Limit, slots: number, mode: Mode): Never | "denied" | null {
 	const never = neverFits(limit, slots, mode);
 	if (never || !limit.settings.active) return never;
-	return limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";
+	return !isPaused(limit) && limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";
 }
 
 /** Why a request could never be granted as the limit is set, however long it waited; null: it could. */
-export function neverFits(limit: Limit, slots: number, mode: Mode): "exceeds_limit" | "no_decay" | null {
+export function neverFits(limit: Limit, slots: number, mode: Mode): Never | null {
 	const { settings } = limit;
 	if (!settings.active) return null;
-	if (slots > settings.limit && !isPaused(limit)) return "exceeds_limit";
-	return mode === "rate_limit" && settings.slotDecayPerSecond === 0 ? "no_decay" : null;
+	if (slots > settings.limit && !isShut(limit)) return "exceeds_limit";
+	if (mode === "concurrency" && hasWindow(settings)) return "no_lease";
+	return mode === "rate_limit" && !decays(limit) ? "no_decay" : null;
 }
 
 export function fits(limit: Limit, slots: number): boolean {
 	const { settings, sums, level } = limit;
-	if (!decays(limit)) return sums.leased + sums.reserved + sums.lent + limit.unleased + slots <= settings.limit;
+	if (!decays(limit)) return sums.leased + sums.reserved + limit.unleased + slots <= settings.limit;
 	return level.total <= BigInt(settings.limit - sums.reserved - sums.lent - slots) * SLOT;
 }
 
-/** How a request that does not wait would be denied now; null: it would be granted. Changes nothing. */
-export function wouldDeny(limit: Limit, id: string, slots: number, mode: Mode): Denial | null {
-	const code = refusal(limit, slots, mode);
-	return code && denial(limit, id, code, slots);
+/**
+ * How a request that does not wait would be denied now; null: it would be granted, by a limit that only watches perhaps though it
+ * `wouldDeny`. Changes nothing.
+ */
+export function foresee(limit: Limit, request: Asked): { denied: Denial | null; wouldDeny: boolean } {
+	const slots = slotsOf(limit, request);
+	const code = refusal(limit, slots, request.mode);
+	if (!code) return { denied: null, wouldDeny: false };
+	if (!enforces(limit)) return { denied: null, wouldDeny: true };
+	return { denied: denial(limit, request.id, code, slots), wouldDeny: false };
 }
 
 /** With the place that it would have in line, and when it is worth asking again. */
@@ -73,18 +102,22 @@ export function serve(turn: Turn): void {
 	const { limit, now } = turn;
 	for (const entry of limit.queue.values()) {
 		if (!inTurn(entry)) continue;
-		if (entry.standing === "resuming" && limit.settings.active) return;
-		if (limit.settings.active && !fits(limit, entry.slots)) return;
+		const isHeldBack = enforces(limit);
+		if (entry.standing === "resuming" && isHeldBack) return;
+		const refused = limit.settings.active && (isPaused(limit) || !fits(limit, entry.slots));
+		if (isHeldBack && refused) return;
 		leaveLine(turn, entry);
 		entry.waitedMs = now - entry.since;
-		give(turn, entry);
+		give(turn, entry, refused || neverFits(limit, entry.slots, entry.mode) !== null);
 	}
 }
 
-/** Gives a request its slots: set aside, or for good. */
-export function give(turn: Turn, entry: Entry): void {
+/** Gives a request its slots: set aside, or for good; or nothing, where a limit that only watches `wouldDeny` it. */
+export function give(turn: Turn, entry: Entry, wouldDeny: boolean): void {
 	const { limit, now } = turn;
-	entry.enforced = limit.settings.active;
+	entry.enforced = limit.settings.active && !wouldDeny;
+	entry.wouldDeny = wouldDeny;
+	if (wouldDeny) limit.totals.wouldDeny += 1;
 	entry.since = now;
 	if (entry.wants === "lease") return grant(turn, entry, "leased");
 	entry.state = "reserved";
@@ -98,18 +131,21 @@ export function keepReserved({ limit, now }: Turn, entry: Entry): void {
 	limit.deadlines.set(entry, now + RESERVATION_MS);
 }
 
-export function sayReserved(turn: Turn, { id, slots, enforced }: Entry): void {
-	say(turn, { kind: "reserved", id, slots, enforced });
+export function sayReserved(turn: Turn, { id, slots, enforced, wouldDeny }: Entry): void {
+	say(turn, { kind: "reserved", id, slots, enforced, ...(wouldDeny && { wouldDeny }) });
 }
 
 export function grant(turn: Turn, entry: Entry, state: "leased" | "committed"): void {
 	const { limit, now } = turn;
 	const { totals } = limit;
-	observe(totals.waits, entry.waitedMs);
-	if (entry.waitedMs > 0) totals.grantedAfterWait += 1;
-	else totals.grantedAtOnce += 1;
+	if (!entry.wouldDeny) {
+		observe(totals.waits, entry.waitedMs);
+		if (entry.waitedMs > 0) totals.grantedAfterWait += 1;
+		else totals.grantedAtOnce += 1;
+	}
 	if (entry.enforced) countDenied(limit, -entry.slots);
 	if (entry.mode !== "concurrency" && (state === "leased" || !entry.enforced)) {
+		if (entry.settleMs !== null && entry.mode === "rate_limit") return grantEstimate(turn, entry);
 		if (entry.enforced) takeUnowned(limit, entry);
 		sayGranted(turn, entry, false);
 		conclude(turn, entry, "receipt");
@@ -119,10 +155,40 @@ export function grant(turn: Turn, entry: Entry, state: "leased" | "committed"): 
 	count(limit.sums, entry, -1);
 	entry.state = state;
 	entry.expiresAt = now + entry.leaseMs;
+	if (entry.mode === "concurrency") entry.fence = nextFence(limit);
 	count(limit.sums, entry, 1);
 	if (entry.enforced && decays(limit)) limit.level.lay(entry.id, entry.slots);
 	dueNext(turn, entry);
 	sayGranted(turn, entry, false);
+}
+
+/**
+ * A number above that of every lease of this name before, those of limits that were deleted among them: of these nothing is
+ * stored, so it also rises with the clock, and faster than any limit grants.
+ */
+function nextFence(limit: Limit): number {
+	limit.fence = Math.max(limit.fence + 1, limit.clock.lastAt * FENCES_PER_MS);
+	return limit.fence;
+}
+
+/** Grants by rate what is yet to be settled. */
+function grantEstimate(turn: Turn, entry: Entry): void {
+	const { limit } = turn;
+	if (entry.enforced && decays(limit)) limit.level.lay(entry.id, entry.slots);
+	sayGranted(turn, entry, false);
+	leaveUnsettled(turn, entry);
+}
+
+/** The slots of a grant are an estimate, until it is settled or its time is over. */
+export function leaveUnsettled(turn: Turn, entry: Entry): void {
+	const { limit } = turn;
+	count(limit.sums, entry, -1);
+	entry.state = "unsettled";
+	entry.peers = [];
+	entry.expiresAt = entry.since + (entry.settleMs ?? 0);
+	count(limit.sums, entry, 1);
+	limit.deadlines.set(entry, entry.expiresAt);
+	sayMoved(turn, entry.id);
 }
 
 /** Takes slots that no lease owns: they come back by decay, or by a `takeBack`. */
@@ -147,7 +213,17 @@ export function dueNext({ limit, now }: Turn, entry: Entry): void {
 }
 
 function sayGranted(turn: Turn, entry: Entry, repeat: boolean): void {
-	const { id, slots, enforced, waitedMs } = entry;
+	const { id, slots, enforced, fence, waitedMs, wouldDeny } = entry;
 	const expiresAt = entry.mode === "concurrency" ? wallClock(turn.limit, entry.expiresAt) : null;
-	say(turn, { kind: "granted", id, slots, enforced, expiresAt, waitedMs, repeat });
+	say(turn, {
+		kind: "granted",
+		id,
+		slots,
+		enforced,
+		expiresAt,
+		fence,
+		waitedMs,
+		repeat,
+		...(wouldDeny && { wouldDeny }),
+	});
 }

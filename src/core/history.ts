@@ -16,7 +16,7 @@ export const SAMPLES = 180;
 const MINUTE_SAMPLES = 60_000 / SAMPLE_MS;
 
 /** What is counted. */
-export const COUNTED = ["grantedAtOnce", "grantedAfterWait", "denied", "released", "expired"] as const;
+export const COUNTED = ["grantedAtOnce", "grantedAfterWait", "denied", "released", "expired", "wouldDeny"] as const;
 export type Counts = Record<(typeof COUNTED)[number], number>;
 
 /** How a limit stands at one moment. */
@@ -39,7 +39,7 @@ export interface Sample extends Counts {
 	lastAt: At;
 }
 
-const NOTHING: Counts = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 };
+const NOTHING: Counts = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0, wouldDeny: 0 };
 
 /** The start of the sample that a moment belongs to. */
 export const sampleAt = (now: At): At => now - (now % SAMPLE_MS);

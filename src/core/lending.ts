@@ -14,22 +14,23 @@
 
 import type { Account, Borrowing } from "./commands.ts";
 import { drop } from "./ending.ts";
-import { SLOT } from "./level.ts";
-import { count, decays, type Entry, isPaused, type Limit } from "./limit.ts";
+import { count, type Entry, enforces, isPaused, isShut, type Limit } from "./limit.ts";
 import { enter } from "./line.ts";
 import { LOAN_GRACE_MS } from "./patience.ts";
 import { countDenied } from "./polling.ts";
 import type { Ms } from "./time.ts";
 import { observe } from "./totals.ts";
 import { say, sayMoved, type Turn } from "./turn.ts";
+import { SLOT } from "./usage.ts";
 
 /** Loans of one limit; see BOUNDS.loans. */
 export const LOANS_MAX = 1_000;
 
-/** For how long slots are lent; 0: not at all. */
+/** For how long slots are lent; 0: not at all, as where a window gives them back, in a pause, and where a limit only watches. */
 export function lendMs(limit: Limit): Ms {
-	const { active, lendSeconds = 0 } = limit.settings;
-	return active && decays(limit) && !isPaused(limit) ? Math.round(lendSeconds * 1_000) : 0;
+	const { settings } = limit;
+	const isLent = enforces(limit) && settings.slotDecayPerSecond > 0 && !isShut(limit) && !isPaused(limit);
+	return isLent ? Math.round((settings.lendSeconds ?? 0) * 1_000) : 0;
 }
 
 /** What was used of a loan is in use from now on; of one that is over it has been for long. */
@@ -44,8 +45,7 @@ export function account({ limit }: Turn, said: Account): void {
 	count(limit.sums, loan, -1);
 	loan.slots -= slots;
 	count(limit.sums, loan, 1);
-	// Without decay what was taken by rate is in use no more; nothing else would ever give it back.
-	if (decays(limit)) limit.level.pour(slots);
+	limit.level.pour(slots);
 	countDenied(limit, -slots);
 	limit.totals.grantedAtOnce += requests;
 	observe(limit.totals.waits, 0, requests);
@@ -85,7 +85,7 @@ export function repay(turn: Turn, asked: Account): void {
 	say(turn, { kind: "repaid", id, slots, by: "borrower" });
 }
 
-/** Its end has passed, and nobody has said what was used of it. */
+/** Its end has passed, or that of decay, and its Worker has not said what was used of it. */
 export function writeOff(turn: Turn, loan: Entry): void {
 	const { id, used = 0, grants = 0, slots } = loan;
 	account(turn, { id, used: used + slots, grants });

@@ -10,9 +10,8 @@
  */
 
 import type { At } from "./time.ts";
+import { type Band, type SavedUsage, SLOT, type Usage } from "./usage.ts";
 
-/** One slot, in units of the level. */
-export const SLOT = 10n ** 18n;
 const RATE_DECIMALS = 15;
 
 /** Units a millisecond of a rate in slots a second, from its shortest decimal text; decimals past the 15th are dropped. */
@@ -24,21 +23,12 @@ export function unitsPerMs(slotDecayPerSecond: number): bigint {
 	return shift >= 0 ? digits * 10n ** BigInt(shift) : digits / 10n ** BigInt(-shift);
 }
 
-/** What one lease owns of the level, and what no lease owns directly beneath it. Both in units. */
-export interface Band {
-	id: string;
-	own: bigint;
-	below: bigint;
-	/** Its place in the stack: later bands have larger numbers. */
-	order: number;
-}
-
 interface Node extends Band {
 	older: Node | null;
 	newer: Node | null;
 }
 
-export class Level {
+export class Level implements Usage {
 	/** Units a millisecond. */
 	rate: bigint;
 	/** The moment that `total` is true for. */
@@ -91,6 +81,16 @@ export class Level {
 		});
 	}
 
+	/** Takes out so many slots of what is left of a band, or all of it. */
+	shrink(id: string, slots: number): void {
+		const node = this.#bands.get(id);
+		if (!node) return;
+		const units = BigInt(slots) * SLOT;
+		const taken = units < node.own ? units : node.own;
+		node.own -= taken;
+		this.total -= taken;
+	}
+
 	/** Leaves a band in place but without an owner. Answers the id of the band above it when that one changed. */
 	disown(id: string): string | null {
 		return this.#unlink(id, (node) => node.below + node.own);
@@ -118,8 +118,10 @@ export class Level {
 	 * Rebuilds the stack from rows. Rows are written when a band is laid or changed, not as it drains;
 	 * draining always eats from the bottom, so the difference between the rows and `total` is what the oldest lost.
 	 */
-	restore(bands: Band[], top: bigint, total: bigint): void {
+	restore(bands: Band[], saved: SavedUsage): void {
 		this.reset(0);
+		this.at = saved.at;
+		const [top, total] = [BigInt(saved.top), BigInt(saved.total)];
 		let sum = top;
 		for (const band of bands.sort((a, b) => a.order - b.order)) {
 			this.#link(band);
@@ -129,6 +131,21 @@ export class Level {
 		this.total = sum;
 		this.#sink(sum - total);
 	}
+
+	save(): SavedUsage {
+		return { at: this.at, total: String(this.total), top: String(this.top) };
+	}
+
+	/** Of bands it knows nothing. */
+	forecast(): Usage {
+		const forecast = new Level(0, this.at);
+		forecast.rate = this.rate;
+		forecast.total = forecast.top = this.total;
+		return forecast;
+	}
+
+	readonly resetsAt = null;
+	readonly windowMs = null;
 
 	/** The first moment from `at` on when the level is `units` or less. */
 	reaches(units: bigint): At {

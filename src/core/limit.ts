@@ -6,23 +6,34 @@
  *     waiting -> reserved -> committed -> leased        (one of several names)
  *     waiting ----------------------------> leased      (the only name)
  *
+ * What was taken by rate ends as it is granted; where it is an estimate, it is `unsettled` until then.
+ *
  * What ended is an `Ended` record: it lives outside of this state (`recall` finds it), for it is asked for rarely.
  * Occupancy is the sum of the entries that hold slots; the sums below are caches of it and never stored.
  */
 
+import type { Window } from "./calendar.ts";
+import { fixedMs } from "./calendar.ts";
 import { Deadlines } from "./deadlines.ts";
-import { Level, SLOT } from "./level.ts";
+import { Level } from "./level.ts";
+import { Periods } from "./periods.ts";
 import { newPolling, type Polling } from "./polling.ts";
+import { Sliding } from "./sliding.ts";
 import type { At, Clock, Ms } from "./time.ts";
 import { newTotals, type Totals } from "./totals.ts";
+import { SLOT, type Usage } from "./usage.ts";
 
 export interface Settings {
 	/** Capacity in slots. */
 	limit: number;
 	/** Slots that come back by themselves each second; 0: only by release. */
 	slotDecayPerSecond: number;
+	/** How slots come back that do so by the calendar, or each so long after it was taken; null: in none of these ways. */
+	window?: Window | null;
 	/** Off: grants at once and holds nothing. */
 	active: boolean;
+	/** False: it decides and counts as ever, and no caller is denied or waits. Left out: true. */
+	enforce?: boolean;
 	/** For how long a Worker may borrow slots, where they decay; left out, or 0: not at all. */
 	lendSeconds?: number;
 }
@@ -55,6 +66,10 @@ export interface Request {
 	remember: boolean;
 	/** The other names of the same lease, for callers that do not send them back with it. */
 	others?: readonly string[] | undefined;
+	/** By rate: the slots are an estimate, which may be settled for so long. */
+	settleMs?: Ms | undefined;
+	/** Takes fewer slots where the limit could never grant so many. */
+	atMost?: boolean | undefined;
 }
 
 /**
@@ -70,8 +85,12 @@ export interface Entry {
 	readonly id: string;
 	/** Order of arrival. */
 	readonly seq: number;
-	/** Of a loan: those that are not accounted for. */
+	/** As long as it waits, as many of those asked for as the limit could ever grant. Of a loan: those that are not accounted for. */
 	slots: number;
+	/** The slots asked for, of a request that takes fewer where it must. */
+	readonly atMost: number | null;
+	/** How long its slots are an estimate; null: they are none. */
+	readonly settleMs: Ms | null;
 	readonly mode: Mode;
 	readonly holder: string | null;
 	readonly held: boolean;
@@ -82,10 +101,12 @@ export interface Entry {
 	/** Whether the grant is final (`lease`) or one of several names (`reservation`). */
 	readonly wants: "lease" | "reservation";
 	/** `lent`: no request, but a loan of a Worker; see `lending.ts`. */
-	state: "waiting" | "reserved" | "committed" | "leased" | "lent";
+	state: "waiting" | "reserved" | "committed" | "leased" | "unsettled" | "lent";
 	standing: Standing;
-	/** False: granted by an inactive limit. It holds nothing, and is renewed and released like any other. */
+	/** False: granted by a limit that is not enforced. It holds nothing, and is renewed and released like any other. */
 	enforced: boolean;
+	/** Granted though there was no room, because the limit only watches. It counts as denied, and as nothing else. */
+	wouldDeny: boolean;
 	/** When it arrived; once granted, when it was granted. */
 	since: At;
 	waitedMs: Ms;
@@ -95,6 +116,8 @@ export interface Entry {
 	peers: readonly string[];
 	/** How often the lease was asked for again after its grant: each of those answers stands even if the first was never heard. */
 	claims: number;
+	/** Of a lease: larger than that of every lease of this name before it. */
+	fence: number | null;
 	/** Of a loan: slots and requests that were accounted for. */
 	used?: number;
 	grants?: number;
@@ -111,6 +134,9 @@ export interface Ended {
 	print: string;
 	slots: number;
 	enforced: boolean;
+	wouldDeny?: true;
+	/** What a receipt was settled with. */
+	settled?: number;
 	/** When it is forgotten. */
 	until: At;
 }
@@ -124,7 +150,7 @@ export interface Sums {
 	/** Slots of loans that are not accounted for. */
 	lent: number;
 	leases: number;
-	/** Of the leases, those that can be given back; the others were taken by rate. */
+	/** Leases that can be given back, for they were not taken by rate; and estimates, which can be settled. */
 	returnable: number;
 	/** Waiters that have their turn in the line, and their slots. */
 	inTurn: number;
@@ -144,9 +170,10 @@ export function count(sums: Sums, entry: Entry, sign: 1 | -1): void {
 	} else if (entry.state === "lent") {
 		sums.lent += sign * entry.slots;
 	} else {
+		if (entry.mode !== "rate_limit" || entry.settleMs !== null) sums.returnable += sign;
+		if (entry.state === "unsettled") return;
 		sums.leased += sign * entry.slots;
 		sums.leases += sign;
-		if (entry.mode !== "rate_limit") sums.returnable += sign;
 	}
 }
 
@@ -158,10 +185,16 @@ export interface Limit {
 	/** The waiting ones, in order of service. */
 	readonly queue: Map<string, Entry>;
 	readonly deadlines: Deadlines<Entry>;
+	/** Slots in use of a limit whose slots come back by themselves, reservations and loans aside. */
+	level: Usage;
+	/** Nothing is granted before this logical moment. */
+	pausedUntil: At;
+	/** The fence of the newest lease. */
+	fence: number;
+	/** How many estimates were settled, and the sum of what they were settled with, each as a part of its estimate. */
+	settled: { count: number; ratios: number };
 	/** The loans, by their end. It wakes the limit only while a waiter has a turn: to nobody else it makes a difference. */
 	readonly loans: Deadlines<Entry>;
-	/** Slots in use of a limit with decay, reservations aside. */
-	readonly level: Level;
 	/** Slots taken without a lease, on a limit without decay. */
 	unleased: number;
 	totals: Totals;
@@ -175,14 +208,18 @@ export interface Limit {
 }
 
 export function createLimit(settings: Settings, now: At, recall: Limit["recall"]): Limit {
+	const clock = { lastAt: now, offsetMs: 0 };
 	return {
 		settings,
-		clock: { lastAt: now, offsetMs: 0 },
+		clock,
 		entries: new Map(),
 		queue: new Map(),
 		deadlines: new Deadlines(),
+		level: usageOf(settings, clock, now),
+		pausedUntil: 0,
+		fence: 0,
+		settled: { count: 0, ratios: 0 },
 		loans: new Deadlines(),
-		level: new Level(settings.slotDecayPerSecond, now),
 		unleased: 0,
 		totals: newTotals(),
 		meanHeldMs: null,
@@ -193,8 +230,17 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 	};
 }
 
+/** What is in use of a fresh limit of these settings. */
+export function usageOf({ window, slotDecayPerSecond }: Settings, clock: Clock, at: At): Usage {
+	if (!window) return new Level(slotDecayPerSecond, at);
+	return window.sliding ? new Sliding(fixedMs(window) ?? 0, at) : new Periods(window, clock, at);
+}
+
 /** Whether slots of this limit come back by themselves. */
-export const decays = (limit: Limit): boolean => limit.settings.slotDecayPerSecond > 0;
+export const decays = ({ settings }: Limit): boolean => settings.slotDecayPerSecond > 0 || hasWindow(settings);
+
+/** Whether they do so by the calendar, or each so long after it was taken. */
+export const hasWindow = ({ window }: Settings): boolean => window !== null && window !== undefined;
 
 /** The request of this id. A loan is none. */
 export function requestOf(limit: Limit, id: string): Entry | undefined {
@@ -204,7 +250,7 @@ export function requestOf(limit: Limit, id: string): Entry | undefined {
 
 /** Whether nothing is left that a fresh limit of the same settings would not have. */
 export const isIdle = (limit: Limit): boolean =>
-	limit.entries.size === 0 && limit.unleased === 0 && limit.level.total === 0n;
+	limit.entries.size === 0 && limit.unleased === 0 && limit.level.total === 0n && !isPaused(limit);
 
 /** A logical moment as the caller's clock would show it. */
 export const wallClock = (limit: Limit, at: At): At => at - limit.clock.offsetMs;
@@ -215,8 +261,15 @@ export function activeSlots(limit: Limit): number {
 	return held + limit.sums.reserved + limit.sums.lent;
 }
 
-/** Whether the limit grants nothing until it is raised: 0 is how an operator pauses it. A waiter waits on. */
-export const isPaused = ({ settings }: Limit): boolean => settings.active && settings.limit === 0;
+/** Whether the limit is shut: it grants nothing until its capacity of 0 is raised. A waiter waits on. */
+export const isShut = ({ settings }: Limit): boolean => settings.active && settings.limit === 0;
+
+/** Whether nothing is granted until `pausedUntil`. A waiter waits on; leases stay, and what was set aside may be committed. */
+export const isPaused = ({ settings, clock, pausedUntil }: Limit): boolean =>
+	settings.active && clock.lastAt < pausedUntil;
+
+/** Whether callers are denied, and wait. */
+export const enforces = ({ settings }: Limit): boolean => settings.active && settings.enforce !== false;
 
 /** Whether a waiter has its turn in the line, or is passed by those behind it. */
 export const inTurn = (entry: Entry): boolean => entry.standing === "present" || entry.standing === "resuming";
@@ -233,7 +286,9 @@ export function* leasesAfter(limit: Limit, afterSeq: number, count: number): Gen
 }
 
 /** Whether an entry was granted for good. */
-export const isGranted = (entry: Entry): boolean => entry.state === "leased" || entry.state === "committed";
+export const isGranted = (entry: Entry): boolean => isHeld(entry) || entry.state === "unsettled";
 
 /** Whether an entry is a lease that holds slots. */
-export const isLease = (entry: Entry): boolean => entry.enforced && isGranted(entry);
+export const isLease = (entry: Entry): boolean => entry.enforced && isHeld(entry);
+
+const isHeld = ({ state }: Entry): boolean => state === "leased" || state === "committed";

@@ -18,22 +18,44 @@ export const QUEUE_MAX = 10_000;
 
 const PATIENCE_MS = { present: Number.POSITIVE_INFINITY, resuming: RESUME_MS, away: AWAY_MS, parked: RESERVATION_MS };
 
+/** As many slots as a request takes: with `atMost` no more than the limit could ever grant. */
+export function slotsOf({ settings }: Limit, { slots, atMost }: Pick<Request, "slots" | "atMost">): number {
+	return atMost && settings.active && settings.limit > 0 ? Math.min(slots, settings.limit) : slots;
+}
+
+/** The limit changed, and with it how many slots a waiter takes that asked for so many at most. */
+export function resize(limit: Limit, entry: Entry): void {
+	if (entry.atMost === null) return;
+	count(limit.sums, entry, -1);
+	entry.slots = sizeOf(limit, entry);
+	count(limit.sums, entry, 1);
+}
+
+/** How many slots a waiter takes as the limit is set. */
+export const sizeOf = (limit: Limit, { slots, atMost }: Entry): number =>
+	atMost === null ? slots : slotsOf(limit, { slots: atMost, atMost: true });
+
 /** A request gets its record. */
 export function enter(turn: Turn, request: Request, wants: Entry["wants"]): Entry {
 	const { limit, now } = turn;
-	const { id, slots, mode, holder, held, print, remember, leaseMs, others } = request;
+	const { id, mode, holder, held, print, remember, leaseMs, others, settleMs = null } = request;
 	const entry: Entry = {
-		...{ id, slots, mode, holder, held, print, remember, leaseMs, wants, others },
+		slots: slotsOf(limit, request),
+		atMost: request.atMost ? request.slots : null,
+		settleMs,
+		...{ id, mode, holder, held, print, remember, leaseMs, wants, others },
 		seq: limit.nextSeq++,
 		state: "waiting",
 		standing: "parked",
 		enforced: true,
+		wouldDeny: false,
 		since: now,
 		waitedMs: 0,
 		giveUpAt: now + request.waitMs,
 		expiresAt: Number.POSITIVE_INFINITY,
 		peers: [],
 		claims: 0,
+		fence: null,
 		until: Number.POSITIVE_INFINITY,
 		heapIndex: -1,
 	};
@@ -71,6 +93,8 @@ export function returnToLine({ limit }: Turn, entry: Entry): void {
 	count(limit.sums, entry, -1);
 	entry.state = "waiting";
 	entry.enforced = true;
+	entry.wouldDeny = false;
+	resize(limit, entry);
 	entry.since -= entry.waitedMs;
 	entry.waitedMs = 0;
 	entry.standing = "parked";

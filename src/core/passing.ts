@@ -3,11 +3,11 @@
  * granted now and never in the past: a late alarm, or a clock that leapt forward, gives no waiter more than was free.
  */
 
-import { drop, giveBack } from "./ending.ts";
+import { conclude, drop, giveBack } from "./ending.ts";
 import { deny, dueNext, serve } from "./granting.ts";
 import { writeOff } from "./lending.ts";
 import type { Entry, Limit } from "./limit.ts";
-import { say, type Turn } from "./turn.ts";
+import { say, sayMoved, type Turn } from "./turn.ts";
 
 /** Lets time run to now. A waiter whose time ended meanwhile is served first if there is room by now. */
 export function runTime(turn: Turn): void {
@@ -56,6 +56,10 @@ function fallDue(turn: Turn, entry: Entry): void {
 	} else if (entry.state === "committed" && (entry.mode !== "concurrency" || now < entry.expiresAt)) {
 		dueNext(turn, entry);
 		say(turn, { kind: "doubted", id, peers });
+	} else if (entry.state === "unsettled") {
+		// The estimate stands.
+		conclude(turn, entry, "receipt");
+		sayMoved(turn, id);
 	} else {
 		giveBack(turn, entry, "expiry");
 	}

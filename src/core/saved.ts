@@ -1,19 +1,25 @@
 /** The state of a limit as it is stored: plain values, one record for the limit and one for each entry. */
 
 import { Deadlines } from "./deadlines.ts";
-import type { Band } from "./level.ts";
-import { count, createLimit, decays, type Entry, inTurn, type Limit } from "./limit.ts";
+import { count, createLimit, decays, type Entry, inTurn, type Limit, usageOf } from "./limit.ts";
+import { sizeOf } from "./line.ts";
 import { RESERVATION_MS, RESUME_MS } from "./patience.ts";
 import type { Polling } from "./polling.ts";
 import type { At, Ms } from "./time.ts";
 import { completed } from "./totals.ts";
+import type { Band, SavedUsage } from "./usage.ts";
 
 /** A limit without its entries. */
 export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals" | "meanHeldMs" | "nextSeq"> & {
+	/** Absent: it is not paused. */
+	pausedUntil?: At;
+	/** Absent: no lease was granted since there are fences. */
+	fence?: number;
+	/** Absent: nothing was settled. */
+	settled?: Limit["settled"];
 	/** Absent in what was written before callers that poll were counted. */
 	polling?: Polling;
-	/** Units of 10^-18 slot; decimal text, for they do not fit a JSON number. */
-	level: { at: At; total: string; top: string };
+	level: SavedUsage;
 };
 
 /**
@@ -31,6 +37,9 @@ export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print"
 	state?: Entry["state"] | undefined;
 	standing?: Entry["standing"] | undefined;
 	enforced?: boolean | undefined;
+	wouldDeny?: boolean | undefined;
+	atMost?: number | undefined;
+	settleMs?: Ms | undefined;
 	waitedMs?: Ms | undefined;
 	/** Left out: it does not wait, or did not. */
 	giveUpAt?: At | null | undefined;
@@ -40,6 +49,8 @@ export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print"
 	until?: At | null | undefined;
 	peers?: readonly string[] | undefined;
 	claims?: number | undefined;
+	/** Left out: it has none. */
+	fence?: number | undefined;
 	/** Of a loan. */
 	used?: number | undefined;
 	grants?: number | undefined;
@@ -53,7 +64,10 @@ export function saveLimit(limit: Limit): SavedLimit {
 	const { settings, clock, unleased, totals, meanHeldMs, nextSeq, polling, level } = limit;
 	return {
 		...{ settings, clock, unleased, totals, meanHeldMs, nextSeq, polling },
-		level: { at: level.at, total: String(level.total), top: String(level.top) },
+		...(limit.pausedUntil > clock.lastAt && { pausedUntil: limit.pausedUntil }),
+		...(limit.fence > 0 && { fence: limit.fence }),
+		...(limit.settled.count > 0 && { settled: limit.settled }),
+		level: level.save(),
 	};
 }
 
@@ -72,11 +86,15 @@ export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
 		state: state === "leased" ? undefined : state,
 		standing: standing === "parked" ? undefined : standing,
 		enforced: entry.enforced ? undefined : false,
+		wouldDeny: entry.wouldDeny || undefined,
+		atMost: entry.atMost ?? undefined,
+		settleMs: entry.settleMs ?? undefined,
 		waitedMs: entry.waitedMs || undefined,
 		giveUpAt: entry.giveUpAt === since ? undefined : finite(entry.giveUpAt),
 		until: until === expiresAt ? undefined : finite(until),
 		peers: entry.peers.length > 0 ? entry.peers : undefined,
 		claims: entry.claims || undefined,
+		fence: entry.fence ?? undefined,
 		...(state === "lent" && { used: entry.used, grants: entry.grants }),
 		band: band ? { own: String(band.own), below: String(band.below), order: band.order } : undefined,
 	};
@@ -92,6 +110,8 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		...createLimit(saved.settings, now, recall),
 		...{ clock: { ...saved.clock }, unleased: saved.unleased, totals: completed(saved.totals) },
 		...{ meanHeldMs: saved.meanHeldMs, nextSeq: saved.nextSeq, deadlines: new Deadlines<Entry>() },
+		...{ pausedUntil: saved.pausedUntil ?? 0, fence: saved.fence ?? 0 },
+		...(saved.settled && { settled: { ...saved.settled } }),
 		...(saved.polling && { polling: { ...saved.polling } }),
 	};
 	const bands: Band[] = [];
@@ -108,11 +128,15 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 			state: saved.state ?? "leased",
 			standing: saved.standing ?? "parked",
 			enforced: saved.enforced ?? true,
+			wouldDeny: saved.wouldDeny ?? false,
+			atMost: saved.atMost ?? null,
+			settleMs: saved.settleMs ?? null,
 			waitedMs: saved.waitedMs ?? 0,
 			giveUpAt: saved.giveUpAt === undefined ? since : (saved.giveUpAt ?? Number.POSITIVE_INFINITY),
 			until: saved.until === undefined ? expiresAt : (saved.until ?? Number.POSITIVE_INFINITY),
 			peers: saved.peers ?? [],
 			claims: saved.claims ?? (saved.claimed ? 1 : 0),
+			fence: saved.fence ?? null,
 			heapIndex: -1,
 			...(saved.state === "lent" && { used: saved.used ?? 0, grants: saved.grants ?? 0 }),
 		};
@@ -122,13 +146,15 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		count(limit.sums, entry, 1);
 		(entry.state === "lent" ? limit.loans : limit.deadlines).set(entry, entry.until);
 	}
-	limit.level.at = saved.level.at;
-	if (decays(limit)) limit.level.restore(bands, BigInt(saved.level.top), BigInt(saved.level.total));
+	limit.level = usageOf(limit.settings, limit.clock, saved.level.at);
+	if (decays(limit)) limit.level.restore(bands, saved.level);
 	return limit;
 }
 
 function requeue(limit: Limit, entry: Entry, wokeAt: At): void {
 	limit.queue.set(entry.id, entry);
+	// Its row may be of before the limit was changed.
+	entry.slots = sizeOf(limit, entry);
 	if (entry.standing === "parked") entry.until = Math.min(entry.giveUpAt, wokeAt + RESERVATION_MS);
 	else entry.standing = "resuming";
 	if (inTurn(entry)) entry.until = Math.min(entry.giveUpAt, wokeAt + RESUME_MS);

@@ -23,6 +23,8 @@ export interface Totals {
 	timedOut: number;
 	released: number;
 	expired: number;
+	/** Granted by a limit that only watches, and would have been denied. */
+	wouldDeny: number;
 	/** Of every grant, how long it waited. */
 	waits: Histogram;
 	/** Of every lease that was released or expired, how long it was held. */
@@ -30,7 +32,7 @@ export interface Totals {
 }
 
 export const newTotals = (): Totals => ({
-	...{ grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 },
+	...{ grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0, wouldDeny: 0 },
 	waits: newHistogram(),
 	holds: newHistogram(),
 });
@@ -59,6 +61,7 @@ export function combine(a: Totals, b: Totals, sign: 1 | -1): Totals {
 		timedOut: both(a.timedOut, b.timedOut),
 		released: both(a.released, b.released),
 		expired: both(a.expired, b.expired),
+		wouldDeny: both(a.wouldDeny, b.wouldDeny),
 		waits: histograms(a.waits, b.waits),
 		holds: histograms(a.holds, b.holds),
 	};

@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import type {
+	Given,
 	LeasesPage,
 	LimitHistory,
 	LimitPatch,
@@ -78,8 +79,10 @@ const limit = (name: string): string => `/v1/limits/${encodeURIComponent(name)}`
 const policy = (pattern: string): string => `/v1/policies/${encodeURIComponent(pattern)}`;
 
 export const inspectToken = () => json<TokenInfo>("GET", "/v1/token");
-export const configure = (name: string, settings: Settings) => json<LimitSummary>("PUT", limit(name), settings);
+export const configure = (name: string, settings: Given<Settings>) => json<LimitSummary>("PUT", limit(name), settings);
 export const patch = (name: string, change: LimitPatch) => json<LimitSummary>("PATCH", limit(name), change);
+/** 0 ends a pause. */
+export const pause = (name: string, seconds: number) => json<LimitSummary>("POST", `${limit(name)}/pause`, { seconds });
 export const remove = (name: string) => ask("DELETE", limit(name));
 export const history = (name: string) => json<LimitHistory>("GET", `${limit(name)}/history`);
 export const leases = (name: string, after: string) =>
@@ -87,7 +90,8 @@ export const leases = (name: string, after: string) =>
 export const forceRelease = (name: string, id: string) =>
 	json<Released>("DELETE", `${limit(name)}/leases/${encodeURIComponent(id)}`);
 export const policies = () => json<PoliciesPage>("GET", "/v1/policies");
-export const setPolicy = (pattern: string, settings: PolicySettings) => json<Policy>("PUT", policy(pattern), settings);
+export const setPolicy = (pattern: string, settings: Given<PolicySettings>) =>
+	json<Policy>("PUT", policy(pattern), settings);
 export const deletePolicy = (pattern: string) => ask("DELETE", policy(pattern));
 
 /** What went wrong, in words. */

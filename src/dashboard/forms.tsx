@@ -1,7 +1,17 @@
 /** Settings: of a limit that is made or changed, and of a policy. */
 
 import { useSignal } from "@preact/signals";
-import { BOUNDS, DEFAULTS, type LimitPatch, type LimitSummary, type Policy, type Settings } from "../protocol.ts";
+import {
+	BOUNDS,
+	type CalendarUnit,
+	DEFAULTS,
+	type LimitPatch,
+	type LimitSummary,
+	type Policy,
+	type Settings,
+	type Window,
+	type WindowRequest,
+} from "../protocol.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
 import { isolated, PER, type Per, rateParts } from "./format.ts";
@@ -10,10 +20,104 @@ import { say } from "./state.ts";
 
 const UNITS = Object.keys(PER) as Per[];
 
+type Back = "release" | "decay" | "window";
+const BACKS: [Back, words: string, hint: string][] = [
+	["release", "when they are released", "at most so many at once"],
+	["decay", "by themselves, one after the other", "at most so many in a while"],
+	["window", "with a window", "at most so many a day, a month, or in any hour"],
+];
+
+const EVERY: CalendarUnit[] = ["minute", "hour", "day", "week", "month", "year"];
+
+/** Of a window. What is left empty is as by default. */
+function WindowFields({ window }: { window: Window | null }) {
+	const every = useSignal(String(window?.every ?? "day"));
+	const isCalendar = ["day", "week", "month", "year"].includes(every.value);
+	const sliding = useSignal(window?.sliding ?? false);
+	return (
+		<div class="window">
+			<label>
+				Every
+				<span class="hint">a unit of the calendar, or seconds</span>
+				<input
+					name="every"
+					required
+					list="every"
+					pattern={`${EVERY.join("|")}|[0-9]+`}
+					value={every.value}
+					onInput={(event) => {
+						every.value = event.currentTarget.value;
+					}}
+				/>
+				<datalist id="every">
+					{EVERY.map((unit) => (
+						<option key={unit} value={unit} />
+					))}
+				</datalist>
+			</label>
+			<label class="choice">
+				<input
+					type="checkbox"
+					name="sliding"
+					checked={sliding.value}
+					onChange={(event) => {
+						sliding.value = event.currentTarget.checked;
+					}}
+				/>
+				Sliding <span class="hint">each slot comes back exactly so long after it was taken</span>
+			</label>
+			{isCalendar && !sliding.value && (
+				<>
+					<label>
+						Time zone
+						<span class="hint">as in Europe/Berlin; empty: UTC</span>
+						<input
+							name="timeZone"
+							maxLength={BOUNDS.timeZoneLength}
+							defaultValue={window?.timeZone ?? ""}
+							spellcheck={false}
+						/>
+					</label>
+					<label>
+						At
+						<span class="hint">the time of day at which it begins</span>
+						<input name="at" type="time" defaultValue={window?.at ?? "00:00"} />
+					</label>
+					{every.value !== "day" && (
+						<label>
+							Starts on
+							<span class="hint">a weekday, a day of the month, or MM-DD; empty: the first</span>
+							<input
+								name="startsOn"
+								defaultValue={window?.startsOn ? String(window.startsOn) : ""}
+								spellcheck={false}
+							/>
+						</label>
+					)}
+				</>
+			)}
+		</div>
+	);
+}
+
+/** What a form says of a window; the server says what is wrong with it. */
+function windowOf(form: FormData): WindowRequest {
+	const text = (name: string): string => String(form.get(name) ?? "").trim();
+	const number = (value: string): string | number => (/^\d+$/.test(value) ? Number(value) : value);
+	return {
+		every: number(text("every")) as Window["every"],
+		...(form.get("sliding") !== null && { sliding: true }),
+		...(text("timeZone") !== "" && { timeZone: text("timeZone") }),
+		...(form.has("at") && text("at") !== "" && { at: text("at") }),
+		...(text("startsOn") !== "" && { startsOn: number(text("startsOn").toLowerCase()) }),
+	};
+}
+
 /** Fields of settings. What is not changed keeps its exact value, however it is shown. */
 function SettingsFields({ settings, focus = false }: { settings: Settings; focus?: boolean }) {
-	const decays = useSignal(settings.slotDecayPerSecond > 0);
-	const { amount, per } = decays.peek() ? rateParts(settings.slotDecayPerSecond) : { amount: 1, per: "second" as Per };
+	const back = useSignal<Back>(settings.window ? "window" : settings.slotDecayPerSecond > 0 ? "decay" : "release");
+	const { amount, per } =
+		back.peek() === "decay" ? rateParts(settings.slotDecayPerSecond) : { amount: 1, per: "second" as Per };
 	return (
 		<>
 			<label>
@@ -33,31 +137,22 @@ function SettingsFields({ settings, focus = false }: { settings: Settings; focus
 			</label>
 			<fieldset>
 				<legend>Slots come back</legend>
-				<label class="choice">
-					<input
-						type="radio"
-						name="decays"
-						value="no"
-						checked={!decays.value}
-						onChange={() => {
-							decays.value = false;
-						}}
-					/>
-					when they are released <span class="hint">at most so many at once</span>
-				</label>
-				<label class="choice">
-					<input
-						type="radio"
-						name="decays"
-						value="yes"
-						checked={decays.value}
-						onChange={() => {
-							decays.value = true;
-						}}
-					/>
-					by themselves <span class="hint">at most so many in a while</span>
-				</label>
-				{decays.value && (
+				{BACKS.map(([value, words, hint]) => (
+					<label class="choice" key={value}>
+						<input
+							type="radio"
+							name="back"
+							value={value}
+							checked={back.value === value}
+							onChange={() => {
+								back.value = value;
+							}}
+						/>
+						{words} <span class="hint">{hint}</span>
+					</label>
+				))}
+				{back.value === "window" && <WindowFields window={settings.window ?? null} />}
+				{back.value === "decay" && (
 					<>
 						<div class="rate">
 							<input
@@ -100,26 +195,45 @@ function SettingsFields({ settings, focus = false }: { settings: Settings; focus
 				<input type="checkbox" name="active" defaultChecked={settings.active} />
 				Switched on <span class="hint">off: grants at once and holds nothing</span>
 			</label>
+			<label class="choice">
+				<input type="checkbox" name="enforce" defaultChecked={settings.enforce} />
+				Enforced <span class="hint">off: says what it would deny, and denies nothing</span>
+			</label>
 		</>
 	);
 }
 
+type Asked = Omit<Settings, "window"> & { window: WindowRequest | null };
+
 /** The settings of a form. A rate that was not touched is the one it was made of. */
-function settingsOf(form: FormData, before: Settings): Settings {
-	const decays = form.get("decays") === "yes";
+function settingsOf(form: FormData, before: Settings): Asked {
+	const back = form.get("back") as Back;
 	const [amount, per] = [Number(form.get("amount")), form.get("per") as Per];
 	const was = rateParts(before.slotDecayPerSecond);
 	const untouched = before.slotDecayPerSecond > 0 && was.amount === amount && was.per === per;
 	const slotDecayPerSecond = untouched ? before.slotDecayPerSecond : amount / PER[per];
 	return {
 		limit: Number(form.get("limit")),
-		slotDecayPerSecond: decays ? slotDecayPerSecond : 0,
+		slotDecayPerSecond: back === "decay" ? slotDecayPerSecond : 0,
+		window: back === "window" ? windowOf(form) : null,
 		active: form.get("active") !== null,
-		lendSeconds: decays ? Number(form.get("lendSeconds")) : 0,
+		enforce: form.get("enforce") !== null,
+		lendSeconds: back === "decay" ? Number(form.get("lendSeconds")) : 0,
 	};
 }
 
-const NEW: Settings = { limit: 10, slotDecayPerSecond: 0, active: true };
+/** Whether what a form says of a window is the one that there is: of that, only what is not by default is asked for. */
+function isSame(asked: WindowRequest | null, window: Window | null): boolean {
+	if (!asked || !window) return asked === window;
+	return Object.entries({ ...DEFAULT_WINDOW, ...asked }).every(([key, value]) => {
+		const is = window[key as keyof Window];
+		return value === is || (key === "startsOn" && value === null && ["monday", 1, "01-01"].includes(is as never));
+	});
+}
+
+const DEFAULT_WINDOW = { timeZone: "UTC", at: "00:00", startsOn: null, sliding: false };
+
+const NEW: Settings = { limit: 10, slotDecayPerSecond: 0, active: true, enforce: true };
 
 /** Makes a limit, or changes one: then only what was changed is sent. */
 export function LimitForm({ limit, onClose }: { limit?: LimitSummary; onClose: () => void }) {
@@ -139,7 +253,9 @@ export function LimitForm({ limit, onClose }: { limit?: LimitSummary; onClose: (
 		if (settings.slotDecayPerSecond !== before.slotDecayPerSecond) {
 			change.slotDecayPerSecond = settings.slotDecayPerSecond;
 		}
+		if (!isSame(settings.window, before.window ?? null)) change.window = settings.window;
 		if (settings.active !== before.active) change.active = settings.active;
+		if (settings.enforce !== before.enforce) change.enforce = settings.enforce;
 		if (settings.lendSeconds !== (before.lendSeconds ?? 0)) change.lendSeconds = settings.lendSeconds ?? 0;
 		const byHand = form.get("activeSlots");
 		if (typeof byHand === "string" && byHand !== "") change.activeSlots = Number(byHand);

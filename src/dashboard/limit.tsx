@@ -5,11 +5,11 @@ import { useEffect } from "preact/hooks";
 import type { LeaseInfo, LimitInfo } from "../protocol.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
-import { dateAndTime, duration, isolated, number, plural, rate } from "./format.ts";
+import { dateAndTime, duration, isolated, number, plural } from "./format.ts";
 import { LimitForm } from "./forms.tsx";
-import { Foreign, LoadBadge, Meter, Notice } from "./parts.tsx";
+import { Foreign, LoadBadge, Meter, Notice, returns } from "./parts.tsx";
 import { Plot } from "./plot.tsx";
-import { type Shown, say, watchLimit } from "./state.ts";
+import { pauseLeftMs, type Shown, say, watchLimit } from "./state.ts";
 import { now } from "./stream.ts";
 
 export function LimitPage({ name }: { name: string }) {
@@ -72,6 +72,10 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 			<section class="hero" aria-label="How it stands">
 				<p class="big">
 					<b>{number(info.activeSlots)}</b> of {plural(info.limit, "slot")} in use
+					<Paused info={info} />
+					{info.active && !info.enforce && (
+						<span class="quiet"> · not enforced: it says what it would deny, and denies nothing</span>
+					)}
 					{!info.active && <span class="quiet"> · switched off: it grants at once and holds nothing</span>}
 				</p>
 				<Meter limit={info} large />
@@ -84,11 +88,11 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 					/>
 					<Fact label="granted / min" value={number(info.lastMinute.granted)} />
 					<Fact label="leases" value={number(info.leaseCount)} />
-					<Fact
-						label="slots come back"
-						value={info.slotDecayPerSecond > 0 ? rate(info.slotDecayPerSecond) : "on release"}
-					/>
+					<Fact label="slots come back" value={returns(info)} />
 					{info.lentSlots !== undefined && <Fact label="of these lent" value={number(info.lentSlots)} />}
+					{info.resetsAt !== undefined && (
+						<Fact label="all of them in" value={duration(Date.parse(info.resetsAt) - now.value)} />
+					)}
 				</dl>
 			</section>
 			<Plot name={info.name} samples={shown.samples} seconds={shown.sampleSeconds} />
@@ -100,6 +104,13 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 					<Fact label="granted at once" value={number(info.totals.grantedAtOnce)} />
 					<Fact label="granted after a wait" value={number(info.totals.grantedAfterWait)} />
 					<Fact label="denied" value={number(info.totals.denied)} />
+					{info.totals.wouldDeny > 0 && <Fact label="would deny" value={number(info.totals.wouldDeny)} />}
+					{info.settled.meanRatio !== null && (
+						<Fact
+							label="settled"
+							value={`${plural(info.settled.count, "estimate")}, on average ${Math.round(100 * info.settled.meanRatio)} %`}
+						/>
+					)}
 					<Fact label="released" value={number(info.totals.released)} />
 					<Fact label="expired" value={number(info.totals.expired)} />
 					<Fact label="settings" value={sourceOf(info)} />
@@ -114,6 +125,12 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 	);
 }
 
+/** How long nothing is granted yet, whoever paused it. */
+function Paused({ info }: { info: LimitInfo }) {
+	const left = pauseLeftMs(info, now.value);
+	return left > 0 ? <span class="quiet"> · paused: it grants nothing for {duration(left)}</span> : null;
+}
+
 function Fact({ label, value, tone = "" }: { label: string; value: string; tone?: string }) {
 	return (
 		<div class={tone}>
@@ -122,6 +139,9 @@ function Fact({ label, value, tone = "" }: { label: string; value: string; tone?
 		</div>
 	);
 }
+
+/** Of one press of the button: a minute, in which an operator can look. Again makes it no longer than a minute from then. */
+const PAUSE_SECONDS = 60;
 
 function Actions({ info }: { info: LimitInfo }) {
 	const open = useSignal<"edit" | "delete" | null>(null);
@@ -137,8 +157,20 @@ function Actions({ info }: { info: LimitInfo }) {
 			say(api.inWords(error), true);
 		}
 	};
+	const paused = pauseLeftMs(info, now.value) > 0;
+	const pause = async (): Promise<void> => {
+		try {
+			await api.pause(info.name, paused ? 0 : PAUSE_SECONDS);
+			say(`"${isolated(info.name)}" ${paused ? "grants again" : `grants nothing for ${PAUSE_SECONDS} s`}.`);
+		} catch (error) {
+			say(api.inWords(error), true);
+		}
+	};
 	return (
 		<div class="actions">
+			<button type="button" disabled={!admin || !info.active} onClick={() => void pause()}>
+				{paused ? "End the pause" : `Pause for ${PAUSE_SECONDS} s`}
+			</button>
 			<button
 				type="button"
 				disabled={!admin}

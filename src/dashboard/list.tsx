@@ -285,7 +285,10 @@ function Row({ limit: { value: limit } }: { limit: Signal<LimitSummary> }) {
 			<td class="right" data-after="granted / min">
 				<Count value={limit.lastMinute.granted} />
 			</td>
-			<td class={`right quiet ${limit.slotDecayPerSecond > 0 ? "" : "held"}`} data-before="slots come back">
+			<td
+				class={`right quiet ${limit.slotDecayPerSecond > 0 || limit.window ? "" : "held"}`}
+				data-before="slots come back"
+			>
 				{returns(limit)}
 			</td>
 		</tr>

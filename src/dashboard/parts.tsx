@@ -1,10 +1,12 @@
 /** Small things that every view is made of. */
 
 import type { ComponentChildren } from "preact";
-import type { LimitSummary } from "../protocol.ts";
+import type { LimitSummary, Settings } from "../protocol.ts";
 import { safe } from "../visible.ts";
+import { windowWords } from "../window.ts";
 import { isolated, number, plural, rate } from "./format.ts";
-import { type Load, loadOf } from "./state.ts";
+import { type Load, loadOf, pauseLeftMs } from "./state.ts";
+import { now } from "./stream.ts";
 
 export const linkTo = (name: string): string => `#/limits/${encodeURIComponent(name)}`;
 
@@ -15,6 +17,8 @@ export const Foreign = ({ text }: { text: string }) => <bdi>{safe(text)}</bdi>;
 
 /** What a colour says, as a word too. */
 export function LoadBadge({ limit }: { limit: LimitSummary }) {
+	if (pauseLeftMs(limit, now.value) > 0) return <span class="badge full">paused</span>;
+	if (limit.active && !limit.enforce) return <span class="badge off">only watches</span>;
 	const load = loadOf(limit);
 	return load === "free" ? null : <span class={`badge ${load}`}>{WORDS[load]}</span>;
 }
@@ -40,8 +44,8 @@ export function Meter({ limit, large = false }: { limit: LimitSummary; large?: b
 }
 
 /** How slots come back. */
-export const returns = ({ slotDecayPerSecond }: { slotDecayPerSecond: number }): string =>
-	slotDecayPerSecond > 0 ? rate(slotDecayPerSecond) : "on release";
+export const returns = ({ slotDecayPerSecond, window }: Settings): string =>
+	window ? windowWords(window) : slotDecayPerSecond > 0 ? rate(slotDecayPerSecond) : "on release";
 
 /** A figure that is worth a glance only when it is not nothing. */
 export function Count({ value, tone }: { value: number; tone?: "waiting" | "denied" }) {

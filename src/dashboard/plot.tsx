@@ -1,4 +1,7 @@
-/** The last quarter of an hour: how much was in use and how many waited; what was granted, and below the line denied. */
+/**
+ * The last quarter of an hour: how much was in use and how many waited; what was granted, and below the line denied, or what a
+ * limit that only watches would have denied.
+ */
 
 import { type ReadonlySignal, type Signal, useSignal, useSignalEffect } from "@preact/signals";
 import { useRef } from "preact/hooks";
@@ -68,6 +71,7 @@ export function Plot({ name, samples, seconds }: Props) {
 						<Key kind="line" label="waiting" value={sample.waiting} />
 						<Key kind="granted" label="granted" value={sample.grantedAtOnce + sample.grantedAfterWait} />
 						<Key kind="denied" label="denied" value={sample.denied} />
+						{sample.wouldDeny > 0 && <Key kind="denied" label="would deny" value={sample.wouldDeny} />}
 						<Key kind="capacity" label="limit" value={sample.limit} />
 					</>
 				)}
@@ -104,9 +108,11 @@ function inWords(samples: readonly HistorySample[]): string {
 			"request",
 		)} waited;`,
 		`${were(sum((each) => each.grantedAtOnce + each.grantedAfterWait))} granted`,
-		`and ${number(sum(({ denied }) => denied))} denied. The table below has the figures.`,
+		`and ${number(sum(({ denied }) => denied))} denied${wouldBe(sum(({ wouldDeny }) => wouldDeny))}. The table below has the figures.`,
 	].join(" ");
 }
+
+const wouldBe = (count: number): string => (count === 0 ? "" : `, ${number(count)} more would have been`);
 
 const were = (count: number, one?: string): string =>
 	`${one === undefined ? number(count) : plural(count, one)} ${count === 1 ? "was" : "were"}`;
@@ -155,7 +161,7 @@ function Table({ samples, seconds }: { samples: readonly HistorySample[]; second
 								<td class="right">
 									{number(each.reduce((sum, one) => sum + one.grantedAtOnce + one.grantedAfterWait, 0))}
 								</td>
-								<td class="right">{number(each.reduce((sum, one) => sum + one.denied, 0))}</td>
+								<td class="right">{number(each.reduce((sum, one) => sum + one.denied + one.wouldDeny, 0))}</td>
 							</tr>
 						))}
 					</tbody>
@@ -250,6 +256,6 @@ function draw([levels, counts]: readonly [uPlot, uPlot], samples: readonly Histo
 	counts.setData([
 		moments,
 		[...samples.map((each) => each.grantedAtOnce + each.grantedAfterWait || null), null],
-		[...samples.map(({ denied }) => (denied > 0 ? -denied : null)), null],
+		[...samples.map(({ denied, wouldDeny }) => -(denied + wouldDeny) || null), null],
 	]);
 }

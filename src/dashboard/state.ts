@@ -69,6 +69,10 @@ function put(limit: LimitSummary): void {
 	limits.value = new Map(all.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
+/** How long a limit grants nothing yet; 0: it is not paused. */
+export const pauseLeftMs = ({ active, pausedUntil }: LimitSummary, now: number): number =>
+	active && pausedUntil !== null ? Math.max(0, Date.parse(pausedUntil) - now) : 0;
+
 export type Load = "off" | "free" | "busy" | "full";
 
 /** How a limit stands, in one word. */

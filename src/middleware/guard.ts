@@ -48,6 +48,10 @@ export interface GuardOptions<C> {
 export interface ConcurrencyOptions<C> extends GuardOptions<C> {
 	/** Limits taken in the same request by rate; see `rate` of docs/http.md. */
 	rate?: (c: C) => Maybe<Names>;
+	/** What `rate` takes is an estimate, which `lease.settle` corrects within so long: 1 to 3,600. Left out: it is what it is. */
+	settleSeconds?: number;
+	/** Take fewer slots where a limit could never grant so many. Default false. */
+	atMost?: boolean;
 	/** How long the slots stay taken when this program is not heard of any more. Default 60. */
 	leaseSeconds?: number;
 	/** Longest time that one answer holds its slots; then its body is cut. Default and at most an hour. */
@@ -97,7 +101,14 @@ export async function ask<C>(
 	checkOccupy(occupy);
 	const rate = options.rate && checkNames(await options.rate(c), "rate");
 	const gate = typeof options.gate === "function" ? options.gate(c) : options.gate;
-	const { waitSeconds = 0, answerSeconds = ANSWER_SECONDS, leaseSeconds, strict = true } = options;
+	const {
+		waitSeconds = 0,
+		answerSeconds = ANSWER_SECONDS,
+		leaseSeconds,
+		settleSeconds,
+		atMost,
+		strict = true,
+	} = options;
 
 	const late = new AbortController();
 	const timer = setTimeout(
@@ -116,7 +127,7 @@ export async function ask<C>(
 			const { limits } = await gate.rateLimit(names, wish);
 			return { goOn: true, lease, headers: headersOf(options, limits) };
 		}
-		lease = await gate.acquire(names, { ...wish, rate, leaseSeconds });
+		lease = await gate.acquire(names, { ...wish, rate, leaseSeconds, settleSeconds, atMost });
 		return { goOn: true, lease, headers: headersOf(options, lease.limits) };
 	} catch (error) {
 		await lease?.[Symbol.asyncDispose]();

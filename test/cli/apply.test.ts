@@ -26,9 +26,21 @@ describe("a file", () => {
 			'[limits.database]\nlimit = 20\n[policies."login:*"]\nlimit = 5\nslotDecayPerSecond = 0.1\nidleSeconds = 60\n';
 		const { limits, policies } = readDesired(text, "toml", "the file");
 		expect([...limits]).toEqual([
-			["database", { limit: 20, slotDecayPerSecond: 0, active: true, lendSeconds: 0, region: null }],
+			[
+				"database",
+				{ limit: 20, slotDecayPerSecond: 0, window: null, active: true, enforce: true, lendSeconds: 0, region: null },
+			],
 		]);
-		const login = { limit: 5, slotDecayPerSecond: 0.1, active: true, lendSeconds: 0, region: null, idleSeconds: 60 };
+		const login = {
+			limit: 5,
+			slotDecayPerSecond: 0.1,
+			window: null,
+			active: true,
+			enforce: true,
+			lendSeconds: 0,
+			region: null,
+			idleSeconds: 60,
+		};
 		expect([...policies]).toEqual([["login:*", login]]);
 		const json = '{ "limits": { "database": { "limit": 20 } }, "policies": { "login:*": { "limit": 5 } } }';
 		expect(readDesired(json, "json", "the file").limits.get("database")).toEqual(limits.get("database"));
@@ -73,8 +85,15 @@ describe("a file", () => {
 	test.each(["toml", "json"] as const)(
 		"is the same after it was written and read, as %s, whatever the names",
 		(format) => {
-			const decays = { slotDecayPerSecond: 1 / 60, lendSeconds: 0.5 };
-			const settings = { limit: 3, ...decays, active: false, region: "apac-ne" as const };
+			const settings = {
+				limit: 3,
+				slotDecayPerSecond: 1 / 60,
+				window: null,
+				active: false,
+				enforce: false,
+				lendSeconds: 0.5,
+				region: "apac-ne" as const,
+			};
 			const desired: Desired = {
 				limits: new Map(["a", "a b", "日本", '"q"', "a.b", "__proto__", "#x", "'"].map((name) => [name, settings])),
 				policies: new Map([["login:*", { ...settings, slotDecayPerSecond: 1e-9, idleSeconds: 60 }]]),
@@ -83,13 +102,40 @@ describe("a file", () => {
 			expect(again).toEqual(desired);
 		},
 	);
+
+	test.each(["toml", "json"] as const)("has windows, of which what is as usual is left out, as %s", (format) => {
+		const window = { every: "month", timeZone: "Europe/Berlin", at: "00:00", startsOn: 15, sliding: false } as const;
+		const rest = { slotDecayPerSecond: 0, active: true, enforce: true, region: null };
+		const limits: Desired["limits"] = new Map([
+			["quota", { limit: 3, window, ...rest }],
+			[
+				"burst",
+				{
+					limit: 3,
+					window: { ...{ every: 60, timeZone: "UTC", at: "00:00", startsOn: null, sliding: true } },
+					...rest,
+				},
+			],
+		]);
+		const text = writeDesired({ limits, policies: new Map() }, format);
+		expect(text).not.toContain("00:00");
+		expect(readDesired(text, format, "the file").limits).toEqual(limits);
+	});
 });
 
 describe("a plan", () => {
 	const summary = (name: string, more: Partial<LimitSummary> = {}): [string, LimitSummary] => [
 		name,
 		{
-			...({ name, limit: 1, slotDecayPerSecond: 0, active: true, region: null, origin: "configured" } as LimitSummary),
+			...({
+				name,
+				limit: 1,
+				slotDecayPerSecond: 0,
+				active: true,
+				enforce: true,
+				region: null,
+				origin: "configured",
+			} as LimitSummary),
 			...{ activeSlots: 0, waitingCount: 0, ...more },
 		},
 	];

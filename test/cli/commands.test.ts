@@ -70,6 +70,51 @@ describe("limits", () => {
 		expect(await json("ls", prefix)).toMatchObject([{ name: `${prefix}-a` }, { name: `${prefix}-b`, activeSlots: 1 }]);
 	});
 
+	test("pause lets a limit grant nothing for a while, and --end ends it", async () => {
+		const name = newName();
+		await gate.configure(name, { limit: 1 });
+		expect(await headgate(["pause", name, "--for", "5min"], env)).toMatchObject({
+			code: 0,
+			stdout: expect.stringMatching(new RegExp(`^Paused ${name} for (5 min|4 min 59 s)\n$`)),
+		});
+		expect((await headgate(["inspect", name], env)).stdout).toContain("paused: grants nothing for ");
+		expect((await headgate(["ls", name], env)).stdout).toMatch(/\tpaused (5 min|4 min \d+ s)\n$/);
+		expect(await headgate(["check", name], env)).toMatchObject({ code: 1 });
+		expect((await headgate(["pause", name, "--end"], env)).stdout).toBe(`${name} grants again\n`);
+		for (const wrong of [[], ["--for", "1d"], ["--for", "0"], ["--for", "5", "--end"]]) {
+			expect(await headgate(["pause", name, ...wrong], env)).toMatchObject({ code: 2, stdout: "" });
+		}
+	});
+
+	test("check says whether slots would be granted, by its exit code too, and takes none", async () => {
+		const name = newName();
+		await gate.configure(name, { limit: 2 });
+		expect(await headgate(["check", name, "--occupy", "2"], env)).toMatchObject({
+			code: 0,
+			stdout: `${name}: 2 of 2 slots free\nWould be granted\n`,
+		});
+		const never = await headgate(["check", name, "--occupy", "3"], env);
+		expect(never).toMatchObject({ code: 1, stdout: expect.stringContaining("can never fit") });
+		expect(await json("check", name)).toMatchObject({ allowed: true, limits: [{ remaining: 2 }] });
+		expect(await headgate(["check", newName(), "--strict"], env)).toMatchObject({ code: 1, stdout: "" });
+		expect((await gate.inspect(name)).totals).toMatchObject({ grantedAtOnce: 0, denied: 0 });
+	});
+
+	test("configure --enforce no makes a limit that only watches", async () => {
+		const name = newName();
+		const made = await headgate(["configure", name, "--limit", "1", "--enforce", "no"], env);
+		expect(made.stdout).toBe(`Created ${name}: 1 slot, not enforced\n`);
+		for (let time = 0; time < 2; time += 1) await gate.tryAcquire(name);
+		const { stdout } = await headgate(["inspect", name], env);
+		expect(stdout).toMatch(/state +on, but not enforced/);
+		expect(stdout).toMatch(/would deny +1\n/);
+		await headgate(["configure", name, "--limit", "2"], env);
+		expect(await gate.inspect(name)).toMatchObject({ limit: 2, enforce: false });
+		await headgate(["configure", name, "--enforce", "yes"], env);
+		expect(await gate.inspect(name)).toMatchObject({ enforce: true });
+		expect(await headgate(["configure", name, "--enforce", "maybe"], env)).toMatchObject({ code: 2 });
+	});
+
 	test("enable and disable take several names", async () => {
 		const names = [newName(), newName()];
 		for (const name of names) await gate.configure(name, { limit: 1 });

@@ -220,7 +220,7 @@ describe("long and many", () => {
 		const ls = terminal(["ls", prefix], env, 100);
 		await ls.ended;
 		const lines = stripVTControlCharacters(ls.output()).trimEnd().split(/\r?\n/);
-		for (const title of ["NAME", "USED", "WAITING", "DECAY", "DENIED/MIN", "GRANTED/MIN"]) {
+		for (const title of ["NAME", "USED", "WAITING", "COMES BACK", "DENIED/MIN", "GRANTED/MIN"]) {
 			expect(lines[0]).toContain(title);
 		}
 		for (const line of lines) expect(stringWidth(line), line).toBeLessThanOrEqual(100);

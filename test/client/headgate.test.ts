@@ -931,3 +931,78 @@ describe("the other calls", () => {
 		expect(await rateLimit([])).toMatchObject({ enforced: false });
 	});
 });
+
+describe("other kinds of limits", () => {
+	test("check tells whether slots would be granted, and takes none", async () => {
+		const name = await newLimit({ limit: 2 });
+		expect(await gate.check(name, { occupy: 2 })).toMatchObject({ allowed: true, limits: [{ name, remaining: 2 }] });
+		await using _ = await gate.acquire(name);
+		expect(await gate.check({ [name]: 2 })).toMatchObject({ allowed: false, code: "denied" });
+		expect(await held(name)).toBe(1);
+		expect(await failure(gate.check(newName(), { strict: true }))).toMatchObject({ code: "unknown_limit" });
+	});
+
+	test("pause lets nobody through until it ends, and 0 ends it", async () => {
+		const name = await newLimit();
+		expect((await gate.pause(name, 60)).pausedUntil).not.toBeNull();
+		const { denied } = await gate.tryAcquire(name);
+		expect(denied?.retryAfterSeconds).toBeGreaterThan(30);
+		const waiter = gate.acquire(name);
+		await until(async () => (await waiting(name)) === 1);
+		await gate.pause(name, 0);
+		await (await waiter).release();
+		expect(await failure(gate.pause(newName(), 5))).toMatchObject({ code: "unknown_limit" });
+	});
+
+	test("a lease has a fence for each limit, above that of the lease before it", async () => {
+		const [a, b] = [await newLimit(), await newLimit()];
+		const fences: number[] = [];
+		for (let time = 0; time < 3; time += 1) {
+			await gate.concurrency([a, b], async ({ fence }) => {
+				expect(Object.keys(fence).sort()).toEqual([a, b].sort());
+				fences.push(fence[a] as number);
+			});
+		}
+		expect(fences).toEqual([...new Set(fences)].sort((one, other) => one - other));
+	});
+
+	test("an estimate is settled by its receipt, twice the same, and not otherwise", async () => {
+		const name = await newLimit({ limit: 100, slotDecayPerSecond: 0.001 });
+		const receipt = await gate.rateLimit(name, { occupy: 500, settleSeconds: 60, atMost: true });
+		expect(receipt.names).toEqual({ [name]: 100 });
+		expect(JSON.parse(JSON.stringify(receipt))).not.toHaveProperty("settle");
+		expect((await receipt.settle(30)).actual).toEqual({ [name]: 30 });
+		await receipt.settle({ [name]: 30 });
+		expect(await failure(receipt.settle(31))).toMatchObject({ code: "already_settled" });
+		expect(await held(name)).toBe(30);
+		const plain = await gate.rateLimit(name);
+		expect(await failure(plain.settle(1))).toMatchObject({ code: "receipt_gone" });
+	});
+
+	test("an estimate beside a lease is settled by the lease, before its release or after", async () => {
+		const [model, tokens] = [await newLimit(), await newLimit({ limit: 100, slotDecayPerSecond: 0.001 })];
+		const lease = await gate.acquire(model, { rate: { [tokens]: 60 }, settleSeconds: 60 });
+		await lease.release();
+		await lease.settle(10);
+		expect(await held(tokens)).toBe(10);
+		await gate.settle(lease.id, { [tokens]: 10 });
+		const [outcome] = await gate.acquireMany([{ names: tokens, mode: "rate_limit", occupy: 50, settleSeconds: 60 }]);
+		await outcome?.receipt?.settle(0);
+		expect(await held(tokens)).toBe(10);
+	});
+
+	test("where no service was asked there is nothing to settle", async () => {
+		const lost = new Headgate({ url, fetch: unplugged });
+		const receipt = await lost.rateLimit("any", { onError: "open", settleSeconds: 60 });
+		expect(await receipt.settle(5)).toMatchObject({ actual: {} });
+	});
+
+	test("a limit that is not enforced lets through what it would deny, and says so", async () => {
+		const name = await newLimit({ enforce: false });
+		await using first = await gate.acquire(name);
+		await using second = await gate.acquire(name);
+		expect(first.limits[0]).not.toHaveProperty("wouldDeny");
+		expect(second.limits[0]).toMatchObject({ wouldDeny: true, enforced: false });
+		expect(second.enforced).toBe(false);
+	});
+});

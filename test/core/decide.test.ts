@@ -114,7 +114,7 @@ describe("promise 11: ask twice, get once", () => {
 		0    commit a          => granted a
 		1    commit a          => granted a again
 		3000 tick              => doubted a
-		3000 settle a yes      => nothing
+		3000 resolve a yes      => nothing
 		3001 reserve a rate    => granted a again
 		3002 commit a          => granted a again
 	`;

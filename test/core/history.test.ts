@@ -12,7 +12,7 @@ import {
 } from "../../src/core/history.ts";
 
 const START = 1_000 * SAMPLE_MS;
-const none = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 };
+const none = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, released: 0, expired: 0, wouldDeny: 0 };
 
 const reading = (activeSlots: number, waiting = 0, slotDecayPerSecond = 0): Reading => ({
 	...{ limit: 10, activeSlots, waiting, slotDecayPerSecond },

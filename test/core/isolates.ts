@@ -6,8 +6,8 @@
 
 import type { Borrowing, Command, Event } from "../../src/core/commands.ts";
 import { lendMs } from "../../src/core/lending.ts";
-import { SLOT } from "../../src/core/level.ts";
 import { activeSlots, type Request, type Settings } from "../../src/core/limit.ts";
+import { SLOT } from "../../src/core/usage.ts";
 import type { Lent, Status } from "../../src/server/contract/outcomes.ts";
 import { type Asking, Loans, type Todo } from "../../src/server/front/lending/loans.ts";
 import { ONE, unitsOfRate } from "./model.ts";

@@ -65,7 +65,7 @@ scene("nothing is lent while a waiter has a turn, and what is repaid is for the 
 	0     used?                    => 9
 `;
 
-scene("a limit that is off, paused or without decay lends nothing", LENDS)`
+scene("a limit that is off, shut, paused, that only watches or is without decay lends nothing", LENDS)`
 	0     configure active=no   => configured
 	0     borrow ~a x5          => lent ~a 0 for 0
 	0     configure active=yes limit=0  => configured
@@ -74,10 +74,17 @@ scene("a limit that is off, paused or without decay lends nothing", LENDS)`
 	0     borrow ~a x5          => lent ~a 0 for 0
 	0     configure lend=1      => configured
 	0     borrow ~a x5          => lent ~a 5 for 1000
-	0     configure decay=0     => configured
-	0     borrow ~a x5 used=2   => lent ~a 5 for 0
-	0     used?                 => 3
-	0     repay ~a used=2       => repaid ~a 3 by borrower
+	0     configure enforce=no  => configured
+	0     borrow ~a x9 used=1   => lent ~a 5 for 0
+	0     configure enforce=yes => configured
+	0     pause 1000            => configured
+	0     borrow ~a x9 used=1   => lent ~a 5 for 0
+	0     acquire b rate        => denied b, retry 1000
+	1000  borrow ~a x9 used=1   => lent ~a 10 for 1000
+	1000  configure decay=0     => repaid ~a 0 by expiry, configured
+	1000  borrow ~a x5 used=2   => lent ~a 2 for 0
+	1000  used?                 => 0
+	1000  repay ~a used=2       => gone ~a
 `;
 
 scene("slots set by hand are with those that are lent, which stay lent", LENDS)`

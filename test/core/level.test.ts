@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Band, Level, SLOT, unitsPerMs } from "../../src/core/level.ts";
+import { Level, unitsPerMs } from "../../src/core/level.ts";
+import { type Band, SLOT } from "../../src/core/usage.ts";
 
 const slots = (count: number): bigint => (BigInt(Math.round(count * 1_000_000)) * SLOT) / 1_000_000n;
 
@@ -190,7 +191,7 @@ test("promise 8: whatever is laid, drained, taken and restarted, the level is th
 				} else if (each.kind === "restart") {
 					const rebuilt = new Level(0, level.at);
 					rebuilt.rate = level.rate;
-					rebuilt.restore(shuffled([...rows.values()]), level.top, level.total);
+					rebuilt.restore(shuffled([...rows.values()]), level.save());
 					level = rebuilt;
 				}
 				expect(level.total).toBe(plain.total());

@@ -271,7 +271,7 @@ describe("promise 4: whatever frees slots serves the line at once", () => {
 		0    commit a            => granted a
 		0    acquire w wait=ever => queued w at 1
 		3000 tick                => doubted a
-		3001 settle a no         => released a by abort, granted w after 3001
+		3001 resolve a no         => released a by abort, granted w after 3001
 	`;
 	scene("a commit taken back", { limit: 1 })`
 		0 reserve a           => reserved a

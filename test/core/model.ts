@@ -39,9 +39,12 @@ export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy" | "slo
 	/** Of a loan: slots and requests that were accounted for. */
 	used: number;
 	grants: number;
+	/** What was asked for, however many it takes. */
+	readonly wished: number;
 	readonly wants: "lease" | "reservation";
 	readonly arrivedAt: number;
-	state: "waiting" | "reserved" | "committed" | "leased" | "lent";
+	state: "waiting" | "reserved" | "committed" | "leased" | "unsettled" | "lent";
+	wouldDeny: boolean;
 	standing: "present" | "resuming" | "away" | "parked";
 	enforced: boolean;
 	grantedAt: number;
@@ -55,6 +58,7 @@ export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy" | "slo
 	peers: readonly string[];
 	/** How often it was answered again after its grant. */
 	claims: number;
+	fence: number | null;
 }
 
 /** A part of the level that was laid at once. */
@@ -72,6 +76,11 @@ interface State {
 	/** Oldest first. */
 	layers: Layer[];
 	unleased: number;
+	pausedUntil: number;
+	/** The fence of the newest lease. */
+	fence: number;
+	/** What each settled estimate came to, as a part of it. */
+	ratios: number[];
 	totals: Totals;
 }
 
@@ -95,9 +104,28 @@ export class Model {
 
 	constructor(settings: Settings, now: number) {
 		const none = () => ({ counts: [...BUCKETS_MS.map(() => 0), 0], sumMs: 0 });
-		const counts = { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 };
+		const counts = {
+			grantedAtOnce: 0,
+			grantedAfterWait: 0,
+			denied: 0,
+			timedOut: 0,
+			released: 0,
+			expired: 0,
+			wouldDeny: 0,
+		};
 		const totals = { ...counts, waits: none(), holds: none() };
-		this.state = { settings, lastAt: now, offsetMs: 0, asked: [], layers: [], unleased: 0, totals };
+		this.state = {
+			settings,
+			lastAt: now,
+			offsetMs: 0,
+			asked: [],
+			layers: [],
+			unleased: 0,
+			pausedUntil: 0,
+			fence: 0,
+			ratios: [],
+			totals,
+		};
 		this.stored = copy(this.state);
 		this.#now = now;
 	}
@@ -127,7 +155,13 @@ export class Model {
 		this.stored.asked = this.stored.asked.filter((asked) => asked.state !== "reserved" || asked.written);
 		for (const asked of this.stored.asked) {
 			if (asked.state !== "reserved" || !asked.written || asked.written.reserved) continue;
-			Object.assign(asked, { state: "waiting", enforced: true, waitedMs: 0, giveUpAt: asked.written.giveUpAt });
+			Object.assign(asked, {
+				state: "waiting",
+				enforced: true,
+				wouldDeny: false,
+				waitedMs: 0,
+				giveUpAt: asked.written.giveUpAt,
+			});
 		}
 	}
 
@@ -142,6 +176,7 @@ export class Model {
 				asked.until = written.until;
 				continue;
 			}
+			asked.slots = this.#size(asked.wished, asked.atMost);
 			asked.standing = written.parked ? "parked" : "resuming";
 			asked.until = Math.min(asked.giveUpAt, wokeAt + (asked.standing === "parked" ? RESERVATION_MS : RESUME_MS));
 		}
@@ -163,12 +198,17 @@ export class Model {
 		return this.state.layers.reduce((sum, layer) => (layer.owner === id ? sum + layer.left : sum), 0n);
 	}
 
+	/** Whether callers are denied and wait. */
+	get enforces(): boolean {
+		return this.state.settings.active && this.state.settings.enforce !== false;
+	}
+
 	get reserved(): number {
 		return sumOf(this.state.asked.filter((asked) => asked.enforced && asked.state === "reserved"));
 	}
 
 	get leased(): number {
-		return sumOf(this.state.asked.filter((asked) => asked.enforced && granted(asked)));
+		return sumOf(this.state.asked.filter(holds));
 	}
 
 	/** Slots in use, in units. */
@@ -180,6 +220,10 @@ export class Model {
 	/** Slots of loans that are not accounted for. */
 	get lent(): number {
 		return this.state.asked.reduce((sum, { state, slots, used }) => (state === "lent" ? sum + slots - used : sum), 0);
+	}
+
+	get paused(): boolean {
+		return this.state.settings.active && this.state.lastAt < this.state.pausedUntil;
 	}
 
 	fits(slots: number): boolean {
@@ -196,8 +240,13 @@ export class Model {
 		const head = this.line[0];
 		const moments = this.state.asked.filter((asked) => head || asked.state !== "lent").map((asked) => asked.until);
 		const room = this.state.settings.limit - this.reserved - this.lent;
-		if (this.decays && head?.standing === "present" && head.slots <= room) {
-			moments.push(this.#now + this.msUntilLevel(BigInt(room - head.slots) * ONE));
+		if (head?.standing === "present" && head.slots <= room) {
+			const msUntilFree = this.decays
+				? this.msUntilLevel(BigInt(room - head.slots) * ONE)
+				: this.fits(head.slots)
+					? 0
+					: NEVER;
+			if (this.decays || this.paused) moments.push(Math.max(this.#now + msUntilFree, this.state.pausedUntil));
 		}
 		const first = Math.min(NEVER, ...moments);
 		return first === NEVER ? null : first - this.state.offsetMs;
@@ -228,22 +277,26 @@ export class Model {
 		const rank = ({ id }: Asked): number => (left.includes(id) ? left.indexOf(id) : left.length);
 		const nextOf = (candidates: Asked[]): Asked | undefined =>
 			candidates.toSorted((a, b) => a.until - b.until || rank(a) - rank(b))[0];
+		const fallDue = (next: Asked): void => {
+			const said = this.#events.length;
+			this.#fallDue(next);
+			// What ended without a word may be named later, in an answer.
+			if (this.#events.length > said && left.includes(next.id)) left.splice(0, rank(next) + 1);
+		};
 		// Whoever is here and ran out of patience goes last: what came free until now may be for it.
 		const isHere = (asked: Asked): boolean => asked.state === "waiting" && asked.standing === "present";
 		for (;;) {
 			const next = nextOf(this.state.asked.filter((asked) => asked.until <= now && !isHere(asked)));
 			if (!next) break;
 			this.#drainTo(Math.max(next.until, this.#now));
-			this.#fallDue(next);
-			left.splice(0, rank(next) + 1);
+			fallDue(next);
 		}
 		this.#drainTo(now);
 		this.#serve();
 		for (;;) {
 			const next = nextOf(this.state.asked.filter((asked) => asked.until <= now && isHere(asked)));
 			if (!next) break;
-			this.#fallDue(next);
-			left.splice(0, rank(next) + 1);
+			fallDue(next);
 		}
 		this.#serve();
 	}
@@ -266,13 +319,12 @@ export class Model {
 			if (this.#now >= asked.giveUpAt) this.#deny(asked.id, "denied");
 			else this.#say({ kind: "left", id: asked.id, why: "gone" });
 		} else if (asked.state === "lent") {
-			this.#account(asked, asked.slots, asked.grants);
-			this.#drop(asked);
-			this.#say({ kind: "repaid", id: asked.id, slots: 0, by: "expiry" });
+			this.#writeOff(asked);
 		} else if (asked.state === "reserved") {
 			this.#drop(asked);
 			this.#say({ kind: "released", id: asked.id, slots: asked.enforced ? asked.slots : 0, by: "lapse" });
-		} else if (asked.state === "committed" && (asked.mode !== "concurrency" || this.#now < asked.expiresAt)) {
+		} else if (asked.state === "unsettled") this.#receipt(asked);
+		else if (asked.state === "committed" && (asked.mode !== "concurrency" || this.#now < asked.expiresAt)) {
 			this.#plan(asked);
 			this.#say({ kind: "doubted", id: asked.id, peers: asked.peers });
 		} else this.#giveBack(asked, "expiry");
@@ -281,9 +333,10 @@ export class Model {
 	#serve(): void {
 		for (const asked of this.line) {
 			const { active } = this.state.settings;
-			if (active && (asked.standing === "resuming" || !this.fits(asked.slots))) return;
+			const refused = active && (this.paused || !this.fits(asked.slots) || this.#never(asked) !== null);
+			if (this.enforces && (asked.standing === "resuming" || refused)) return;
 			asked.waitedMs = this.#now - asked.arrivedAt;
-			this.#give(asked);
+			this.#give(asked, refused);
 		}
 	}
 
@@ -344,10 +397,11 @@ export class Model {
 				if (!committed && (asked || !past)) this.#callOff(command.id);
 				return this.#say({ kind: "vouched", id: command.id, committed });
 			}
-			case "settle": {
+			case "resolve": {
 				const asked = this.find(command.id);
 				if (asked?.state !== "committed") return;
 				if (!command.committed) return this.#giveBack(asked, "abort");
+				if (asked.settleMs !== undefined && asked.mode === "rate_limit") return this.#leaveUnsettled(asked);
 				if (asked.mode !== "concurrency") return this.#settledReceipt(asked);
 				asked.state = "leased";
 				asked.peers = [];
@@ -355,16 +409,22 @@ export class Model {
 			}
 			case "configure":
 				return this.#configure(command.settings ?? {}, command.activeSlots);
+			case "settle":
+				return this.#settle(command.id, command.actual);
+			case "pause":
+				this.state.pausedUntil = command.ms > 0 ? Math.max(this.state.pausedUntil, this.#now + command.ms) : 0;
+				return this.#say({ kind: "configured" });
 			case "takeBack":
 				for (const asked of [...this.state.asked]) {
 					if (this.decays || this.state.unleased >= command.slots) break;
-					if (asked.mode === "unleased" && asked.enforced && granted(asked)) this.#settledReceipt(asked);
+					if (asked.mode === "unleased" && holds(asked)) this.#settledReceipt(asked);
 				}
 				this.state.unleased = Math.max(0, this.state.unleased - command.slots);
 				return this.#say({ kind: "configured" });
 			case "close":
 				for (const asked of [...this.state.asked]) {
-					if (granted(asked)) this.#giveBack(asked, "operator");
+					if (asked.state === "unsettled") this.#receipt(asked);
+					else if (granted(asked)) this.#giveBack(asked, "operator");
 					else this.#drop(asked);
 					if (asked.state === "waiting") this.#deny(asked.id, "unknown_limit");
 				}
@@ -375,8 +435,12 @@ export class Model {
 		}
 	}
 
+	get #loans(): Asked[] {
+		return this.state.asked.filter(({ state }) => state === "lent");
+	}
+
 	#loan(id: string): Asked | undefined {
-		return this.state.asked.find((asked) => asked.id === id && asked.state === "lent");
+		return this.#loans.find((loan) => loan.id === id);
 	}
 
 	/** At least half of what nobody uses stays for those who have no loan, and nothing is lent past a waiter. */
@@ -385,7 +449,7 @@ export class Model {
 		const known = this.#loan(id);
 		if (known) this.#account(known, used, grants);
 		const lentMs = Math.round((settings.lendSeconds ?? 0) * 1_000);
-		const lends = isGiven && settings.active && this.decays && settings.limit > 0 && lentMs > 0;
+		const lends = isGiven && this.enforces && !this.paused && this.decays && settings.limit > 0 && lentMs > 0;
 		const has = known ? known.slots - known.used : 0;
 		let most = has;
 		const isFair = (more: number): boolean =>
@@ -414,6 +478,9 @@ export class Model {
 				until: NEVER,
 				peers: [],
 				claims: 0,
+				fence: null,
+				wished: 0,
+				wouldDeny: false,
 			},
 			written: null,
 		};
@@ -423,10 +490,17 @@ export class Model {
 		this.#say({ kind: "lent", id, slots: loan.slots, lentMs });
 	}
 
+	/** All of it is taken for used. */
+	#writeOff(loan: Asked): void {
+		this.#account(loan, loan.slots, loan.grants);
+		this.#drop(loan);
+		this.#say({ kind: "repaid", id: loan.id, slots: 0, by: "expiry" });
+	}
+
 	/** What was used of a loan is in use from now on. */
 	#account(loan: Asked, used: number, grants: number): void {
 		const slots = Math.max(0, Math.min(used, loan.slots) - loan.used);
-		if (this.decays && slots > 0) this.state.layers.push({ owner: null, left: BigInt(slots) * ONE });
+		if (slots > 0) this.state.layers.push({ owner: null, left: BigInt(slots) * ONE });
 		loan.used = Math.max(loan.used, used);
 		loan.slots = Math.max(loan.slots, loan.used);
 		for (; loan.grants < grants; loan.grants += 1) {
@@ -440,25 +514,28 @@ export class Model {
 		if (asked) return this.#askAgain(asked, request, wants);
 		const past = request.remember ? this.recall(request.id) : undefined;
 		if (past?.kind === "receipt" && past.print === request.print) {
-			const { id, slots, enforced } = past;
-			return this.#say({ kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
+			return this.#sayReceipt(past);
 		}
 		if (past) return this.#deny(request.id, "id_in_use");
-		const never = this.#never(request);
-		if (never) return this.#deny(request.id, never);
-		const atOnce = !this.state.settings.active || (this.line.length === 0 && this.fits(request.slots));
+		const slots = this.#size(request.slots, request.atMost);
+		const never = this.#never({ ...request, slots });
+		if (never && this.enforces) return this.#deny(request.id, never);
+		const isFree = !this.paused && this.line.length === 0 && this.fits(slots);
+		const wouldDeny = this.state.settings.active && !this.enforces && (never !== null || !isFree);
+		const atOnce = !this.enforces || isFree;
 		if (!atOnce && request.ifBusy === "deny") return this.#deny(request.id, "denied");
 		const waiting = this.state.asked.filter((other) => other.state === "waiting");
 		if (!atOnce && waiting.length >= QUEUE_MAX) return this.#deny(request.id, "queue_full");
 		const { waitMs, ifBusy, ...rest } = request;
 		const fresh: Asked = {
 			...rest,
+			...{ slots, wished: request.slots, wouldDeny: false },
 			...{ wants, arrivedAt: this.#now, state: "waiting", standing: "parked", enforced: true, grantedAt: this.#now },
 			...{ waitedMs: 0, giveUpAt: this.#now + waitMs, expiresAt: NEVER, until: NEVER },
-			...{ peers: [], claims: 0, used: 0, grants: 0, written: null },
+			...{ peers: [], claims: 0, fence: null, used: 0, grants: 0, written: null },
 		};
 		this.state.asked.push(fresh);
-		if (atOnce) this.#give(fresh);
+		if (atOnce) this.#give(fresh, wouldDeny);
 		else this.#wait(fresh, ifBusy === "park");
 	}
 
@@ -466,11 +543,17 @@ export class Model {
 		if (asked.print !== request.print || asked.wants !== wants) return this.#deny(request.id, "id_in_use");
 		if (asked.state === "reserved") {
 			asked.until = this.#now + RESERVATION_MS;
-			return this.#say({ kind: "reserved", id: asked.id, slots: asked.slots, enforced: asked.enforced });
+			return this.#say({
+				kind: "reserved",
+				id: asked.id,
+				slots: asked.slots,
+				enforced: asked.enforced,
+				...would(asked),
+			});
 		}
 		if (asked.state !== "waiting") return this.#grantAgain(asked);
 		const never = this.#never(asked);
-		if (never) {
+		if (never && this.enforces) {
 			this.#drop(asked);
 			return this.#deny(asked.id, never);
 		}
@@ -503,27 +586,43 @@ export class Model {
 		asked.until = Math.min(asked.giveUpAt, this.#now + patience);
 	}
 
-	#give(asked: Asked): void {
-		asked.enforced = this.state.settings.active;
+	/** As many as are asked for; or, of those that ask for so many at most, as there could ever be. */
+	#size(wished: number, atMost: boolean | undefined): number {
+		const { active, limit } = this.state.settings;
+		return atMost && active && limit > 0 && wished > limit ? limit : wished;
+	}
+
+	#give(asked: Asked, wouldDeny: boolean): void {
+		asked.enforced = this.state.settings.active && !wouldDeny;
+		asked.wouldDeny = wouldDeny;
+		if (wouldDeny) this.state.totals.wouldDeny += 1;
 		asked.grantedAt = this.#now;
 		if (asked.wants === "lease") return this.#grant(asked, "leased");
 		asked.state = "reserved";
 		asked.until = this.#now + RESERVATION_MS;
-		this.#say({ kind: "reserved", id: asked.id, slots: asked.slots, enforced: asked.enforced });
+		this.#say({ kind: "reserved", id: asked.id, slots: asked.slots, enforced: asked.enforced, ...would(asked) });
 	}
 
 	#grant(asked: Asked, state: "leased" | "committed"): void {
 		asked.state = state;
-		this.#count("waits", asked.waitedMs);
-		this.state.totals[asked.waitedMs > 0 ? "grantedAfterWait" : "grantedAtOnce"] += 1;
+		if (!asked.wouldDeny) {
+			this.#count("waits", asked.waitedMs);
+			this.state.totals[asked.waitedMs > 0 ? "grantedAfterWait" : "grantedAtOnce"] += 1;
+		}
+		const isEstimate = asked.mode === "rate_limit" && asked.settleMs !== undefined;
 		const isReceipt = asked.mode !== "concurrency" && (state === "leased" || !asked.enforced);
 		if (asked.enforced && this.decays) {
-			this.state.layers.push({ owner: isReceipt ? null : asked.id, left: BigInt(asked.slots) * ONE });
+			this.state.layers.push({ owner: isReceipt && !isEstimate ? null : asked.id, left: BigInt(asked.slots) * ONE });
 		}
 		if (isReceipt && asked.enforced && asked.mode === "unleased" && !this.decays) this.state.unleased += asked.slots;
 		asked.expiresAt = this.#now + asked.leaseMs;
+		if (asked.mode === "concurrency") {
+			this.state.fence = Math.max(this.state.fence + 1, 1_000 * this.#now);
+			asked.fence = this.state.fence;
+		}
 		this.#sayGranted(asked, false);
-		if (isReceipt) this.#receipt(asked);
+		if (isReceipt && isEstimate) this.#leaveUnsettled(asked);
+		else if (isReceipt) this.#receipt(asked);
 		else this.#plan(asked);
 	}
 
@@ -531,13 +630,48 @@ export class Model {
 		const asked = this.find(id);
 		const past = this.recall(id);
 		if (!asked && past?.kind === "receipt") {
-			const { slots, enforced } = past;
-			return this.#say({ kind: "granted", id, slots, enforced, expiresAt: null, waitedMs: 0, repeat: true });
+			return this.#sayReceipt(past);
 		}
 		if (!asked || asked.state === "waiting") return this.#say({ kind: "gone", id });
 		if (asked.state !== "reserved") return this.#grantAgain(asked);
 		asked.peers = peers;
 		this.#grant(asked, "committed");
+	}
+
+	#leaveUnsettled(asked: Asked): void {
+		asked.state = "unsettled";
+		asked.expiresAt = asked.until = asked.grantedAt + (asked.settleMs ?? 0);
+	}
+
+	#settle(id: string, actual: number): void {
+		const asked = this.find(id);
+		const settled = asked ? undefined : this.recall(id)?.settled;
+		if (settled !== undefined) {
+			return this.#say({ kind: "settled", id, slots: settled, outcome: settled === actual ? "again" : "otherwise" });
+		}
+		const isOpen = asked?.state === "unsettled" || (asked?.state === "committed" && asked.mode === "rate_limit");
+		if (!asked || asked.settleMs === undefined || !isOpen) return this.#say({ kind: "gone", id });
+		const layer = this.state.layers.find(({ owner }) => owner === id);
+		const back = BigInt(Math.max(0, asked.slots - actual)) * ONE;
+		let taken = 0n;
+		if (layer) {
+			const left = layer.left > back ? layer.left - back : 0n;
+			taken = layer.left - left;
+			layer.left = left;
+		}
+		if (asked.enforced && this.decays && actual > asked.slots) {
+			this.state.layers.push({ owner: null, left: BigInt(actual - asked.slots) * ONE });
+		}
+		this.state.ratios.push(actual / asked.slots);
+		this.#receipt(asked, actual);
+		this.takings.set(id, taken);
+		this.#say({ kind: "settled", id, slots: actual, outcome: "settled" });
+	}
+
+	#sayReceipt(past: Ended): void {
+		const { id, slots, enforced } = past;
+		const rest = { expiresAt: null, fence: null, waitedMs: 0, repeat: true, ...would(past) };
+		this.#say({ kind: "granted", id, slots, enforced, ...rest });
 	}
 
 	#grantAgain(asked: Asked): void {
@@ -553,14 +687,13 @@ export class Model {
 
 	#cancel(id: string, keepPlace: boolean): void {
 		const asked = this.find(id);
-		if (!asked || asked.state === "leased") return this.#say({ kind: "gone", id });
+		if (!asked || asked.state === "leased" || asked.state === "unsettled") return this.#say({ kind: "gone", id });
 		if (keepPlace && asked.state !== "reserved") return this.#say({ kind: "gone", id });
 		if (!keepPlace) {
 			this.#drop(asked);
 			return this.#say({ kind: "left", id, why: "cancelled" });
 		}
-		asked.state = "waiting";
-		asked.enforced = true;
+		this.#backInLine(asked);
 		this.#wait(asked, true);
 	}
 
@@ -571,18 +704,23 @@ export class Model {
 
 	#release(id: string, by: "caller" | "operator" | "unheard"): void {
 		const asked = this.find(id);
+		if (asked?.state === "unsettled") return this.#say({ kind: "released", id, slots: 0, by });
 		if (by === "unheard" && asked && (asked.claims > 0 || !granted(asked))) {
 			asked.claims = Math.max(0, asked.claims - 1);
-			if (asked.state === "reserved") {
-				asked.state = "waiting";
-				asked.enforced = true;
-			}
+			if (asked.state === "reserved") this.#backInLine(asked);
 			this.#detach(asked);
 			return this.#say({ kind: "released", id, slots: 0, by });
 		}
 		if (asked && granted(asked)) return this.#giveBack(asked, by);
 		if (asked || (by === "caller" && !this.recall(id))) this.#callOff(id);
 		this.#say({ kind: "released", id, slots: 0, by });
+	}
+
+	#backInLine(asked: Asked): void {
+		asked.state = "waiting";
+		asked.enforced = true;
+		asked.wouldDeny = false;
+		asked.slots = this.#size(asked.wished, asked.atMost);
 	}
 
 	/** Whatever this request is, it will never be granted. */
@@ -596,9 +734,10 @@ export class Model {
 	#giveBack(asked: Asked, by: "caller" | "operator" | "unheard" | "expiry" | "abort"): void {
 		const holds = this.decays ? Number(this.owned(asked.id) / ONE) : asked.slots;
 		this.#drop(asked);
-		if (by !== "abort") this.#count("holds", this.#now - asked.grantedAt);
-		if (by === "expiry") this.state.totals.expired += 1;
-		else if (by !== "abort") this.state.totals.released += 1;
+		if (by !== "abort" && !asked.wouldDeny) {
+			this.#count("holds", this.#now - asked.grantedAt);
+			this.state.totals[by === "expiry" ? "expired" : "released"] += 1;
+		}
 		this.#remember(asked, by === "abort" ? "cancelled" : "lease");
 		this.#say({ kind: "released", id: asked.id, slots: asked.enforced ? holds : 0, by });
 	}
@@ -609,11 +748,13 @@ export class Model {
 		this.#receipt(asked);
 	}
 
-	#receipt(asked: Asked): void {
+	#receipt(asked: Asked, settled?: number): void {
 		for (const layer of this.state.layers) if (layer.owner === asked.id) layer.owner = null;
 		this.#drop(asked);
 		// Peers of a request of several names may ask for it, whoever made its id.
-		if (asked.remember || asked.wants === "reservation") this.#remember(asked, "receipt");
+		if (asked.remember || asked.wants === "reservation" || settled !== undefined) {
+			this.#remember(asked, "receipt", settled);
+		}
 	}
 
 	/** Removes a request and the layers it owns. */
@@ -625,12 +766,14 @@ export class Model {
 
 	#configure(change: Partial<Settings>, activeSlots: number | undefined): void {
 		const did = this.decays;
+		const { slotDecayPerSecond = this.state.settings.slotDecayPerSecond } = change;
+		if (did !== slotDecayPerSecond > 0) for (const loan of this.#loans) this.#writeOff(loan);
 		this.state.settings = { ...this.state.settings, ...change };
 		if (did && !this.decays) this.state.layers = [];
 		if (!did && this.decays) {
 			this.state.layers = [{ owner: null, left: BigInt(this.state.unleased) * ONE }];
 			for (const asked of this.state.asked) {
-				if (!asked.enforced || !granted(asked)) continue;
+				if (!holds(asked)) continue;
 				this.state.layers.push({ owner: asked.id, left: BigInt(asked.slots) * ONE });
 			}
 			this.state.unleased = 0;
@@ -641,8 +784,9 @@ export class Model {
 			else this.state.unleased = Math.max(0, others - this.leased);
 		}
 		for (const asked of this.state.asked.filter((other) => other.state === "waiting")) {
+			asked.slots = this.#size(asked.wished, asked.atMost);
 			const never = this.#never(asked);
-			if (!never) continue;
+			if (!never || !this.enforces) continue;
 			this.#drop(asked);
 			this.#deny(asked.id, never);
 		}
@@ -655,17 +799,23 @@ export class Model {
 		this.#events.push(event);
 	}
 
-	#remember({ id, print, slots, enforced }: Omit<Ended, "kind" | "until">, kind: Ended["kind"]): void {
+	#remember(
+		asked: Pick<Ended, "id" | "print" | "slots" | "enforced"> & { wouldDeny?: boolean },
+		kind: Ended["kind"],
+		settled?: number,
+	): void {
+		const { id, print, slots, enforced } = asked;
 		const until = this.#now + (kind === "receipt" ? REMEMBER_RECEIPT_MS : REMEMBER_MS);
-		const record = { id, kind, print, slots, enforced, until };
+		const record: Ended = { id, kind, print, slots, enforced, ...would(asked), until };
+		if (settled !== undefined) record.settled = settled;
 		this.memory.push(record);
 		this.#say({ kind: "ended", id: record.id, record });
 	}
 
 	#sayGranted(asked: Asked, repeat: boolean): void {
-		const { id, slots, enforced, waitedMs } = asked;
+		const { id, slots, enforced, fence, waitedMs } = asked;
 		const expiresAt = asked.mode === "concurrency" ? asked.expiresAt - this.state.offsetMs : null;
-		this.#say({ kind: "granted", id, slots, enforced, expiresAt, waitedMs, repeat });
+		this.#say({ kind: "granted", id, slots, enforced, expiresAt, fence, waitedMs, repeat, ...would(asked) });
 	}
 
 	#count(what: "waits" | "holds", ms: number): void {
@@ -682,7 +832,10 @@ export class Model {
 	}
 }
 
-export const granted = (asked: Asked): boolean => asked.state === "leased" || asked.state === "committed";
+export const granted = ({ state }: Asked): boolean => state !== "waiting" && state !== "reserved" && state !== "lent";
+/** Whether it is a lease that holds slots. */
+const holds = (asked: Asked): boolean => asked.enforced && granted(asked) && asked.state !== "unsettled";
+const would = ({ wouldDeny }: { wouldDeny?: boolean }): { wouldDeny?: true } => (wouldDeny ? { wouldDeny: true } : {});
 export const inTurn = (asked: Pick<Asked, "standing">): boolean =>
 	asked.standing === "present" || asked.standing === "resuming";
 
@@ -692,5 +845,6 @@ const copy = (state: State): State => ({
 	...state,
 	asked: state.asked.map((asked) => ({ ...asked })),
 	layers: state.layers.map((layer) => ({ ...layer })),
+	ratios: [...state.ratios],
 	totals: { ...state.totals, waits: { ...state.totals.waits }, holds: { ...state.totals.holds } },
 });

@@ -6,8 +6,8 @@
  *     1000  tick                      => released a x2 by expiry, granted b after 990
  *
  * Commands: `acquire`, `reserve` (with x, lease, wait, park, held, once, rate, loose, print), `back` (with x), `commit`, `cancel`, `park`,
- * `touch`, `renew`, `release`, `force`, `unheard`, `detach`, `vouch`, `settle`, `configure`, `close`, `tick`; `borrow` (with x,
- * least, used, grants) and `repay` (with used, grants) of a loan; and
+ * `touch`, `renew`, `release`, `force`, `unheard`, `detach`, `vouch`, `resolve`, `settle`, `pause`, `configure`, `close`, `tick`; `borrow`
+ * (with x, least, used, grants) and `repay` (with used, grants) of a loan; and
  * `restart`, `wake?` and `used?`, which only look. Defaults: 1 slot, a lease of 60 s, denied when busy.
  */
 
@@ -76,7 +76,11 @@ function commandOf(verb: string, words: string[]): Command {
 		case "unheard":
 			return { kind: "release", id, by: "unheard" };
 		case "settle":
-			return { kind: "settle", id, committed: options[0] === "yes" };
+			return { kind: "settle", id, actual: Number(options[0]) };
+		case "pause":
+			return { kind: "pause", ms: Number(id) };
+		case "resolve":
+			return { kind: "resolve", id, committed: options[0] === "yes" };
 		case "configure":
 			return configureOf(option);
 		case "back":
@@ -117,17 +121,22 @@ function requestOf(id: string, options: string[], option: (name: string) => stri
 		held: options.includes("held"),
 		print: option("print") ?? `${slots ?? "x1"}`,
 		remember: !options.includes("once"),
+		...(option("settle") !== undefined && { settleMs: Number(option("settle")) }),
+		...(options.includes("atmost") && { atMost: true }),
 	};
 }
 
 function configureOf(option: (name: string) => string | undefined): Command {
-	const [limit, decay, active, slots, lend] = ["limit", "decay", "active", "slots", "lend"].map(option);
+	const [limit, decay, active, slots, enforce, lend] = ["limit", "decay", "active", "slots", "enforce", "lend"].map(
+		option,
+	);
 	return {
 		kind: "configure",
 		settings: {
 			...(limit !== undefined && { limit: Number(limit) }),
 			...(decay !== undefined && { slotDecayPerSecond: Number(decay) }),
 			...(active !== undefined && { active: active === "yes" }),
+			...(enforce !== undefined && { enforce: enforce === "yes" }),
 			...(lend !== undefined && { lendSeconds: Number(lend) }),
 		},
 		...(slots !== undefined && { activeSlots: Number(slots) }),
@@ -137,7 +146,8 @@ function configureOf(option: (name: string) => string | undefined): Command {
 /** An event in words; what only storage needs to hear is left out. */
 function tell(event: Event): string | [] {
 	const many = "slots" in event && event.slots !== 1 ? ` x${event.slots}` : "";
-	const loose = "enforced" in event && !event.enforced ? " unenforced" : "";
+	const would = "wouldDeny" in event && event.wouldDeny;
+	const loose = would ? " though it would deny" : "enforced" in event && !event.enforced ? " unenforced" : "";
 	switch (event.kind) {
 		case "granted":
 			return `granted ${event.id}${many}${event.waitedMs > 0 ? ` after ${event.waitedMs}` : ""}${event.repeat ? " again" : ""}${loose}`;
@@ -153,6 +163,8 @@ function tell(event: Event): string | [] {
 			return `left ${event.id} ${event.why}`;
 		case "renewed":
 			return `renewed ${event.id} to ${event.expiresAt}`;
+		case "settled":
+			return `settled ${event.id} with ${event.slots}${event.outcome === "settled" ? "" : ` ${event.outcome}`}`;
 		case "gone":
 			return `gone ${event.id}`;
 		case "released":

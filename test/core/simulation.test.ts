@@ -20,7 +20,12 @@ const OUTCOMES = `
 	a waiter that is away is passed | a waiter that is parked is passed
 	away and back at its place | parked and back at its place
 	served as time ran | served by acquire | served by reserve | served by commit | served by cancel | served by touch
-	served by renew | served by release | served by detach | served by vouch | served by settle | served by configure
+	served by renew | served by release | served by detach | served by vouch | served by resolve | served by configure | served by pause
+	served at the end of a pause | a pause was made longer | a pause was ended | denied while it is paused | committed while it is paused
+	served by settle | settled below its estimate | settled above its estimate | settled at its estimate | settled past the limit | settled below what was left of it, under others
+	settled settled | settled again | settled otherwise | gone to settle | nothing -> unsettled | committed -> unsettled | unsettled -> nothing
+	granted a lease at once, though it would deny | granted a receipt at once, though it would deny
+	granted a lease after a wait, though it would deny | granted a receipt again, though it would deny | as many as the limit could ever grant
 	served by inspect | taken back | taken back before the peers answered | clock jumped back | restart | restart with waiters | restart after something fell due
 	restart with part of a band drained | released twice | retry at the announced moment
 	retry at the announced moment, with loans
@@ -40,7 +45,7 @@ const OUTCOMES = `
 	granted a receipt at once | granted a receipt at once, unenforced | granted a receipt after a wait
 	granted a receipt after a wait, unenforced | granted a receipt again | granted a receipt again, unenforced
 	reserved | reserved, unenforced | reserved again | reserved again, unenforced | queued | parked
-	denied denied | denied by a pause | denied exceeds_limit | denied no_decay | denied id_in_use | denied queue_full
+	denied denied | denied by a limit of 0 | denied exceeds_limit | denied no_decay | denied id_in_use | denied queue_full
 	denied a waiter denied | denied a waiter exceeds_limit | denied a waiter no_decay | denied a waiter id_in_use
 	denied a waiter unknown_limit | left cancelled | left gone
 	gone to commit | gone to cancel | gone to touch | gone to renew | renewed

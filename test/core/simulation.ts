@@ -1,10 +1,10 @@
 /** One life of one limit, drawn from a seed, checked after every step against the model and the promises. */
 
 import type { Borrowing, Command, Event } from "../../src/core/commands.ts";
-import { SLOT } from "../../src/core/level.ts";
 import { activeSlots, type Entry, isLease, type Limit, type Request, type Settings } from "../../src/core/limit.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
-import { type Asked, inTurn, Model, ONE, unitsOfRate } from "./model.ts";
+import { SLOT } from "../../src/core/usage.ts";
+import { type Asked, granted, inTurn, Model, ONE, unitsOfRate } from "./model.ts";
 import { Random } from "./random.ts";
 import { Subject, type Written } from "./subject.ts";
 
@@ -44,6 +44,9 @@ export class Simulation {
 	#wall = START;
 	#wakeAt: number | null = null;
 	#nextId = 1;
+	#lastFence = 0;
+	/** What the last settle gave back, in units. */
+	readonly #taken = new Map<string, bigint>();
 
 	constructor(seed: number, outcomes: Outcomes) {
 		this.#seed = seed;
@@ -101,10 +104,11 @@ export class Simulation {
 			const denial = events.find((event) => event.kind === "denied" && event.id === request.id);
 			if (denial?.kind === "denied" && !known) {
 				if (quiet) this.#hold(2, this.#everything() === before, "a denial changed something");
-				// A limit of 0 is paused, and nobody knows for how long.
-				const paused = this.#model.state.settings.limit === 0;
-				if (paused && denial.code === "denied") this.#reach("denied by a pause");
-				if (denial.code === "denied" && this.#model.decays && !paused && random.chance(0.05)) {
+				// Nobody knows for how long a limit of 0 is shut.
+				const shut = this.#model.state.settings.limit === 0;
+				if (shut && denial.code === "denied") this.#reach("denied by a limit of 0");
+				if (this.#model.paused && denial.code === "denied") this.#reach("denied while it is paused");
+				if (denial.code === "denied" && this.#model.decays && !shut && random.chance(0.05)) {
 					this.#retry(command, denial.retryAfterMs);
 				}
 			}
@@ -236,7 +240,18 @@ export class Simulation {
 		const random = this.#random;
 		const kind = random.weighted({
 			...{ acquire: 25, reserve: 19, commit: 9, cancel: 5, touch: 4, renew: 5, release: 14, detach: 6 },
-			...{ vouch: 2, settle: 6, configure: 3, takeBack: 2, inspect: 2, tick: 4, borrow: 6, repay: 4 },
+			...{
+				vouch: 2,
+				resolve: 6,
+				configure: 3,
+				pause: 1,
+				settle: 8,
+				takeBack: 2,
+				inspect: 2,
+				tick: 4,
+				borrow: 6,
+				repay: 4,
+			},
 		});
 		switch (kind) {
 			case "acquire": {
@@ -265,7 +280,13 @@ export class Simulation {
 				return { kind, id: this.#drawId((asked) => asked.held || asked.state === "waiting") };
 			case "vouch":
 				return { kind, id: this.#drawId((asked) => asked.wants === "reservation") };
-			case "settle":
+			case "settle": {
+				const id = this.#drawId((asked) => asked.settleMs !== undefined && granted(asked));
+				return { kind, id, actual: random.pick([0, 1, 1, 2, 3, this.#model.find(id)?.slots ?? 5, 12]) };
+			}
+			case "pause":
+				return { kind, ms: random.pick([0, 0, 1, 500, 4_000]) };
+			case "resolve":
 				return { kind, id: this.#drawId((asked) => asked.state === "committed"), committed: random.chance(0.7) };
 			case "configure":
 				return this.#drawSettings();
@@ -320,8 +341,12 @@ export class Simulation {
 		const slots = random.chance(0.05) ? limit + 1 : Math.max(1, random.chance(0.6) ? 1 : random.int(1, limit));
 		const isRate = this.#model.decays !== random.chance(0.1) && random.chance(0.5);
 		const mode = random.chance(0.1) ? "unleased" : isRate ? "rate_limit" : "concurrency";
+		const atMost = random.chance(0.1);
 		const request: Request = {
-			...{ id, slots, mode, waitMs, ifBusy, holder: random.chance(0.5) ? "someone" : null },
+			...{ id, mode, waitMs, ifBusy, holder: random.chance(0.5) ? "someone" : null },
+			slots: atMost ? slots * random.int(1, 3) : slots,
+			...(atMost && { atMost }),
+			...(mode === "rate_limit" && random.chance(0.5) && { settleMs: random.pick([100, 1_000, 10_000]) }),
 			leaseMs: random.int(1, this.#leaseMs),
 			held: random.chance(0.2),
 			print: `${slots} ${mode}`,
@@ -334,7 +359,7 @@ export class Simulation {
 	#drawSettings(): Command {
 		const random = this.#random;
 		const settings: Partial<Settings> = {};
-		switch (random.weighted({ limit: 4, rate: 3, active: 3, lend: 2, hand: 3, all: 2 })) {
+		switch (random.weighted({ limit: 4, rate: 3, active: 3, enforce: 2, lend: 2, hand: 3, all: 2 })) {
 			case "limit":
 				settings.limit = random.int(0, 8);
 				break;
@@ -345,6 +370,9 @@ export class Simulation {
 				// Rather on than off: an inactive limit has little to tell.
 				settings.active = random.chance(0.7);
 				break;
+			case "enforce":
+				settings.enforce = random.chance(0.6);
+				break;
 			case "lend":
 				settings.lendSeconds = random.pick(LENDS);
 				break;
@@ -353,7 +381,12 @@ export class Simulation {
 			case "all":
 				return {
 					kind: "configure",
-					settings: { limit: random.int(1, 8), slotDecayPerSecond: random.pick(RATES), active: random.chance(0.8) },
+					settings: {
+						limit: random.int(1, 8),
+						slotDecayPerSecond: random.pick(RATES),
+						active: random.chance(0.8),
+						enforce: true,
+					},
 					...(random.chance(0.3) && { activeSlots: random.int(0, 8) }),
 				};
 		}
@@ -370,6 +403,7 @@ export class Simulation {
 		this.steps += 1;
 		const before = new Map([...this.#limit.entries].map(([id, entry]) => [id, { ...entry } as Look]));
 		const usedBefore = usedOf(this.#limit);
+		const pausedUntil = this.#model.paused ? this.#model.state.pausedUntil : 0;
 		const { events, wakeAt, written } = this.#subject.decide(command, this.#wall);
 		this.#wakeAt = wakeAt;
 		const told = events.filter((event) => event.kind !== "rewritten");
@@ -386,6 +420,7 @@ export class Simulation {
 		this.#checkState(this.#limit, "");
 		this.#hold(4, wakeAt === this.#model.wakeAt, `wakes at ${wakeAt}, and not at ${this.#model.wakeAt}`);
 		if (command.kind !== "close") this.#checkWritten(written);
+		this.#checkPause(command, events, pausedUntil);
 		this.#count(command, events, before, lined);
 		return events;
 	}
@@ -398,9 +433,11 @@ export class Simulation {
 		const reserved = all.filter((entry) => entry.enforced && entry.state === "reserved");
 		const waiting = all.filter((entry) => entry.state === "waiting");
 		const standing = waiting.filter((entry) => entry.standing === "present" || entry.standing === "resuming");
+		const unsettled = all.filter(({ enforced, state }) => enforced && state === "unsettled");
+		const returnable = leases.filter(({ mode, settleMs }) => mode !== "rate_limit" || settleMs !== null);
 		const recounted = {
 			...{ leased: slotsOf(leases), reserved: slotsOf(reserved), lent: slotsOf(loansOf(all)), leases: leases.length },
-			returnable: leases.filter(({ mode }) => mode !== "rate_limit").length,
+			returnable: returnable.length + unsettled.length,
 			...{ inTurn: standing.length, inTurnSlots: slotsOf(standing) },
 		};
 		for (const [name, sum] of Object.entries(recounted)) {
@@ -423,36 +460,50 @@ export class Simulation {
 		const now = this.#limit.clock.lastAt;
 		const reserved = new Set([...before.values()].filter(({ state }) => state === "reserved").map(({ id }) => id));
 		let gave = false;
+		this.#taken.clear();
+		let debt = 0;
+		/** The flow up to the last grant: what an estimate came to after it was not known then. */
+		let upTo: { at: number; units: bigint }[] | null = null;
 		for (const event of events) {
 			if (event.kind === "configured") {
 				this.#flow = [];
 				this.#setAside = reserved;
 				gave = false;
+				upTo = null;
 			} else if (event.kind === "granted" && event.enforced && !event.repeat) {
 				gave = true;
-				if (!this.#setAside.has(event.id)) this.#flow.push({ at: now, units: BigInt(event.slots) * ONE });
+				if (this.#setAside.has(event.id)) continue;
+				this.#flow.push({ at: now, units: BigInt(event.slots) * ONE });
+				upTo = this.#flow.slice(-60);
 			} else if (event.kind === "reserved" && event.enforced) {
 				if (command.kind === "configure") reserved.add(event.id);
 				gave ||= before.get(event.id)?.state !== "reserved";
-			} else if (event.kind === "released" || event.kind === "left") {
+			} else if (event.kind === "released" || event.kind === "left" || event.kind === "settled") {
+				const estimate = before.get(event.id);
+				const more = event.kind === "settled" && estimate?.enforced ? event.slots - estimate.slots : 0;
+				// What was set aside before a debt may still be committed after it.
+				if (more > 0 && model.decays) this.#flow.push({ at: now, units: BigInt(more) * ONE });
+				debt += Math.max(0, more);
+				if (more > 0) for (const id of reserved) this.#setAside.add(id);
 				const units = model.takings.get(event.id) ?? 0n;
+				if (event.kind === "settled") this.#taken.set(event.id, units);
 				model.takings.delete(event.id);
 				if (units > 0n) this.#flow.push({ at: now, units: -units });
 			}
 		}
 		const used = usedOf(this.#limit);
 		const isNew = gave && command.kind !== "commit";
-		const isFine = used <= most || (!isNew && used <= usedBefore) || command.kind === "configure";
+		const isFine = used <= most || (!isNew && used <= usedBefore) || command.kind === "configure" || debt > 0;
 		this.#hold(1, isFine, `${activeSlots(this.#limit)} slots in use of ${limit}`);
 		const shown = activeSlots(this.#limit);
 		this.#hold(7, shown === Number((used + ONE - 1n) / ONE), `shows ${shown} slots in use, which are ${used} units`);
 
 		this.#checkLoans(events);
 		this.#flow = this.#flow.slice(-60);
-		if (!gave || !model.decays) return;
+		if (!upTo || !model.decays) return;
 		const rate = unitsOfRate(model.state.settings.slotDecayPerSecond);
 		let granted = 0n;
-		for (const { at, units } of this.#flow.toReversed()) {
+		for (const { at, units } of upTo.toReversed()) {
 			granted += units;
 			const allowed = most + rate * BigInt(now - at);
 			this.#hold(1, granted <= allowed, `${granted} units granted in ${now - at} ms, ${allowed} allowed`);
@@ -466,6 +517,28 @@ export class Simulation {
 		const free = BigInt(settings.limit - sums.reserved) * SLOT - level.total;
 		this.#hold(16, 2n * BigInt(sums.lent) * SLOT <= free, `${sums.lent} slots are lent of ${free} units that are free`);
 		this.#hold(16, sums.inTurn === 0, "slots were lent while a waiter had its turn");
+		this.#hold(16, settings.enforce !== false && !this.#model.paused, "slots were lent past a rule that stands");
+	}
+
+	/** Nothing is granted in a pause but what was set aside before it; and fences rise. */
+	#checkPause(command: Command, events: Event[], pausedUntil: number): void {
+		const { lastAt } = this.#model.state;
+		const granted = events.filter((event) => event.kind === "granted" && !event.repeat);
+		if (command.kind === "pause") {
+			if (pausedUntil > lastAt && command.ms === 0) this.#reach("a pause was ended");
+			if (pausedUntil > lastAt && this.#model.state.pausedUntil > pausedUntil) this.#reach("a pause was made longer");
+		} else if (this.#model.paused) {
+			const isFine = granted.every((event) => event.kind === "granted" && event.wouldDeny) || command.kind === "commit";
+			this.#hold(4, isFine, "something was granted in a pause");
+			if (granted.length > 0) this.#reach("committed while it is paused");
+		} else if (pausedUntil > 0 && granted.length > 0 && command.kind === "tick") {
+			this.#reach("served at the end of a pause");
+		}
+		for (const event of granted) {
+			if (event.kind !== "granted" || event.fence === null) continue;
+			this.#hold(6, event.fence > this.#lastFence, `the fence ${event.fence} came after ${this.#lastFence}`);
+			this.#lastFence = event.fence;
+		}
 	}
 
 	/** First come, first served, and nobody waits for what is free. */
@@ -486,8 +559,13 @@ export class Simulation {
 		const head = [...entries.values()].find(isInLine);
 		if (!head) return;
 		this.#hold(4, settings.active, `${head.id} waits at an inactive limit`);
+		this.#hold(4, settings.enforce !== false, `${head.id} waits at a limit that only watches`);
 		const fits = usedOf(this.#limit) + BigInt(head.slots) * ONE <= BigInt(settings.limit) * ONE;
-		this.#hold(4, head.standing === "resuming" || !fits, `${head.id} is first in line and waits for what is free`);
+		this.#hold(
+			4,
+			head.standing === "resuming" || this.#model.paused || !fits,
+			`${head.id} is first in line and waits for what is free`,
+		);
 	}
 
 	#checkEstimates(command: Command, events: Event[]): void {
@@ -522,22 +600,41 @@ export class Simulation {
 		const answer = answers.find((event) => event.kind === "denied" && event.id === request.id);
 		if (answer?.kind !== "denied" || answer.code !== "denied") return;
 		if (this.#model.state.settings.limit === 0) {
-			return this.#hold(8, answer.retryAfterMs === 30_000, `a pause announced ${answer.retryAfterMs} ms`);
+			return this.#hold(8, answer.retryAfterMs === 30_000, `a limit of 0 announced ${answer.retryAfterMs} ms`);
 		}
+		const left = this.#model.paused ? this.#model.state.pausedUntil - this.#model.state.lastAt : 0;
+		if (left > 0)
+			this.#hold(8, answer.retryAfterMs >= left, `announced ${answer.retryAfterMs} ms of a pause of ${left}`);
 		if (!this.#model.decays) return;
 		if (this.#model.line.length > 0 || this.#model.reserved > 0 || this.#model.lent > 0) return;
-		const first = this.#model.msUntilLevel(BigInt(this.#model.state.settings.limit - request.slots) * ONE);
-		this.#hold(8, answer.retryAfterMs === first, `announced ${answer.retryAfterMs} ms, decay takes ${first} ms`);
+		const { limit } = this.#model.state.settings;
+		const slots = request.atMost ? Math.min(request.slots, limit) : request.slots;
+		const first = this.#model.msUntilLevel(BigInt(limit - slots) * ONE);
+		this.#hold(
+			8,
+			answer.retryAfterMs === Math.max(left, first),
+			`announced ${answer.retryAfterMs} ms, decay takes ${first} ms`,
+		);
 	}
 
 	#checkState(limit: Limit, where: string): void {
 		const model = this.#model;
-		const { asked, settings, unleased } = where === "" ? model.state : model.stored;
+		const { asked, settings, unleased, pausedUntil, fence, ratios } = where === "" ? model.state : model.stored;
 		const same = (promise: number, name: string, is: unknown, ought: unknown): void =>
 			this.#hold(promise, is === ought, `${where}${name} is ${is}, the model has ${ought}`);
 		same(7, "the order of arrival", [...limit.entries.keys()].join(), asked.map(({ id }) => id).join());
 		same(8, "the level", limit.level.total * (ONE / SLOT), model.level);
 		same(7, "unleased", limit.unleased, unleased);
+		const pauseLeft = (until: number): number => Math.max(0, until - limit.clock.lastAt);
+		same(4, "what is left of a pause", pauseLeft(limit.pausedUntil), pauseLeft(pausedUntil));
+		same(6, "the fence", limit.fence, fence);
+		same(7, "what was settled", limit.settled.count, ratios.length);
+		same(
+			7,
+			"how it was settled",
+			limit.settled.ratios,
+			ratios.reduce((sum, ratio) => sum + ratio, 0),
+		);
 		same(7, "the limit", JSON.stringify(limit.settings), JSON.stringify(settings));
 		for (const ought of asked) {
 			const is = limit.entries.get(ought.id) as Entry;
@@ -548,7 +645,9 @@ export class Simulation {
 			same(16, name("grants"), is.grants ?? 0, ought.grants);
 			same(7, name("state"), is.state, ought.state);
 			same(7, name("enforced"), is.enforced, ought.enforced);
+			same(7, name("wouldDeny"), is.wouldDeny, ought.wouldDeny);
 			same(5, name("expiresAt"), is.expiresAt, ought.expiresAt);
+			same(6, name("fence"), is.fence, ought.fence);
 			same(10, name("giveUpAt"), is.giveUpAt, ought.giveUpAt);
 			same(4, name("since"), is.since, ought.state === "waiting" ? ought.arrivedAt : ought.grantedAt);
 			// Rows do not follow how a waiter stands, nor a touch: a restart makes all that anew.
@@ -588,6 +687,20 @@ export class Simulation {
 		if (head && waiting.some((entry) => entry.seq > head.seq && inTurn(entry) && this.#model.fits(entry.slots))) {
 			this.#reach("a small one waits behind a big head");
 		}
+		const estimate = command.kind === "settle" ? before.get(command.id) : undefined;
+		const flowed = this.#taken;
+		const settled = events.find((event) => event.kind === "settled" && event.outcome === "settled");
+		if (settled?.kind === "settled" && estimate) {
+			const than = settled.slots < estimate.slots ? "below" : settled.slots > estimate.slots ? "above" : "at";
+			this.#reach(`settled ${than} its estimate`);
+			const back = BigInt(estimate.slots - settled.slots) * ONE;
+			const taken = flowed.get(estimate.id) ?? 0n;
+			if (taken > 0n && taken < back && this.#model.level > 0n)
+				this.#reach("settled below what was left of it, under others");
+			if (than === "above" && this.#model.used > BigInt(settings.limit) * ONE) this.#reach("settled past the limit");
+		}
+		const isCut = [...entries.values()].some(({ atMost, slots }) => atMost !== null && slots < atMost);
+		if (isCut) this.#reach("as many as the limit could ever grant");
 		if (command.kind === "takeBack" && !this.#model.decays) {
 			const settled = [...before].some(([id, was]) => was.state === "committed" && !entries.has(id));
 			this.#reach(settled ? "taken back before the peers answered" : "taken back");
@@ -634,7 +747,7 @@ function outcomeOf(event: Event, command: Command, before: Map<string, Look>): s
 		case "granted": {
 			const what = event.expiresAt === null ? "receipt" : "lease";
 			const when = event.repeat ? "again" : event.waitedMs > 0 ? "after a wait" : "at once";
-			return `granted a ${what} ${when}${event.enforced ? "" : ", unenforced"}`;
+			return `granted a ${what} ${when}${event.wouldDeny ? ", though it would deny" : event.enforced ? "" : ", unenforced"}`;
 		}
 		case "reserved":
 			return `reserved${before.get(event.id)?.state === "reserved" ? " again" : ""}${event.enforced ? "" : ", unenforced"}`;
@@ -646,6 +759,8 @@ function outcomeOf(event: Event, command: Command, before: Map<string, Look>): s
 			return `gone to ${command.kind}`;
 		case "released":
 			return `released by ${event.by}${event.slots > 0 ? "" : ", nothing"}`;
+		case "settled":
+			return `settled ${event.outcome}`;
 		case "vouched":
 			return `vouched ${event.committed}`;
 		case "lent":

@@ -51,14 +51,14 @@ describe("promise 5: the dead give back", () => {
 		0    commit a    => granted a
 		3000 tick        => doubted a
 		6000 tick        => doubted a
-		6001 settle a no => released a by abort
+		6001 resolve a no => released a by abort
 		6002 renew a     => gone a
 	`;
 	scene("a lease that its peers know is doubted no more", { limit: 1 })`
 		0    reserve a lease=9000 => reserved a
 		0    commit a             => granted a
 		3000 tick                 => doubted a
-		3001 settle a yes         => nothing
+		3001 resolve a yes         => nothing
 		8999 tick                 => nothing
 		9000 tick                 => released a by expiry
 	`;
@@ -87,7 +87,7 @@ describe("promise 5: the dead give back", () => {
 		0    reserve a rate once => reserved a
 		0    commit a            => granted a
 		3000 tick                => doubted a
-		3000 settle a yes        => nothing
+		3000 resolve a yes        => nothing
 		3001 vouch a             => vouched a yes
 	`;
 	scene("also when the limit was inactive", { limit: 1, active: false })`

@@ -60,7 +60,7 @@ test("a request that waits and holds is counted where it belongs, also after a r
 	decide(limit, { kind: "tick" }, START + 62_000);
 	const again = rebuild(JSON.parse(JSON.stringify(saveLimit(limit))), [], START + 62_000, () => undefined);
 	expect(again.totals).toEqual({
-		...{ grantedAtOnce: 1, grantedAfterWait: 1, denied: 2, timedOut: 1, released: 1, expired: 1 },
+		...{ grantedAtOnce: 1, grantedAfterWait: 1, denied: 2, timedOut: 1, released: 1, expired: 1, wouldDeny: 0 },
 		waits: { counts: [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], sumMs: 2_000 },
 		holds: { counts: [0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0], sumMs: 62_000 },
 	});
@@ -68,7 +68,7 @@ test("a request that waits and holds is counted where it belongs, also after a r
 
 test("totals that were stored before there were histograms are taken up", () => {
 	const saved = saveLimit(createLimit({ limit: 1, slotDecayPerSecond: 0, active: true }, START, () => undefined));
-	const old = { grantedAtOnce: 3, grantedAfterWait: 2, denied: 1, released: 1, expired: 1 };
+	const old = { grantedAtOnce: 3, grantedAfterWait: 2, denied: 1, released: 1, expired: 1, wouldDeny: 0 };
 	const limit = rebuild({ ...saved, totals: old as typeof saved.totals }, [], START, () => undefined);
 	expect(limit.totals).toEqual({ ...newTotals(), ...old });
 });

@@ -179,6 +179,37 @@ describe("settings", () => {
 		expect(await inspect(name)).toMatchObject({ limit: 100, slotDecayPerSecond: 100 / 60, active: true });
 	});
 
+	test("a limit is made with a window of the calendar, shown with its end, and made a sliding one", async () => {
+		const name = newName();
+		await open();
+		await button("New limit").click();
+		await dialog().getByLabel("Name").fill(name);
+		await dialog()
+			.getByRole("radio", { name: /with a window/ })
+			.check();
+		await dialog().getByLabel("Every").fill("month");
+		await dialog().getByLabel("Time zone").fill("Europe/Berlni");
+		await dialog().getByLabel("Starts on").fill("15");
+		await button("Create").click();
+		await dialog().getByText("the nearest are Europe/Berlin", { exact: false }).waitFor();
+		await dialog().getByLabel("Time zone").fill("Europe/Berlin");
+		await button("Create").click();
+		await said(`The limit "${name}" was made.`);
+		await page.getByText("each month from the 15th, Europe/Berlin").first().waitFor();
+		await page.getByText("all of them in").first().waitFor();
+		const window = { every: "month", timeZone: "Europe/Berlin", at: "00:00", startsOn: 15, sliding: false };
+		expect(await inspect(name)).toMatchObject({ limit: 10, slotDecayPerSecond: 0, window });
+		await button("Change").click();
+		await button("Save").click();
+		await said("Nothing was changed.");
+		await button("Change").click();
+		await dialog().getByLabel("Every").fill("3600");
+		await dialog().getByLabel("Sliding").check();
+		await button("Save").click();
+		await said(/was changed: window\./);
+		await page.getByText("within any 3600 s").first().waitFor();
+	});
+
 	test("only what was changed is sent: a rate that was not touched stays exact", async () => {
 		const name = newName();
 		await scene.configure(name, { limit: 7, slotDecayPerSecond: 1 / 3 });
@@ -233,6 +264,37 @@ describe("settings", () => {
 		await button("Switch on").click();
 		await said(`"${name}" was switched on.`);
 		expect((await inspect(name)).active).toBe(true);
+	});
+
+	test("a limit is paused for a minute, with a countdown, and goes on when the pause is ended", async () => {
+		const name = newName();
+		await scene.configure(name, { limit: 2 });
+		await openLimit(name);
+		await button("Pause for 60 s").click();
+		await page.getByText(/paused: it grants nothing for (1 min|[45]\d s)/).waitFor();
+		await page.getByText("paused", { exact: true }).waitFor();
+		expect(Date.parse((await inspect(name)).pausedUntil ?? "")).toBeGreaterThan(Date.now());
+		await button("End the pause").click();
+		await button("Pause for 60 s").waitFor();
+		expect((await inspect(name)).pausedUntil).toBeNull();
+		expect(await accessibilityFaults(page)).toEqual([]);
+	});
+
+	test("a limit only watches once it is told to, and says what it would deny", async () => {
+		const name = newName();
+		await scene.configure(name, { limit: 1 });
+		await openLimit(name);
+		await button("Change").click();
+		await dialog()
+			.getByLabel(/^Enforced/)
+			.uncheck();
+		await button("Save").click();
+		await page.getByText("not enforced: it says what it would deny, and denies nothing").waitFor();
+		await scene.acquire({ names: name });
+		await scene.acquire({ names: name });
+		await page.locator(".totals").getByText("would deny").waitFor();
+		await page.locator(".readout").getByText("would deny").waitFor();
+		expect((await inspect(name)).totals).toMatchObject({ wouldDeny: 1, denied: 0 });
 	});
 
 	test("a limit is deleted after a question that says who loses what", async () => {

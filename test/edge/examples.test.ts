@@ -72,16 +72,45 @@ test("llm-gateway: three answers at once to their last word, and ten calls a min
 	const answers = await Promise.all([5, 5, 5, 5].map(ask));
 	for (const { status, body } of answers) {
 		expect(status).toBe(200);
-		expect(body.trim().split("\n\n")).toHaveLength(5);
+		expect(body.trim().split("\n\n")).toHaveLength(6); // Its words, and what they came to.
 	}
 	// The fourth began when the first had ended, and not when its headers were sent.
 	expect(performance.now() - startedAt).toBeGreaterThan(950);
 	expect(answers[0]?.headers.get("RateLimit-Policy")).toBe(
-		'"model";q=3;qu="concurrent-requests", "model:calls";q=10;w=60',
+		'"model";q=3;qu="concurrent-requests", "model:calls";q=10;w=60, "model:tokens";q=6000;w=3600',
 	);
 	const more = await Promise.all([1, 1, 1, 1, 1, 1].map(ask));
 	expect(more.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 200]);
 	// Ten calls were short, and still count: the eleventh waits for the first to come back, six seconds after it began.
 	expect((await ask(1)).status).toBe(200);
 	expect(performance.now() - startedAt).toBeGreaterThanOrEqual(6_000);
+});
+
+test("llm-gateway: tokens are what the answer says they were, and a model that is too busy is left alone by everyone", async () => {
+	await using edge = await startEdge(["examples/llm-gateway/wrangler.toml"], "llm-gateway");
+	await call(edge, "/setup", { method: "POST" });
+	const headers = { "Content-Type": "application/json" };
+	const init = (chat: object) => ({ method: "POST", body: JSON.stringify(chat), headers });
+	const ask = (chat: object) => call<string>(edge, "/chat", init(chat));
+	/** Tokens that are left beside the estimate of the answer itself. */
+	const tokensLeft = ({ headers }: Answer<unknown>): number =>
+		Number(/"model:tokens";r=(\d+)/.exec(headers.get("RateLimit") ?? "")?.[1]) + 400;
+
+	// Seven were asked, three answered; said at the end, or step by step.
+	expect(tokensLeft(await ask({ words: 3, shape: "total" }))).toBe(6_000);
+	await expect.poll(async () => tokensLeft(await ask({ words: 3, shape: "steps" }))).toBeGreaterThanOrEqual(5_980);
+	await expect.poll(async () => tokensLeft(await ask({ words: 1 }))).toBeGreaterThanOrEqual(5_960);
+
+	// A caller that breaks off has used what it saw, and not what it might have.
+	const leaving = new AbortController();
+	const response = await fetch(new URL("/chat", edge.url), { ...init({ words: 300 }), signal: leaving.signal });
+	await response.body?.getReader().read();
+	leaving.abort();
+	await expect.poll(async () => tokensLeft(await ask({ words: 1 })), { timeout: 10_000 }).toBeGreaterThan(5_800);
+
+	const busy = await ask({ busy: true });
+	expect([busy.status, busy.headers.get("Retry-After")]).toEqual([429, "2"]);
+	const askedAt = performance.now();
+	expect((await ask({ words: 1 })).status).toBe(200);
+	expect(performance.now() - askedAt).toBeGreaterThan(1_500);
 });

@@ -65,6 +65,18 @@ describe("a lease in the hands of another Worker", () => {
 		await isFree(name);
 	});
 
+	test("has a fence, and its limits are checked, paused and settled", async () => {
+		const name = await newLimit();
+		const { fence, pausedUntil, ...rest } = await use<{ fence: object; pausedUntil: string }>("kinds", name);
+		expect(fence).toEqual({ [name]: expect.any(Number) });
+		expect(Date.parse(pausedUntil)).toBeGreaterThan(Date.now());
+		expect(rest).toMatchObject({
+			...{ allowed: true, actual: { [`${name}-c`]: 1 }, ended: null, activeSlots: 1 },
+			denied: { code: "denied" },
+		});
+		await isFree(name);
+	});
+
 	test("ends with the block, while the request goes on", async () => {
 		expect(await use("using-then-on", await newLimit())).toEqual({ activeSlots: 0 });
 	});

@@ -16,6 +16,15 @@ ONLY_IN_WORDS = (
     "put these among `names`",
     "names in all",
     "a limit never moves",
+    "nothing is taken by rate",
+    "there is no such zone",
+    "only for periods of",
+    "have no calendar",
+    "has no one length",
+    "starts on",
+    "on every day",
+    "has at most",
+    "by a window or by",
 )
 
 

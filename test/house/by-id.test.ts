@@ -6,8 +6,8 @@
 import { expect, test } from "vitest";
 import { codeOnly, read } from "../support/sources.ts";
 
-/** `tether` calls those that are led on, and `peek` is of a request that is not made. */
-const OTHERWISE = ["tether", "peek"];
+/** `tether` calls those that are led on. What `peek` is asked of is no request that is made. */
+const OTHERWISE = ["tether"];
 
 /** The methods of an interface, or of a class, with their parameters as they are written. */
 function methods(source: string, head: RegExp): Map<string, string> {

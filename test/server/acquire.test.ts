@@ -37,6 +37,7 @@ describe("POST /v1/acquire", () => {
 		expect(body).toEqual({
 			id: expect.stringMatching(UUID),
 			names: { [name]: 2 },
+			fence: { [name]: expect.any(Number) },
 			expiresAt: expect.stringMatching(MOMENT),
 			waitedSeconds: 0,
 			limits: [{ name, limit: 3, activeSlots: 2, remaining: 1, enforced: true }],
@@ -94,6 +95,7 @@ describe("POST /v1/acquire", () => {
 		expect(lease).toEqual({
 			id: expect.stringMatching(UUID),
 			names: { [a]: 1, [b]: 1 },
+			fence: { [a]: expect.any(Number), [b]: expect.any(Number) },
 			expiresAt: expect.stringMatching(MOMENT),
 			waitedSeconds: expect.any(Number),
 			limits: [
@@ -155,10 +157,10 @@ describe("POST /v1/acquire", () => {
 		expect(await inspect(other)).toMatchObject({ activeSlots: 0, waitingCount: 0 });
 	});
 
-	test("a limit of 0 is paused: who does not wait is denied", async () => {
+	test("a limit of 0 is shut: who does not wait is denied", async () => {
 		const name = await newLimit({ limit: 0 });
 		const problem = expectProblem(await acquire({ names: name, occupy: 5 }), 429, "denied");
-		expect(problem).toMatchObject({ retryAfterSeconds: 30, detail: expect.stringContaining("is paused") });
+		expect(problem).toMatchObject({ retryAfterSeconds: 30, detail: expect.stringContaining("is shut") });
 	});
 
 	test("rate-limit mode needs a limit that decays", async () => {

@@ -34,6 +34,7 @@ const BY_ID: Record<keyof RequestCalls, (limit: Limit, id: string) => Promise<un
 	touch: (limit, id) => limit.touch(id),
 	renew: (limit, id) => limit.renew(id, null),
 	release: (limit, id) => limit.release(id, "caller"),
+	settle: (limit, id) => limit.settle(id, 0),
 	borrow: (limit, id) => limit.borrow(id, { used: 0, grants: 0, wanted: 1, least: 1 }),
 	repay: (limit, id) => limit.repay(id, { used: 0, grants: 0 }),
 	leave: (limit, id) => limit.leave(id, "another call"),
@@ -67,7 +68,7 @@ const OF_THE_LIMIT: Record<
 		rename: true,
 	},
 	...{ moveIn: true, inspect: true, summary: true, describe: true, watch: true, leases: true, history: true },
-	...{ measure: true, peek: true, idOf: true },
+	...{ measure: true, peek: true, idOf: true, pause: true },
 };
 
 const rows = [

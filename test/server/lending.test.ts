@@ -125,6 +125,8 @@ describe("what goes to the object as ever", () => {
 		["a request that waits", { mode: "rate_limit", waitSeconds: 1 }],
 		["one that holds", {}],
 		["one of several names", { mode: "rate_limit", several: true }],
+		["one whose slots are an estimate", { mode: "rate_limit", settleSeconds: 60 }],
+		["one that takes as many as there could be", { mode: "rate_limit", atMost: true }],
 		["one with an id, which may have been granted before", { mode: "rate_limit", id: "again" }],
 	])("%s", async (_, { several, id, ...more }) => {
 		stopClock();
@@ -234,7 +236,10 @@ describe("a loan", () => {
 		["slots set by hand", (name) => patch(name, { activeSlots: 0 })],
 		["switching off", (name) => patch(name, { active: false })],
 		["no more lending", (name) => patch(name, { lendSeconds: 0 })],
-		["a pause", (name) => patch(name, { limit: 0 })],
+		["a limit of 0", (name) => patch(name, { limit: 0 })],
+		["a pause", (name) => call("POST", `/v1/limits/${name}/pause`, { seconds: 60 })],
+		["a window", (name) => patch(name, { window: { every: "day" } })],
+		["watching alone", (name) => patch(name, { enforce: false })],
 	])("ends with a change through the same Worker: %s", async (_, change) => {
 		stopClock();
 		const name = await lending();
@@ -321,4 +326,19 @@ test("settings that lend are checked, told and changed", async () => {
 	expect(await inspect(name)).toMatchObject({ lendSeconds: 0 });
 	await patch(name, { lendSeconds: 0.1 });
 	expect(await inspect(name)).toMatchObject({ lendSeconds: 0.1 });
+	const window = { every: "day" };
+	for (const method of ["PUT", "PATCH"]) {
+		const refused = await call(method, path, { limit: 5, window, lendSeconds: 1 });
+		expectProblem(refused, 422, "invalid");
+		expect(refused.body).toMatchObject({ errors: [{ field: "lendSeconds" }] });
+	}
+	// What does not come back by decay any more is lent no more, and cannot be.
+	for (const change of [{ window }, { slotDecayPerSecond: 0, window: null }]) {
+		await patch(name, { slotDecayPerSecond: 1, lendSeconds: 1 });
+		await patch(name, change);
+		expect(await inspect(name)).toMatchObject({ lendSeconds: 0 });
+		const refused = await call("PATCH", path, { lendSeconds: 1 });
+		expectProblem(refused, 422, "invalid");
+		expect(refused.body).toMatchObject({ errors: [{ field: "lendSeconds" }] });
+	}
 });

@@ -34,11 +34,11 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		expect(created.status).toBe(201);
 		expect(created.body).toEqual({
 			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
-			region: null,
-			...{ limit: 3, slotDecayPerSecond: 0, active: true, lendSeconds: 0 },
+			...{ region: null, pausedUntil: null },
+			...{ limit: 3, slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0 },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 0, remaining: 3, leaseCount: 0, waitingCount: 0, lastMinute: { granted: 0, denied: 0 } },
-			totals: { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 },
+			totals: { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0, wouldDeny: 0 },
 		});
 		await call("PUT", path(name), { limit: 5, slotDecayPerSecond: 0.5, active: false });
 		const replaced = await call<LimitSummary>("PUT", path(name), { limit: 4 });
@@ -68,11 +68,12 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		expect(status).toBe(200);
 		expect(body).toEqual({
 			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
-			region: null,
-			...{ limit: 2, slotDecayPerSecond: 0, active: true, lendSeconds: 0 },
+			...{ region: null, pausedUntil: null },
+			...{ limit: 2, slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0 },
+			settled: { count: 0, meanRatio: null },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 2, remaining: 0, leaseCount: 1, waitingCount: 1, lastMinute: { granted: 1, denied: 1 } },
-			totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 1, timedOut: 0, released: 0, expired: 0 },
+			totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 1, timedOut: 0, released: 0, expired: 0, wouldDeny: 0 },
 			leases: [
 				{
 					id: lease.id,
@@ -90,7 +91,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		await waiter.granted();
 		await release(waiter.lease as object);
 		expect((await inspect(name)).totals).toEqual({
-			...{ grantedAtOnce: 1, grantedAfterWait: 1, denied: 1, timedOut: 0, released: 2, expired: 0 },
+			...{ grantedAtOnce: 1, grantedAfterWait: 1, denied: 1, timedOut: 0, released: 2, expired: 0, wouldDeny: 0 },
 		});
 	});
 
@@ -347,8 +348,17 @@ describe("policies", () => {
 		const created = await setPolicy(pattern, { limit: 5, slotDecayPerSecond: 0.5 });
 		expect(created.status).toBe(201);
 		expect(created.body).toEqual({
-			...{ pattern, limit: 5, slotDecayPerSecond: 0.5, active: true, lendSeconds: 0 },
-			...{ idleSeconds: 300, updatedBy: null, region: null },
+			...{
+				pattern,
+				limit: 5,
+				slotDecayPerSecond: 0.5,
+				active: true,
+				enforce: true,
+				lendSeconds: 0,
+				idleSeconds: 300,
+				updatedBy: null,
+				region: null,
+			},
 			updatedAt: expect.stringMatching(MOMENT),
 		});
 		const replaced = await setPolicy(pattern, { limit: 6 });

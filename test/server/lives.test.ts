@@ -163,6 +163,21 @@ const lives: Life[] = [
 		count: { rows: 5, moved: 1, rang: 1, inVain: 0 },
 	},
 	{
+		life: "a key, asked once by rate for an estimate, which is settled",
+		policy: RATE,
+		live: async (name) => {
+			const { id } = await granted({ names: name, mode: "rate_limit", occupy: 3, settleSeconds: 60 });
+			await call("POST", "/v1/settle", { id, actual: { [name]: 1 } });
+		},
+		count: { rows: 7, moved: 2, rang: 1, inVain: 0 },
+	},
+	{
+		life: "a key, asked once by rate for an estimate, which stands, beyond the idle time",
+		policy: RATE,
+		live: (name) => granted({ names: name, mode: "rate_limit", occupy: 3, settleSeconds: 60 }),
+		count: { rows: 16, moved: 3, rang: 3, inVain: 0 },
+	},
+	{
 		life: "a key, used once by the library",
 		policy: SLOTS,
 		live: useOnce,

@@ -44,7 +44,15 @@ async function policy(pattern: string, settings: Record<string, unknown>): Promi
 /** Changes a policy behind this Worker's back, as another Worker would. */
 async function policyElsewhere(pattern: string, settings: Partial<Policy>): Promise<number> {
 	made.push(pattern);
-	const full = { limit: 1, slotDecayPerSecond: 0, active: true, idleSeconds: 300, region: null, ...settings };
+	const full = {
+		limit: 1,
+		slotDecayPerSecond: 0,
+		active: true,
+		enforce: true,
+		idleSeconds: 300,
+		region: null,
+		...settings,
+	};
 	const set = await directory().setPolicy(pattern, full, "elsewhere");
 	if ("full" in set) throw new Error("There are too many policies.");
 	return set.version;
@@ -101,7 +109,7 @@ describe("which policy a name follows", () => {
 		const ruling: Ruling = {
 			...{ version: 1, since: 0, ageMs: 0 },
 			policy: {
-				...{ pattern: `${name}*`, limit: 3, slotDecayPerSecond: 0, active: true, idleSeconds: 60 },
+				...{ pattern: `${name}*`, limit: 3, slotDecayPerSecond: 0, active: true, enforce: true, idleSeconds: 60 },
 				region: null,
 				...{ updatedAt: new Date(0).toISOString(), updatedBy: "ops" },
 			},
@@ -114,7 +122,7 @@ describe("which policy a name follows", () => {
 		await limitObject(name).acquire({ request, createIfMissing: true, ruling });
 		const followed = await limitObject(name).summary(ruling);
 		expect(followed).toMatchObject({ policy: `${name}*`, origin: "policy", updatedBy: "ops" });
-		const settings = { limit: 9, slotDecayPerSecond: 0, active: true };
+		const settings = { limit: 9, slotDecayPerSecond: 0, active: true, enforce: true };
 		const configured = await limitObject(name).configure(settings, { token: "alice", ruling });
 		if ("placed" in configured) throw new Error("It was placed elsewhere.");
 		const { summary } = configured;
@@ -125,7 +133,7 @@ describe("which policy a name follows", () => {
 	test("there are no more policies than a Worker can keep a copy of", async () => {
 		const start = newName();
 		await runInDurableObject(directory(), async (instance) => {
-			const settings = { limit: 1, slotDecayPerSecond: 0, active: true, idleSeconds: 300, region: null };
+			const settings = { limit: 1, slotDecayPerSecond: 0, active: true, enforce: true, idleSeconds: 300, region: null };
 			for (let n = instance.policies().length; n < BOUNDS.policies; n += 1) {
 				expect(instance.setPolicy(`${start}:${n}:*`, settings, null)).toMatchObject({ created: true });
 			}

@@ -193,7 +193,7 @@ describe("the line", () => {
 		expect((await next).status).toBe(200);
 	});
 
-	test("F20: a limit that is paused with 0 lets those who wait, wait", async () => {
+	test("F20: a limit that is shut with 0 lets those who wait, wait", async () => {
 		const { name, id } = await full();
 		const waiting = prefect.lease(name, {}, wait(20));
 		await untilWaiting(name, 1);

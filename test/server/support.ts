@@ -142,7 +142,7 @@ export function expectProblem(answer: Answer<unknown>, status: number, code: Pro
 	expect(problem.type).toMatch(/^(about:blank|https:\/\/iana\.org\/assignments\/http-problem-types#[a-z-]+)$/);
 	expect(problem.title).not.toBe("");
 	expect(problem.detail).not.toBe("");
-	expect(JSON.stringify(problem)).not.toMatch(/\bat .+:\d+:\d+|\.ts\b|node_modules/);
+	expect(JSON.stringify(problem)).not.toMatch(/\bat [^"]+:\d+:\d+|\.ts\b|node_modules/);
 	return problem;
 }
 

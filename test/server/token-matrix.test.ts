@@ -42,6 +42,7 @@ function requestOf({ path, method, operation }: (typeof operations)[number], pre
 	const body = example && {
 		...example.value,
 		...("names" in example.value && named),
+		...("actual" in example.value && { actual: { [`${prefix}name`]: 1 } }),
 		...("requests" in example.value && { requests: [named, named] }),
 	};
 	return new Request(`http://headgate.test${filled}${query}`, {
@@ -55,7 +56,7 @@ function requestOf({ path, method, operation }: (typeof operations)[number], pre
 const speaksOfNames = ({ path, operation }: (typeof operations)[number]): boolean =>
 	path.includes("{") ||
 	operation.parameters?.some(({ name }) => name === "prefix") === true ||
-	JSON.stringify(operation.requestBody ?? {}).includes('"names"');
+	/"(names|actual)"/.test(JSON.stringify(operation.requestBody ?? {}));
 
 async function secret(tokens: { token: string; scope: Scope; prefix: string }[]): Promise<string> {
 	const entries = tokens.map(async ({ token, ...rest }) => {

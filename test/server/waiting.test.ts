@@ -339,6 +339,7 @@ describe("a stream", () => {
 				event: "granted",
 				lease: {
 					...{ id: expect.any(String), names: { [name]: 1 }, expiresAt: expect.any(String), waitedSeconds: 0 },
+					fence: { [name]: expect.any(Number) },
 					limits: [{ name, limit: 1, activeSlots: 1, remaining: 0, enforced: true }],
 				},
 			},

@@ -2,18 +2,26 @@
 
 import type { LimitInfo, LimitPatch, LimitSummary } from "../../client/index.ts";
 import { isHeadgateError } from "../../client/index.ts";
-import type { Region } from "../../protocol.ts";
+import type { Region, WindowRequest } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
-import { bar, type Column, counted, rate, type Screen, safe, span, table, word } from "../print.ts";
+import { bar, type Column, comesBack, counted, type Screen, safe, span, table, word } from "../print.ts";
 import { leaseColumns } from "./leases.ts";
 
-const stateOf = ({ active, origin }: LimitSummary): string =>
-	active ? "" : origin === "default" ? "not configured" : "off";
+function stateOf(limit: LimitSummary): string {
+	if (!limit.active) return limit.origin === "default" ? "not configured" : "off";
+	const left = pauseLeftMs(limit);
+	if (left > 0) return `paused ${span(left)}`;
+	return limit.enforce ? "" : "only watches";
+}
+
+const pauseLeftMs = ({ pausedUntil }: LimitSummary): number =>
+	pausedUntil === null ? 0 : Math.max(0, Date.parse(pausedUntil) - Date.now());
 
 /** Green with room, yellow when nearly full, red when full or with waiters. */
 export function colorOf(screen: Screen, limit: LimitSummary): (text: string) => string {
 	if (!limit.active) return screen.colors.dim;
+	if (pauseLeftMs(limit) > 0) return screen.colors.red;
 	if (limit.remaining === 0 || limit.waitingCount > 0) return screen.colors.red;
 	return limit.activeSlots / limit.limit >= 0.8 ? screen.colors.yellow : screen.colors.green;
 }
@@ -40,7 +48,7 @@ export function limitColumns(screen: Screen): Column<LimitSummary>[] {
 			color: (row, text) => colorOf(screen, row)(text),
 		},
 		{ title: "WAITING", drop: 1, right: true, text: ({ waitingCount }) => String(waitingCount) },
-		{ title: "DECAY", drop: 2, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
+		{ title: "COMES BACK", drop: 2, right: true, text: comesBack },
 		{ title: "GRANTED/MIN", drop: 5, right: true, text: ({ lastMinute }) => String(lastMinute.granted) },
 		{
 			...{ title: "DENIED/MIN", drop: 4, right: true, text: ({ lastMinute }) => String(lastMinute.denied) },
@@ -94,20 +102,29 @@ export async function inspect(context: Context, name: string): Promise<void> {
 const more = (title: string, shown: number, all: number, how?: string): string =>
 	shown === all ? `${title}:` : `${title} (the first ${shown} of ${all}${how === undefined ? "" : `; ${how}`}):`;
 
+function state(info: LimitInfo): string {
+	if (!info.active) return "off: grants at once and holds nothing";
+	const left = pauseLeftMs(info);
+	if (left > 0) return `paused: grants nothing for ${span(left)}`;
+	return info.enforce ? "on" : "on, but not enforced: it says what it would deny, and denies nothing";
+}
+
 function facts(screen: Screen, info: LimitInfo): [string, string][] {
 	const { totals, lastMinute } = info;
 	const color = colorOf(screen, info);
 	const gauge = screen.terminal ? `${bar(info.activeSlots, info.limit)} ` : "";
-	const decay = rate(info.slotDecayPerSecond);
+	const back = comesBack(info);
 	return [
 		["name", safe(info.name)],
-		["state", info.active ? "on" : "off: grants at once and holds nothing"],
+		["state", state(info)],
 		["in use", color(`${gauge}${info.activeSlots} of ${counted(info.limit, "slot")}`)],
 		[
-			"decay",
-			decay === ""
-				? "none: slots come back by release"
-				: `${decay} (${counted(info.slotDecayPerSecond, "slot")} a second)`,
+			"comes back",
+			back === ""
+				? "by release"
+				: info.window
+					? untilReset(info, back)
+					: `${back} (${counted(info.slotDecayPerSecond, "slot")} a second)`,
 		],
 		...(info.lentSlots === undefined ? [] : [["lent", lent(info)] as [string, string]]),
 		["held", counted(info.leaseCount, "lease")],
@@ -117,6 +134,8 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 			`${totals.grantedAtOnce} at once, ${totals.grantedAfterWait} after a wait; ${lastMinute.granted} in the last minute`,
 		],
 		["denied", `${totals.denied}, of these ${totals.timedOut} after a wait; ${lastMinute.denied} in the last minute`],
+		...(totals.wouldDeny > 0 ? [["would deny", String(totals.wouldDeny)] as [string, string]] : []),
+		...(info.settled?.count > 0 ? [["settled", settledAs(info)] as [string, string]] : []),
 		["came back", `${totals.released} released, ${totals.expired} expired`],
 		["settings", settingsBy(info)],
 		["region", info.region ?? "none asked for: near its first caller"],
@@ -126,6 +145,11 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 
 const lent = ({ lentSlots = 0, lendSeconds = 0 }: LimitInfo): string =>
 	`${counted(lentSlots, "slot")} to Workers, ${lendSeconds > 0 ? `each time for ${lendSeconds} s` : "and no more"}`;
+const settledAs = ({ settled: { count, meanRatio } }: LimitInfo): string =>
+	`${counted(count, "estimate")}, on average at ${Math.round(100 * (meanRatio ?? 0))} % of it`;
+
+const untilReset = ({ resetsAt }: LimitInfo, words: string): string =>
+	resetsAt === undefined ? words : `${words}; next at ${resetsAt}, in ${span(Date.parse(resetsAt) - Date.now())}`;
 
 function settingsBy({ origin, policy, updatedBy, updatedAt }: LimitInfo): string {
 	if (origin === "default") return "of nobody yet: `headgate configure` switches it on";
@@ -139,18 +163,22 @@ export interface ConfigureOptions {
 	decay?: number;
 	lend?: number;
 	active?: boolean;
+	enforce?: boolean;
+	window?: WindowRequest | null;
 	activeSlots?: number;
 	region?: Region;
 }
 
 /** Changes what is given and leaves the rest; creates the limit when there is none. */
 export async function configure(context: Context, name: string, options: ConfigureOptions): Promise<void> {
-	const { limit, decay, lend, active, activeSlots, region } = options;
+	const { limit, decay, lend, window, active, enforce, activeSlots, region } = options;
 	const patch: LimitPatch = {
 		...(limit !== undefined && { limit }),
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
+		...(window !== undefined && { window }),
 		...(lend !== undefined && { lendSeconds: lend }),
 		...(active !== undefined && { active }),
+		...(enforce !== undefined && { enforce }),
 		...(activeSlots !== undefined && { activeSlots }),
 		...(region !== undefined && { region }),
 	};
@@ -158,7 +186,7 @@ export async function configure(context: Context, name: string, options: Configu
 		throw new CliError(
 			"Nothing to change.",
 			EXIT.usage,
-			"Give at least one of --limit, --decay, --lend-seconds, --on, --off, --used.",
+			"Give at least one of --limit, --decay, --lend-seconds, --window, --on, --off, --used.",
 		);
 	}
 	const existed = await change(context, name, patch);
@@ -190,9 +218,10 @@ async function create(context: Context, name: string, patch: LimitPatch): Promis
 	return activeSlots === undefined ? summary : context.gate.update(name, { activeSlots });
 }
 
-function describe({ name, limit, slotDecayPerSecond, active }: LimitSummary): string {
-	const decay = slotDecayPerSecond === 0 ? "" : `, decay ${rate(slotDecayPerSecond)}`;
-	return `${safe(name)}: ${counted(limit, "slot")}${decay}${active ? "" : ", switched off"}`;
+function describe({ name, limit, slotDecayPerSecond, window, active, enforce }: LimitSummary): string {
+	const words = comesBack({ slotDecayPerSecond, window: window ?? null });
+	const decay = words === "" ? "" : window ? ` ${words}` : `, decay ${words}`;
+	return `${safe(name)}: ${counted(limit, "slot")}${decay}${active ? "" : ", switched off"}${enforce ? "" : ", not enforced"}`;
 }
 
 export async function setActive(context: Context, names: string[], active: boolean): Promise<void> {

@@ -1,20 +1,20 @@
 /** `policies`, `policies set` and `policies delete`. */
 
 import type { Policy } from "../../client/index.ts";
-import type { Region } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
-import { type Column, counted, rate, safe, span, table } from "../print.ts";
+import { type Column, comesBack, counted, safe, span, table } from "../print.ts";
+import type { ConfigureOptions } from "./limits.ts";
 
 const lends = ({ lendSeconds = 0 }: Policy): string => (lendSeconds > 0 ? `, lent for ${lendSeconds} s` : "");
 
 const COLUMNS: Column<Policy>[] = [
 	{ title: "PATTERN", drop: 0, cut: true, text: ({ pattern }) => safe(pattern) },
 	{ title: "LIMIT", drop: 0, right: true, text: ({ limit }) => String(limit) },
-	{ title: "DECAY", drop: 1, right: true, text: ({ slotDecayPerSecond }) => rate(slotDecayPerSecond) },
+	{ title: "COMES BACK", drop: 1, right: true, text: comesBack },
 	{ title: "KEPT IDLE", drop: 3, right: true, text: ({ idleSeconds }) => span(idleSeconds * 1_000) },
 	{ title: "REGION", drop: 4, text: ({ region }) => region ?? "" },
-	{ title: "STATE", drop: 2, text: ({ active }) => (active ? "" : "off") },
+	{ title: "STATE", drop: 2, text: ({ active, enforce }) => (active ? (enforce ? "" : "only watches") : "off") },
 ];
 
 export async function policies(context: Context): Promise<void> {
@@ -28,20 +28,23 @@ export async function policies(context: Context): Promise<void> {
 export async function setPolicy(
 	context: Context,
 	pattern: string,
-	options: { limit: number; decay?: number; lend?: number; active?: boolean; idle?: number; region?: Region },
+	options: ConfigureOptions & { limit: number; idle?: number },
 ): Promise<void> {
-	const { limit, decay, lend, active, idle, region } = options;
+	const { limit, decay, lend, window, active, enforce, idle, region } = options;
 	const settings = {
 		limit,
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
+		...(window !== undefined && { window }),
 		...(lend !== undefined && { lendSeconds: lend }),
 		...(active !== undefined && { active }),
+		...(enforce !== undefined && { enforce }),
 		...(idle !== undefined && { idleSeconds: idle }),
 		...(region !== undefined && { region }),
 	};
 	const policy = await context.gate.configurePolicy(pattern, settings);
 	if (context.json) return context.printJson(policy);
-	const decays = policy.slotDecayPerSecond === 0 ? "" : `, decay ${rate(policy.slotDecayPerSecond)}`;
+	const words = comesBack(policy);
+	const decays = words === "" ? "" : policy.window ? ` ${words}` : `, decay ${words}`;
 	context.print(
 		`Set ${safe(pattern)}: ${counted(policy.limit, "slot")}${decays}${lends(policy)}${policy.active ? "" : ", switched off"}`,
 	);

@@ -14,6 +14,7 @@ export interface Granted {
 	name: string;
 	slots: number;
 	expiresAt: At | null;
+	fence: number | null;
 	status: Status;
 }
 
@@ -33,13 +34,25 @@ export function lease(
 	if (endsAt === null) return receipt;
 	const { waitedSeconds, limits: shown } = receipt;
 	const rate = rated.length > 0 && { rate: slotsOf(rated) };
-	return { id, names, ...rate, expiresAt: toIso(endsAt), waitedSeconds, limits: shown } satisfies Lease;
+	const fences = granted.flatMap(({ name, fence }) => (fence === null ? [] : [[name, fence] as const]));
+	const fence = fences.length > 0 && { fence: Object.fromEntries(fences) };
+	return { id, names, ...rate, ...fence, expiresAt: toIso(endsAt), waitedSeconds, limits: shown } satisfies Lease;
 }
+
+/** How a limit stood at a grant, and whether it only watched. */
+export const seen = (event: { wouldDeny?: true }, status: Status): Status =>
+	event.wouldDeny ? { ...status, wouldDeny: true } : status;
 
 /** The lease of a request for one name. */
 export function leaseOf(event: Extract<Event, { kind: "granted" }>, status: Status): Lease | Receipt {
-	const { id, slots, expiresAt, waitedMs } = event;
-	return lease(id, [{ name: status.name, slots, expiresAt, status }], [], waitedMs, expiresAt);
+	const { id, slots, expiresAt, fence, waitedMs } = event;
+	return lease(
+		id,
+		[{ name: status.name, slots, expiresAt, fence, status: seen(event, status) }],
+		[],
+		waitedMs,
+		expiresAt,
+	);
 }
 
 /** A name as a request for it was answered. */
@@ -78,15 +91,18 @@ const codeOf = ({ denied }: Answered): DenialCode => (denied?.kind === "denied" 
 
 function because(id: string, { slots, status, denied }: Answered): string {
 	const wanted = `${slots} ${slots === 1 ? "slot" : "slots"}`;
-	const { name, limit, remaining } = status;
+	const { name, limit, remaining, pausedUntil } = status;
 	switch (denied && codeOf({ slots, status, denied })) {
 		case "denied":
-			if (limit === 0) return `"${name}" is paused: its limit is 0, until somebody raises it.`;
+			if (limit === 0) return `"${name}" is shut: its limit is 0, until an operator raises it.`;
+			if (pausedUntil) return `"${name}" is paused until ${pausedUntil}, and grants nothing before.`;
 			return `"${name}" has ${remaining} of ${limit} slots free for the ${wanted} asked, at place ${denied?.position} in line.`;
 		case "exceeds_limit":
 			return `"${name}" has ${limit} ${limit === 1 ? "slot" : "slots"} in all, so ${wanted} can never fit: ask for fewer, or raise the limit.`;
 		case "no_decay":
-			return `The slots of "${name}" do not come back by themselves: give it a slotDecayPerSecond, or use mode "concurrency".`;
+			return `The slots of "${name}" do not come back by themselves: give it a slotDecayPerSecond or a window, or use mode "concurrency".`;
+		case "no_lease":
+			return `"${name}" has a window, so no lease holds its slots: ask by rate, with mode "rate_limit" or among \`rate\`.`;
 		case "id_in_use":
 			return `The id "${id}" on "${name}" belongs to a request with other parameters, or to one that has ended: choose a new id.`;
 		case "queue_full":
@@ -110,12 +126,17 @@ export const missingStatus = (name: string): LimitStatus => ({
 
 /** A limit as callers see it. */
 export function publicStatus(status: LimitStatus | Status): LimitStatus {
-	const { name, limit, activeSlots, remaining, enforced, missing, configured } = status;
+	const { name, limit, activeSlots, remaining, enforced, pausedUntil, wouldDeny, missing, configured } = status;
+	const { windowSeconds, resetsAt } = status;
 	const shown: LimitStatus = { name, limit, activeSlots, remaining, enforced };
+	if (pausedUntil) shown.pausedUntil = pausedUntil;
+	if (wouldDeny) shown.wouldDeny = true;
 	if (missing) shown.missing = true;
 	if (configured === false) shown.configured = false;
-	if ("nextSlotMs" in status && status.slotDecayPerSecond > 0) {
-		shown.slotDecayPerSecond = status.slotDecayPerSecond;
+	if ("nextSlotMs" in status && (status.slotDecayPerSecond > 0 || windowSeconds !== undefined)) {
+		if (status.slotDecayPerSecond > 0) shown.slotDecayPerSecond = status.slotDecayPerSecond;
+		if (windowSeconds !== undefined) shown.windowSeconds = windowSeconds;
+		if (resetsAt !== undefined) shown.resetsAt = resetsAt;
 		if (status.nextSlotMs !== null) shown.nextSlotSeconds = toSeconds(status.nextSlotMs);
 	}
 	return shown;

@@ -4,7 +4,7 @@
  */
 
 import type { Account, Borrowing } from "../../core/commands.ts";
-import type { Mode } from "../../core/limit.ts";
+import type { Asked } from "../../core/granting.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Totals } from "../../core/totals.ts";
 import type {
@@ -17,6 +17,7 @@ import type {
 	Region,
 	Settings,
 	WatchEvent,
+	Window,
 } from "../../protocol.ts";
 import type { Ask, Lent, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
 import type { Ruling } from "./policies.ts";
@@ -51,6 +52,8 @@ export interface RequestCalls {
 		by: "caller" | "operator" | "unheard",
 		sentAt?: At,
 	): Promise<(Outcome & { found: boolean }) | null>;
+	/** Says what an estimate came to. Null: this limit does not exist. */
+	settle(id: string, actual: number, sentAt?: At): Promise<Outcome | null>;
 	/** A Worker borrows, or borrows on, and accounts for what it used. Null: this limit does not exist. */
 	borrow(id: string, loan: Omit<Borrowing, "id">, sentAt?: At): Promise<{ lent: Lent; status: Status } | null>;
 	/** A Worker accounts for a loan, and gives the rest back. */
@@ -104,6 +107,11 @@ export interface Placed {
 	placed: Region | null;
 }
 
+/** Slots of this limit do not come back by decay, so they are not lent. Nothing was changed. */
+export interface NotLent {
+	notLent: true;
+}
+
 /** What is set by hand beside the settings. */
 export interface ByHand {
 	activeSlots?: number;
@@ -154,7 +162,9 @@ export interface LimitCalls extends RequestCalls {
 	/** Creates the limit. Null: there is one of this name. */
 	create(settings: Settings, byHand: ByHand, by: By): Promise<LimitSummary | null>;
 	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
-	patch(change: LimitPatch & ByHand, by: By): Promise<LimitSummary | Placed | null>;
+	patch(change: LimitPatch<Window> & ByHand, by: By): Promise<LimitSummary | Placed | NotLent | null>;
+	/** Grants nothing for so long, or until an earlier pause ends; 0: from now on it grants. Null: it does not exist. */
+	pause(ms: Ms, ruling?: Ruling, sentAt?: At): Promise<LimitSummary | null>;
 	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */
 	takeBack(slots: number, heldMs: Ms | null, sentAt?: At): Promise<Status | null>;
 	/** Ends every lease and every wait, and deletes the limit with its storage. False: there was none. */
@@ -178,7 +188,7 @@ export interface LimitCalls extends RequestCalls {
 	/** How the limit is and what it has done, for metrics. */
 	measure(): Promise<Measured | null>;
 	/** How the limit is, and whether it would refuse this request now. Nothing is asked for. */
-	peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing>;
+	peek(asked: Asked, ruling?: Ruling): Promise<Peeked | Missing>;
 	/** The id that has this digest, of a lease or of a waiter. */
 	idOf(digest: string): Promise<string | null>;
 }

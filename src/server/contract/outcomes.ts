@@ -45,7 +45,7 @@ export interface Status extends LimitStatus {
 	deniedSlots: number;
 	averageHeldMs: Ms;
 	slotDecayPerSecond: number;
-	/** Until one more slot exists, with decay; null when none is missing or none comes back by itself. */
+	/** Until one more slot exists, where slots come back by themselves; null when none is missing or none comes back by itself. */
 	nextSlotMs: Ms | null;
 	/** How long nothing but decay gives slots back, up to `DENIAL_MAX_MS`: so long a denial may be given again unasked. */
 	steadyMs: Ms;

@@ -4,7 +4,7 @@
  */
 
 import type { Ms } from "../../core/time.ts";
-import type { Policy, Region, Settings } from "../../protocol.ts";
+import type { Policy, Region, Settings, Window } from "../../protocol.ts";
 
 /**
  * How old what is known of the policies may be when a request is decided by it. With the second for which a denial
@@ -13,7 +13,7 @@ import type { Policy, Region, Settings } from "../../protocol.ts";
 export const RULING_MAX_MS: Ms = 4_000;
 
 /** Settings of a name that was not configured and has no policy: it shows up for an operator and holds no caller back. */
-export const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: false };
+export const DEFAULT_SETTINGS: Settings = { limit: 1, slotDecayPerSecond: 0, active: false, enforce: true };
 
 /** What the policies say of one name. */
 export interface Ruling {
@@ -75,12 +75,18 @@ export class PolicyTable {
 export const prefixOf = (pattern: string): string | null => (pattern.endsWith("*") ? pattern.slice(0, -1) : null);
 
 /** The settings alone. */
-export const settingsOf = ({ limit, slotDecayPerSecond, active, lendSeconds = 0 }: Settings): Settings => ({
-	...{ limit, slotDecayPerSecond, active, lendSeconds },
-});
+export const settingsOf = (settings: Settings): Settings => {
+	const { limit, slotDecayPerSecond, window = null, active, enforce, lendSeconds = 0 } = settings;
+	return { limit, slotDecayPerSecond, window, active, enforce, lendSeconds };
+};
 
-export const sameSettings = (a: Settings, b: Settings): boolean =>
+export const sameSettings = (a: Settings, b: Partial<Settings>): boolean =>
 	a.limit === b.limit &&
 	a.slotDecayPerSecond === b.slotDecayPerSecond &&
 	a.active === b.active &&
-	(a.lendSeconds ?? 0) === (b.lendSeconds ?? 0);
+	a.enforce === (b.enforce ?? true) &&
+	(a.lendSeconds ?? 0) === (b.lendSeconds ?? 0) &&
+	sameWindow(a.window ?? null, b.window ?? null);
+
+const sameWindow = (a: Window | null, b: Window | null): boolean =>
+	a === b || (a !== null && b !== null && JSON.stringify(a) === JSON.stringify(b));

@@ -47,10 +47,11 @@ const MIGRATIONS: ((sql: SqlStorage) => void)[] = [
 ];
 
 /** What a policy says that was stored before these fields came. */
-const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy" | "region"> = {
+const EARLIER: Pick<Policy, "idleSeconds" | "updatedBy" | "region" | "enforce"> = {
 	idleSeconds: 300,
 	updatedBy: null,
 	region: null,
+	enforce: true,
 };
 
 const ALL_POLICIES: PolicyShare = { prefix: "", most: BOUNDS.policies };

@@ -11,7 +11,7 @@
 import type { Event } from "../../core/commands.ts";
 import type { Request } from "../../core/limit.ts";
 import type { LimitStatus, Problem } from "../../protocol.ts";
-import { type Answered, type Granted, lease, missingStatus } from "../contract/answers.ts";
+import { type Answered, type Granted, lease, missingStatus, seen } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
 import type { Missing, Outcome, Peeked, Status } from "../contract/outcomes.ts";
 import { failure, outOfReach, unknownLimits, withdrawn } from "../contract/problems.ts";
@@ -19,7 +19,7 @@ import { TooMany } from "./admission/admission.ts";
 import { limitOf } from "./limit-stub.ts";
 import { type Line, lines } from "./ndjson.ts";
 import { rulingsOf } from "./policy-copy.ts";
-import { type Acquire, modeOf } from "./requests.ts";
+import type { Acquire } from "./requests.ts";
 import { coreRequest, deniedVerdict, type Verdict } from "./verdict.ts";
 
 /** Rounds in which a waiting request gives back what it has; then it holds on to it. */
@@ -112,9 +112,10 @@ export class Coordinator {
 			}
 			if (blocked.event.kind === "denied" || this.#leftMs() <= 0) return this.#refuse(blocked);
 
-			// A limit of 0 is paused, maybe for days: no other waiter is held up meanwhile.
-			const paused = blocked.status.enforced && blocked.status.limit === 0;
-			await this.#letGo(round <= POLITE_ROUNDS || paused ? "" : blocked.name);
+			// A limit that is shut is so maybe for days, and one that is paused for minutes: no other waiter is held up meanwhile.
+			const { enforced, limit, pausedUntil } = blocked.status;
+			const isStill = pausedUntil !== undefined || (enforced && limit === 0);
+			await this.#letGo(round <= POLITE_ROUNDS || isStill ? "" : blocked.name);
 			const answer = await this.#waitFor(blocked.name);
 			if (answer === null) {
 				everyLine = true;
@@ -254,8 +255,8 @@ export class Coordinator {
 		const granted: Granted[] = [];
 		answers.forEach((answer, index) => {
 			if ("missing" in answer || answer.event.kind !== "granted") return;
-			const { slots, expiresAt } = answer.event;
-			granted.push({ name: all[index] as string, slots, expiresAt, status: answer.status });
+			const { slots, expiresAt, fence } = answer.event;
+			granted.push({ name: all[index] as string, slots, expiresAt, fence, status: seen(answer.event, answer.status) });
 		});
 		if (granted.length < reserved.length) {
 			await this.#undo(answers.flatMap((answer, index) => (isNew(answer) ? [all[index] as string] : [])));
@@ -308,7 +309,7 @@ export class Coordinator {
 	}
 
 	#peek(name: string, slots: number): Promise<Peeked | Missing> {
-		return this.#limit(name).peek(this.#acquire.id, slots, modeOf(this.#acquire, name));
+		return this.#limit(name).peek(coreRequest(this.#acquire, name, slots));
 	}
 
 	/** A key of a policy is made when it is first used; where this Worker knows of no policies it is given the benefit. */

@@ -5,13 +5,13 @@
  */
 
 import type { Account, Borrowing } from "../../core/commands.ts";
-import type { Mode } from "../../core/limit.ts";
+import type { Asked } from "../../core/granting.ts";
 import type { At } from "../../core/time.ts";
-import type { LimitPatch, LimitSettings, LimitSummary, Region, Settings } from "../../protocol.ts";
+import type { LimitPatch, LimitSettings, LimitSummary, Region, Settings, Window } from "../../protocol.ts";
 import { withRightClock } from "../contract/clock.ts";
 import { isDigest } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
-import type { By, ByHand, Configured, Placed, Watched } from "../contract/limit-calls.ts";
+import type { By, ByHand, Configured, NotLent, Placed, Watched } from "../contract/limit-calls.ts";
 import type { Ask, Missing, Outcome, Peeked } from "../contract/outcomes.ts";
 import { limitObject } from "../contract/placement.ts";
 import { ifThere, inAnyCase } from "./admission/names.ts";
@@ -29,9 +29,10 @@ export function limitOf(env: Env, name: string): LimitStub {
 /** How the object of the only name is asked, where it is not by a plain call. */
 export type AskOne = (limit: LimitStub, ask: Ask) => Promise<Outcome | Missing>;
 
-const settingsOf = ({ limit, slotDecayPerSecond, active, lendSeconds, origin, activeSlots }: LimitSummary) => ({
-	...{ limit, slotDecayPerSecond, active, lendSeconds, origin, activeSlots },
-});
+const settingsOf = (summary: LimitSummary) => {
+	const { limit, slotDecayPerSecond, active, enforce, lendSeconds, origin, activeSlots } = summary;
+	return { limit, slotDecayPerSecond, active, enforce, lendSeconds, origin, activeSlots };
+};
 
 export class LimitStub {
 	readonly #env: Env;
@@ -127,6 +128,12 @@ export class LimitStub {
 		return this.#inAnyCase(() => this.#change(release()));
 	}
 
+	/** Null: this limit does not exist. */
+	settle(id: string, actual: number) {
+		const settle = () => this.#timed((sentAt) => this.#object.settle(id, actual, sentAt));
+		return this.#inAnyCase(() => this.#change(settle()));
+	}
+
 	borrow({ id, ...loan }: Borrowing) {
 		return this.#timed((sentAt) => this.#object.borrow(id, loan, sentAt));
 	}
@@ -159,12 +166,12 @@ export class LimitStub {
 		);
 	}
 
-	patch(change: LimitPatch & ByHand, token: string | null): Promise<LimitSummary | Placed | null> {
+	patch(change: LimitPatch<Window> & ByHand, token: string | null): Promise<LimitSummary | Placed | NotLent | null> {
 		const ask = (sentAt?: At) =>
-			this.#object.patch(change, this.#by(token, sentAt)) as Promise<LimitSummary | Placed | null>;
+			this.#object.patch(change, this.#by(token, sentAt)) as Promise<LimitSummary | Placed | NotLent | null>;
 		const patch = () => this.#timed(ask);
-		const to = (made: LimitSummary | Placed | null) =>
-			made && !("placed" in made) ? { ...settingsOf(made), ...change } : undefined;
+		const to = (made: LimitSummary | Placed | NotLent | null) =>
+			made && "name" in made ? { ...settingsOf(made), ...change } : undefined;
 		return this.#ifThere(() => this.#onRecord("configure", token, patch, to));
 	}
 
@@ -187,6 +194,16 @@ export class LimitStub {
 		);
 		if (moved === "moved") audit({ action: "rename", limit: this.name, by: token, from: this.name, to: name });
 		return moved;
+	}
+
+	/** Null: it does not exist. */
+	async pause(ms: number, token: string | null): Promise<LimitSummary | null> {
+		await this.#repayFirst();
+		const pause = () => this.#timed((sentAt) => this.#object.pause(ms, this.#ruling, sentAt));
+		const paused = await this.#ifThere(() => this.#change(pause()));
+		// What is paused by every caller that an upstream refused is told by its end alone.
+		if (paused && ms === 0) audit({ action: "unpause", limit: this.name, by: token, from: null, to: null });
+		return paused;
 	}
 
 	takeBack(slots: number, heldMs: number | null) {
@@ -255,12 +272,20 @@ export class LimitStub {
 		return this.#object.others(id);
 	}
 
-	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
+	async peek(asked: Asked): Promise<Peeked | Missing> {
 		const look = async () => {
-			const peeked = (await this.#object.peek(id, slots, mode)) as Peeked | Missing;
+			const peeked = (await this.#object.peek(asked)) as Peeked | Missing;
 			return "missing" in peeked ? null : peeked;
 		};
 		return (await this.#inAnyCase(look)) ?? { missing: true };
+	}
+
+	/** The same for a caller that has not asked for it: a limit that is not there does not come to be by this. */
+	check(asked: Asked): Promise<Peeked | null> {
+		return this.#ifThere(async () => {
+			const peeked = (await this.#object.peek(asked, this.#ruling)) as Peeked | Missing;
+			return "missing" in peeked ? null : peeked;
+		});
 	}
 
 	// ------------------------------------------------------------------------------------------- helpers
@@ -274,7 +299,7 @@ export class LimitStub {
 	}
 
 	/** The same of a change by hand. */
-	#by(token: string | null, sentAt: At | undefined): By {
+	#by(token: string | null, sentAt?: At): By {
 		return { token, ruling: this.#ruling, ...(sentAt !== undefined && { sentAt }) };
 	}
 

@@ -29,7 +29,7 @@ export function logRefusal(request: Request, status: number, code?: string): voi
 
 /** A change that an operator may have to answer for. `by`: the token's name, or null where none was needed. */
 export function audit(entry: {
-	action: "configure" | "rename" | "delete" | "release";
+	action: "configure" | "rename" | "delete" | "release" | "unpause";
 	limit?: string;
 	policy?: string;
 	lease?: string;

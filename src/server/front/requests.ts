@@ -1,19 +1,29 @@
 /** From bytes to typed requests: every request is checked here, once, by the schemas of `schemas.ts`. */
 
 import type * as z from "zod";
-import { BOUNDS, type LimitPatch, type LimitSettings, type Mode, type PolicySettings } from "../../protocol.ts";
+import {
+	BOUNDS,
+	type LimitPatch,
+	type LimitSettings,
+	type Mode,
+	type PolicySettings,
+	type Window,
+} from "../../protocol.ts";
 import {
 	acquireSchema,
 	batchedSchema,
 	batchSchema,
+	checkSchema,
 	leasesQuery,
 	limitSchema,
 	limitsQuery,
 	NOT_AN_OBJECT,
 	patchSchema,
+	pauseSchema,
 	policySchema,
 	releaseSchema,
 	renewSchema,
+	settleSchema,
 	streamSchema,
 	watchQuery,
 } from "./schemas.ts";
@@ -45,6 +55,10 @@ export interface Acquire {
 	waitMs: number;
 	createIfMissing: boolean;
 	strict: boolean;
+	/** How long what is taken by rate is an estimate. */
+	settleMs?: number;
+	/** Fewer slots will do where a limit could never grant so many. */
+	atMost?: true;
 	holder: string | null;
 	hold: boolean;
 	stream: boolean;
@@ -61,6 +75,24 @@ const LONGEST = Number.POSITIVE_INFINITY;
 /** Parses an acquire. `newId` is used when the caller chose none. */
 export function parseAcquire(body: unknown, stream: boolean, newId: string): Parsed<Acquire> {
 	return acquireOf(parse(stream ? streamSchema : acquireSchema, body), stream, newId);
+}
+
+/** Parses a check: an acquire that is not made. */
+export function parseCheck(body: unknown): Parsed<Acquire> {
+	const parsed = parse(checkSchema, body);
+	if (!parsed.ok) return parsed;
+	return acquireOf(
+		{ ok: true, value: { ...parsed.value, hold: false, firstAttempt: true, waitSeconds: 0 } },
+		false,
+		"check",
+	);
+}
+
+/** For how long a limit is to be paused. */
+export function parsePause(body: unknown): Parsed<{ ms: number }> {
+	const parsed = parse(pauseSchema, body);
+	// A pause that is shorter than a millisecond is a pause, and not the end of one.
+	return parsed.ok ? { ok: true, value: { ms: Math.ceil(parsed.value.seconds * 1_000) } } : parsed;
 }
 
 /** Parses a batch: each of its requests by itself. `newId` makes an id for one that has none. */
@@ -92,6 +124,15 @@ function acquireOf(parsed: Parsed<z.output<typeof streamSchema>>, stream: boolea
 	if (perName.length > BOUNDS.namesPerRequest) {
 		return invalid("names", `at most ${BOUNDS.namesPerRequest} names, not ${perName.length}`);
 	}
+	const { settleSeconds, atMost } = parsed.value;
+	if (settleSeconds !== undefined && mode === "concurrency" && rated.length === 0) {
+		return invalid("settleSeconds", "nothing is taken by rate: what is held is given back as it is");
+	}
+	const more = {
+		...(settleSeconds !== undefined && { settleMs: Math.round(settleSeconds * 1000) }),
+		...(atMost && { atMost }),
+	};
+	const kind = Object.keys(more).length > 0 ? [more] : [];
 	if (hold && mode === "rate_limit") return invalid("hold", "a rate limit holds nothing: leave `hold` out");
 	return {
 		ok: true,
@@ -103,7 +144,8 @@ function acquireOf(parsed: Parsed<z.output<typeof streamSchema>>, stream: boolea
 			leaseMs: Math.round(leaseSeconds * 1000),
 			waitMs: Math.round(Math.min(waitSeconds ?? LONGEST, stream ? LONGEST : BOUNDS.plainWaitSeconds) * 1000),
 			holder: holder ?? null,
-			print: digest(JSON.stringify([perName, mode, leaseSeconds, hold, holder, ...rated])),
+			...more,
+			print: digest(JSON.stringify([perName, mode, leaseSeconds, hold, holder, ...rated, ...kind])),
 		},
 	};
 }
@@ -134,8 +176,20 @@ export function parseRenew(body: unknown): Parsed<LeaseRef> {
 	return leaseRef(parse(renewSchema, body));
 }
 
-export function parseRelease(body: unknown): Parsed<LeaseRef> {
-	return leaseRef(parse(releaseSchema, body));
+/** Slots per name that estimates came to, in the fixed order. */
+export type Actual = [name: string, slots: number][];
+
+export function parseRelease(body: unknown): Parsed<LeaseRef & { actual: Actual }> {
+	const parsed = parse(releaseSchema, body);
+	const lease = leaseRef(parsed);
+	if (!lease.ok || !parsed.ok) return lease as Parsed<never>;
+	return { ok: true, value: { ...lease.value, actual: slotsPerName(parsed.value.actual ?? [], 0) } };
+}
+
+export function parseSettle(body: unknown): Parsed<{ id: string; actual: Actual }> {
+	const parsed = parse(settleSchema, body);
+	if (!parsed.ok) return parsed;
+	return { ok: true, value: { id: parsed.value.id, actual: slotsPerName(parsed.value.actual, 0) } };
 }
 
 function leaseRef(
@@ -157,11 +211,16 @@ export const parseSettings = (body: unknown): Parsed<LimitSettings> => parse(lim
 
 export const parsePolicy = (body: unknown): Parsed<PolicySettings> => parse(policySchema, body);
 
-export function parsePatch(body: unknown): Parsed<LimitPatch> {
+export function parsePatch(body: unknown): Parsed<LimitPatch<Window>> {
 	const parsed = parse(patchSchema, body);
 	if (!parsed.ok) return parsed;
-	const given = Object.entries(parsed.value).filter(([, value]) => value !== undefined);
-	return { ok: true, value: Object.fromEntries(given) as LimitPatch };
+	const { window, slotDecayPerSecond } = parsed.value;
+	// A window takes the place of decay, and decay that of a window.
+	const instead = window ? { slotDecayPerSecond: 0 } : slotDecayPerSecond ? { window: null } : {};
+	// Slots that do not come back by decay are not lent.
+	const unlent = window || slotDecayPerSecond === 0 ? { lendSeconds: 0 } : {};
+	const given = Object.entries({ ...parsed.value, ...instead, ...unlent }).filter(([, value]) => value !== undefined);
+	return { ok: true, value: Object.fromEntries(given) as LimitPatch<Window> };
 }
 
 export const parseLimitsQuery = (query: Record<string, string>) => parse(limitsQuery, query);

@@ -8,6 +8,7 @@ import type { Placed } from "../contract/limit-calls.ts";
 import { problem } from "../contract/problems.ts";
 import { acquire, acquireStream, undo } from "./acquire.ts";
 import { acquireBatch } from "./batch.ts";
+import { check, isProblem } from "./check.ts";
 import { veiled } from "./digests.ts";
 import { answerJson } from "./http/answer.ts";
 import { body } from "./http/body.ts";
@@ -41,6 +42,8 @@ import { prefect } from "./prefect/routes.ts";
 import { openApiDocument } from "./reference/openapi.ts";
 import { referencePage } from "./reference/page.ts";
 import * as requests from "./requests.ts";
+import { LENDS_NOTHING } from "./schemas.ts";
+import { settle } from "./settle.ts";
 import { watchRoutes } from "./watch/routes.ts";
 
 export const app = new Hono<App>({ strict: true });
@@ -116,6 +119,20 @@ route(app, { POST: "use" }, "/v1/acquire/batch", {
 	},
 });
 
+route(app, { POST: "read" }, "/v1/check", {
+	POST: async (c) => {
+		const request = accept(requests.parseCheck(await body(c.req.raw)));
+		allow(
+			c,
+			"read",
+			request.names.map(([name]) => name),
+		);
+		const answer = await check(c.env, request);
+		if (isProblem(answer)) return answerProblem(c.req.raw, answer);
+		return answerJson(answer, rateLimitHeaders(answer.limits));
+	},
+});
+
 route(app, { POST: "use" }, "/v1/renew", {
 	POST: async (c) => {
 		const { id, names, leaseMs } = accept(requests.parseRenew(await body(c.req.raw)));
@@ -134,9 +151,27 @@ route(app, { POST: "use" }, "/v1/renew", {
 
 route(app, { POST: "use" }, "/v1/release", {
 	POST: async (c) => {
-		const { id, names } = accept(requests.parseRelease(await body(c.req.raw)));
-		allow(c, "use", names);
-		return c.json({ released: await leases.release(c.env, id, names, "caller") });
+		const { id, names, actual } = accept(requests.parseRelease(await body(c.req.raw)));
+		allow(c, "use", [...names, ...actual.map(([name]) => name)]);
+		const settling = actual.length > 0 ? settle(c.env, id, actual) : null;
+		const released = await leases.release(c.env, id, names, "caller");
+		const settled = await settling;
+		if (settled && "code" in settled) return answerProblem(c.req.raw, settled);
+		return c.json({ released });
+	},
+});
+
+route(app, { POST: "use" }, "/v1/settle", {
+	POST: async (c) => {
+		const { id, actual } = accept(requests.parseSettle(await body(c.req.raw)));
+		allow(
+			c,
+			"use",
+			actual.map(([name]) => name),
+		);
+		const settled = await settle(c.env, id, actual);
+		if ("code" in settled) return answerProblem(c.req.raw, settled);
+		return answerJson(settled, rateLimitHeaders(settled.limits));
 	},
 });
 
@@ -183,6 +218,7 @@ route(app, { GET: "read", PUT: "admin", PATCH: "admin", DELETE: "admin" }, "/v1/
 		const name = named(c, "admin");
 		const patch = accept(requests.parsePatch(await body(c.req.raw)));
 		const set = (await limitOf(c.env, name).patch(patch, by(c))) ?? unknown(name);
+		if ("notLent" in set) return lendsNothing(name);
 		return "placed" in set ? placedElsewhere(name, set) : c.json(set);
 	},
 	DELETE: async (c) => {
@@ -198,6 +234,22 @@ function placedElsewhere(name: string, { placed }: Placed): never {
 	const message = `the limit "${name}" was made ${made}, and a limit never moves. Leave it out, or give the limit another name there`;
 	return refuse("invalid", `region: ${message}. Nothing was changed.`, { errors: [{ field: "region", message }] });
 }
+
+function lendsNothing(name: string): never {
+	const message = `${LENDS_NOTHING}. Those of "${name}" are`;
+	return refuse("invalid", `lendSeconds: ${message}. Nothing was changed.`, {
+		errors: [{ field: "lendSeconds", message }],
+	});
+}
+
+route(app, { POST: "use" }, "/v1/limits/:name/pause", {
+	POST: async (c) => {
+		const name = named(c, "use");
+		const { ms } = accept(requests.parsePause(await body(c.req.raw)));
+		if (ms === 0) allow(c, "admin", [name]);
+		return c.json((await limitOf(c.env, name).pause(ms, by(c))) ?? unknown(name));
+	},
+});
 
 watchRoutes(app);
 

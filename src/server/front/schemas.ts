@@ -9,11 +9,13 @@ import {
 	type AcquireRequest,
 	type BatchRequest,
 	BOUNDS,
+	type CheckRequest,
 	DEFAULTS,
+	type PauseRequest,
 	REGIONS,
-	type Settings,
 	type Slots,
 } from "../../protocol.ts";
+import { windowSchema } from "./windows.ts";
 
 const NO_PLACE_IN_A_URL = [".", ".."];
 const FORBIDDEN = /[/%&><\p{Cc}]/u;
@@ -160,6 +162,12 @@ const acquireShape = {
 			"The `id` was never sent before, so a denial by rate may be given again without asking the limit. Leave it out when the same request is sent again.",
 	}),
 	leaseSeconds: leaseSeconds.default(DEFAULTS.leaseSeconds).meta({ description: "Length of the lease." }),
+	settleSeconds: z.number().min(BOUNDS.settleSeconds.min).max(BOUNDS.settleSeconds.max).optional().meta({
+		description: "What is taken by rate is an estimate, which `POST /v1/settle` may correct for so long.",
+	}),
+	atMost: z.boolean().default(false).meta({
+		description: "Take fewer slots where a limit could never grant so many: the answer says how many.",
+	}),
 	createIfMissing: z
 		.boolean()
 		.default(true)
@@ -215,6 +223,21 @@ export type CheckedBatchedRequest = Same<
 >;
 export type CheckedAcquireRequest = Same<AllOf<AcquireRequest>, AllOf<z.input<typeof streamSchema>>>;
 
+const { id: _, firstAttempt: __, ...checkShape } = acquireShape;
+/** What is asked without being taken: there is no request that an id could name, or that could wait. */
+export const checkSchema = z.strictObject(checkShape).meta({ id: "CheckRequest" });
+export type CheckedCheckRequest = Same<AllOf<CheckRequest>, AllOf<z.input<typeof checkSchema>>>;
+export const pauseSchema = z
+	.strictObject({
+		seconds: z.number().min(0).max(BOUNDS.pauseSeconds).meta({
+			description:
+				"Nothing is granted for so long, or until an earlier pause ends, whichever is later. 0 ends a pause, and needs scope `admin`.",
+			example: 30,
+		}),
+	})
+	.meta({ id: "PauseRequest" });
+export type CheckedPauseRequest = Same<AllOf<PauseRequest>, AllOf<z.input<typeof pauseSchema>>>;
+
 // A lease is sent back as it was answered: with fields that are not needed here, and without names if all were skipped.
 const leaseNames = z
 	.union(
@@ -242,7 +265,23 @@ export const renewSchema = z
 			.meta({ description: "Counted from now. Default: the length that the lease was acquired with." }),
 	})
 	.meta({ id: "RenewRequest" });
-export const releaseSchema = z.object({ id, names: leaseNames }).meta({ id: "ReleaseRequest" });
+const actual = perName(z.int().min(0).max(BOUNDS.limit))
+	.refine((entries) => entries.length > 0, "at least one name")
+	.refine((entries) => entries.length <= BOUNDS.namesPerRequest, `at most ${BOUNDS.namesPerRequest} names`)
+	.meta({
+		description: "What the estimate of each name came to, in slots; 0 gives back all that has not come back by itself.",
+		override: {
+			type: "object",
+			propertyNames: { type: "string", ...nameJson },
+			additionalProperties: { type: "integer", minimum: 0, maximum: BOUNDS.limit },
+			minProperties: 1,
+			maxProperties: BOUNDS.namesPerRequest,
+		},
+	});
+export const settleSchema = z.strictObject({ id, actual }).meta({ id: "SettleRequest" });
+export const releaseSchema = z
+	.object({ id, names: leaseNames, actual: actual.optional() })
+	.meta({ id: "ReleaseRequest" });
 
 const settingsShape = {
 	limit: z.int().min(0).max(BOUNDS.limit).meta({ description: "Capacity in slots.", example: 20 }),
@@ -258,6 +297,9 @@ const settingsShape = {
 			override: { anyOf: [{ const: 0 }, { minimum: BOUNDS.slotDecayPerSecondMin }] },
 		}),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
+	enforce: z.boolean().meta({
+		description: "False: decides and counts as ever, and says what it would deny; no caller is denied or waits.",
+	}),
 	lendSeconds: z
 		.number()
 		.min(0)
@@ -272,30 +314,50 @@ const settingsShape = {
 		}),
 };
 const region = z.enum(REGIONS);
-const settingsSchema = z.strictObject({
+const settings = {
 	limit: settingsShape.limit,
 	slotDecayPerSecond: settingsShape.slotDecayPerSecond.default(0),
+	window: windowSchema.nullable().default(null),
 	active: settingsShape.active.default(true),
+	enforce: settingsShape.enforce.default(true),
 	lendSeconds: settingsShape.lendSeconds.default(0),
-});
-/** Only what comes back by itself can be lent: what is held is given back by its holder. */
-const lendsWhatDecays = ({ lendSeconds, slotDecayPerSecond }: Settings): boolean =>
-	!lendSeconds || slotDecayPerSecond > 0;
-const LENDS_NOTHING = {
-	path: ["lendSeconds"],
-	error: "only with a slotDecayPerSecond: slots that are held are not lent",
 };
-export const limitSchema = settingsSchema
-	.extend({
+
+/** Slots come back in one way. */
+function inOneWay(
+	given: { slotDecayPerSecond?: number | undefined; window?: unknown },
+	context: z.RefinementCtx,
+): void {
+	if (!given.window || !given.slotDecayPerSecond) return;
+	const message = "slots come back by a window or by `slotDecayPerSecond`: leave one of them out";
+	context.addIssue({ code: "custom", path: ["window"], message, input: "window" });
+}
+
+/** Only what comes back one after the other can be lent: what is held comes back by its holder, and with a window all at once. */
+function lendsWhatDecays(
+	given: { slotDecayPerSecond?: number | undefined; window?: unknown; lendSeconds?: number | undefined },
+	context: z.RefinementCtx,
+): void {
+	if (!given.lendSeconds || (given.slotDecayPerSecond !== 0 && !given.window)) return;
+	context.addIssue({ code: "custom", path: ["lendSeconds"], message: LENDS_NOTHING, input: "lendSeconds" });
+}
+export const LENDS_NOTHING =
+	"only with a `slotDecayPerSecond`: slots that are held, or come back with a window, are not lent";
+
+export const limitSchema = z
+	.strictObject({
+		...settings,
 		region: region.nullable().default(null).meta({
 			description:
 				"Where a new limit is to live, as a location hint of Cloudflare; null: where its policy says, or the deployment. A limit never moves: another one than it was made with is refused.",
 		}),
 	})
-	.refine(lendsWhatDecays, LENDS_NOTHING)
+	.superRefine(inOneWay)
+	.superRefine(lendsWhatDecays)
 	.meta({ id: "Settings" });
-export const policySchema = settingsSchema
-	.extend({
+export const policySchema = z
+	.strictObject({
+		...settings,
 		region: region.nullable().default(null).meta({
 			description: "Where keys of the policy are to live, from their first use on; null: where the deployment says.",
 		}),
@@ -306,19 +368,24 @@ export const policySchema = settingsSchema
 			.default(DEFAULTS.idleSeconds)
 			.meta({ description: "How long a key of the policy is kept once it is idle and empty; then it deletes itself." }),
 	})
-	.refine(lendsWhatDecays, LENDS_NOTHING)
+	.superRefine(inOneWay)
+	.superRefine(lendsWhatDecays)
 	.meta({ id: "PolicySettings" });
 export const patchSchema = z
 	.strictObject({
 		limit: settingsShape.limit.optional(),
 		slotDecayPerSecond: settingsShape.slotDecayPerSecond.optional(),
+		window: windowSchema.nullable().optional(),
 		active: settingsShape.active.optional(),
+		enforce: settingsShape.enforce.optional(),
 		lendSeconds: settingsShape.lendSeconds.optional(),
 		region: region.optional().meta({ description: "Only the one that it was made with: a limit never moves." }),
 		activeSlots: z.int().min(0).max(BOUNDS.limit).optional().meta({
 			description: "Slots in use, set by hand. It never frees a slot that somebody holds.",
 		}),
 	})
+	.superRefine(inOneWay)
+	.superRefine(lendsWhatDecays)
 	.meta({ id: "LimitPatch" });
 
 const page = (count: number, most: number) => ({

@@ -22,5 +22,8 @@ export function coreRequest(acquire: Acquire, name: string, slots: number): Requ
 	const mode = modeOf(acquire, name);
 	const held = acquire.hold && mode === "concurrency";
 	const ifBusy = waitMs > 0 ? "wait" : "deny";
-	return { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember: idChosen };
+	const { atMost, settleMs } = acquire;
+	const estimate = settleMs !== undefined && mode === "rate_limit" && { settleMs };
+	const request = { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember: idChosen } as const;
+	return { ...request, ...(atMost && { atMost }), ...estimate };
 }

@@ -6,13 +6,13 @@ import type { LimitNamed } from "../contract/placement.ts";
 /** A lease that its peers are to be asked about. */
 export type Doubt = Extract<Event, { kind: "doubted" }>;
 
-/** Asks the peers of these leases, and tells `settle` what became of each. */
-export async function settleDoubts(
+/** Asks the peers of these leases, and tells `resolve` what became of each. */
+export async function resolveDoubts(
 	limitNamed: LimitNamed,
 	doubts: Doubt[],
-	settle: (id: string, committed: boolean) => void,
+	resolve: (id: string, committed: boolean) => void,
 ): Promise<void> {
-	for (const [id, committed] of await askPeers(limitNamed, doubts)) settle(id, committed);
+	for (const [id, committed] of await askPeers(limitNamed, doubts)) resolve(id, committed);
 }
 
 /**

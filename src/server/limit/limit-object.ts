@@ -8,8 +8,8 @@
 
 import { DurableObject } from "cloudflare:workers";
 import type { Account, Borrowing } from "../../core/commands.ts";
-import { wouldDeny } from "../../core/granting.ts";
-import type { Mode } from "../../core/limit.ts";
+import { type Asked, foresee } from "../../core/granting.ts";
+import type { Limit } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type {
 	LeasesPage,
@@ -19,6 +19,7 @@ import type {
 	LimitSummary,
 	Region,
 	Settings,
+	Window,
 } from "../../protocol.ts";
 import { digestOf } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
@@ -28,6 +29,7 @@ import type {
 	Configured,
 	LimitCalls,
 	Measured,
+	NotLent,
 	Placed,
 	StreamFor,
 	Tied,
@@ -37,12 +39,12 @@ import type { Ask, Lent, Missing, Outcome, Peeked, Share, Status } from "../cont
 import { directoryObject, type LimitNamed, limitObject, regionOf } from "../contract/placement.ts";
 import type { Ruling } from "../contract/policies.ts";
 import { Committer } from "./committer.ts";
-import { settleDoubts } from "./doubts.ts";
+import { resolveDoubts } from "./doubts.ts";
 import { Hearers } from "./hearers.ts";
 import { Housework } from "./housework.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { PolicyFollower } from "./policy-follower.ts";
-import { Presence } from "./presence.ts";
+import { Presence, type Present } from "./presence.ts";
 import { type Cargo, type MovingCalls, Relocation } from "./relocation.ts";
 import { Requests } from "./requests.ts";
 import { Shares } from "./shares.ts";
@@ -117,10 +119,10 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 				),
 			sync: () => storage.sync(),
 		});
-		const settle = (id: string, committed: boolean) => this.#committer.run({ kind: "settle", id, committed });
+		const resolve = (id: string, committed: boolean) => this.#committer.run({ kind: "resolve", id, committed });
 		const committer = new Committer({
 			...{ storage, store, lifecycle, hearers, watchers, follower, totals, housework, name, abort },
-			doubted: (doubts) => background(settleDoubts(limitNamed, doubts, settle)),
+			doubted: (doubts) => background(resolveDoubts(limitNamed, doubts, resolve)),
 		});
 		const stored = store.load(Date.now());
 		const unread = stored instanceof Error ? stored : null;
@@ -216,6 +218,10 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return this.#relocation.of(id).release(id, by, sentAt);
 	}
 
+	settle(id: string, actual: number, sentAt?: At): Promise<Outcome | null> {
+		return this.#relocation.of(id).settle(id, actual, sentAt);
+	}
+
 	borrow(id: string, loan: Omit<Borrowing, "id">, sentAt?: At): Promise<{ lent: Lent; status: Status } | null> {
 		return this.#relocation.of(id).borrow(id, loan, sentAt);
 	}
@@ -277,11 +283,13 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return created ? this.#summary() : null;
 	}
 
-	async patch(change: LimitPatch & ByHand, by: By): Promise<LimitSummary | Placed | null> {
+	async patch(change: LimitPatch<Window> & ByHand, by: By): Promise<LimitSummary | Placed | NotLent | null> {
 		const { activeSlots, deniedSlots, region, ...settings } = change;
 		if (!(await this.#presence.isHere(by.sentAt))) return null;
 		const placed = this.#lifecycle.placedElsewhere(region);
 		if (placed) return placed;
+		const { slotDecayPerSecond = 0 } = { ...this.#committer.limit?.settings, ...settings };
+		if (settings.lendSeconds && slotDecayPerSecond === 0) return { notLent: true };
 		const source = Object.keys(settings).length > 0 ? await this.#follower.byHand(by) : null;
 		const byHand = {
 			...(activeSlots !== undefined && { activeSlots }),
@@ -292,6 +300,14 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 			if (source) this.#lifecycle.change(source, Date.now());
 		});
 		return this.#summary();
+	}
+
+	pause(ms: Ms, ruling?: Ruling, sentAt?: At): Promise<LimitSummary | null> {
+		const pause = async () => {
+			await this.#committer.submit({ kind: "pause", ms });
+			return this.#summary();
+		};
+		return this.#presence.look(pause, ruling, sentAt);
 	}
 
 	async takeBack(slots: number, heldMs: Ms | null, sentAt?: At): Promise<Status | null> {
@@ -351,11 +367,12 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return this.#presence.look((limit, { identity }) => measure(limit, identity));
 	}
 
-	async peek(id: string, slots: number, mode: Mode): Promise<Peeked | Missing> {
-		const peeked = await this.#presence.look((limit, { identity }) => ({
-			status: views.status(identity, limit),
-			denied: wouldDeny(limit, id, slots, mode),
-		}));
+	async peek(asked: Asked, ruling?: Ruling): Promise<Peeked | Missing> {
+		const peek = (limit: Limit, { identity }: Present) => {
+			const { denied, wouldDeny } = foresee(limit, asked);
+			return { status: { ...views.status(identity, limit), ...(wouldDeny && { wouldDeny }) }, denied };
+		};
+		const peeked = await this.#presence.look(peek, ruling);
 		return peeked ?? { missing: true };
 	}
 

@@ -218,8 +218,10 @@ export class Relocation {
 }
 
 function requestOf(entry: Entry, limit: Limit): Request {
-	const { id, slots, mode, leaseMs, holder, held, print, remember, others, standing, giveUpAt } = entry;
+	const { id, mode, leaseMs, holder, held, print, remember, others, standing, giveUpAt, settleMs } = entry;
+	const wished = { slots: entry.atMost ?? entry.slots, ...(entry.atMost !== null && { atMost: true }) };
 	const ifBusy = standing === "parked" ? ("park" as const) : ("wait" as const);
 	const waitMs = Math.max(0, giveUpAt - limit.clock.lastAt);
-	return { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember, others };
+	const estimate = settleMs !== null && { settleMs };
+	return { id, ...wished, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember, others, ...estimate };
 }

@@ -28,9 +28,11 @@ export type SavedAlike = [
 	kind: Ended["kind"],
 	print: string,
 	slots: number,
-	enforced: 0 | 1,
+	/** 2: not enforced, and it would have been denied. */
+	enforced: 0 | 1 | 2,
 	before: 0 | 1,
 	ids: string[],
+	settled?: number,
 ];
 
 export class Remembered {
@@ -56,11 +58,12 @@ export class Remembered {
 		return this.#byId.size === 0 ? null : this.#lastAt;
 	}
 
-	add({ id, kind, print, slots, enforced, until }: Ended): void {
-		const key = `${until} ${kind} ${slots} ${enforced} ${print}`;
+	add({ id, ...record }: Ended): void {
+		const { until, kind, slots, enforced, wouldDeny, settled, print } = record;
+		const key = `${until} ${kind} ${slots} ${enforced} ${wouldDeny} ${settled} ${print}`;
 		let alike = this.#unsaved.get(key);
 		if (!alike || alike.ids.length >= ALIKE_MAX) {
-			alike = this.#new({ kind, print, slots, enforced, until, before: false, ids: [], row: 0 });
+			alike = this.#new({ ...record, before: false, ids: [], row: 0 });
 			// One that is full stays under a key of its own until it is saved.
 			const full = this.#unsaved.get(key);
 			if (full) this.#unsaved.set(`${key} ${this.#unsaved.size}`, full);
@@ -71,8 +74,10 @@ export class Remembered {
 	}
 
 	/** What a row says. */
-	load([until, kind, print, slots, enforced, before, ids]: SavedAlike, row: number): Alike {
-		const alike = this.#new({ kind, print, slots, enforced: enforced === 1, until, before: before === 1, ids, row });
+	load([until, kind, print, slots, enforced, before, ids, settled]: SavedAlike, row: number): Alike {
+		const more = { ...(enforced === 2 && { wouldDeny: true as const }), ...(settled !== undefined && { settled }) };
+		const common = { kind, print, slots, enforced: enforced === 1, until, ...more };
+		const alike = this.#new({ ...common, before: before === 1, ids, row });
 		for (const id of ids) this.#put(id, alike);
 		return alike;
 	}
@@ -119,8 +124,12 @@ export class Remembered {
 	save(alike: Alike): SavedAlike | null {
 		if (alike.heapIndex < 0) return null;
 		alike.ids = alike.ids.filter((id) => this.#byId.get(id) === alike);
-		const { until, kind, print, slots, enforced, before, ids } = alike;
-		return ids.length === 0 ? null : [until, kind, print, slots, enforced ? 1 : 0, before ? 1 : 0, ids];
+		const { until, kind, print, slots, enforced, wouldDeny, settled, before, ids } = alike;
+		if (ids.length === 0) return null;
+		const how = wouldDeny ? 2 : enforced ? 1 : 0;
+		const saved: SavedAlike = [until, kind, print, slots, how, before ? 1 : 0, ids];
+		if (settled !== undefined) saved.push(settled);
+		return saved;
 	}
 
 	#new(fields: Omit<Alike, "heapIndex" | "size">): Alike {
@@ -138,6 +147,8 @@ export class Remembered {
 	}
 }
 
-const endedOf = (id: string, { kind, print, slots, enforced, until }: Alike): Ended => ({
+const endedOf = (id: string, { kind, print, slots, enforced, wouldDeny, settled, until }: Alike): Ended => ({
 	...{ id, kind, print, slots, enforced, until },
+	...(wouldDeny && { wouldDeny }),
+	...(settled !== undefined && { settled }),
 });

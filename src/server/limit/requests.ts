@@ -106,6 +106,11 @@ export class Requests implements RequestCalls {
 		return { ...(await this.#answer({ kind: "release", id, by }, id)), found };
 	}
 
+	async settle(id: string, actual: number, sentAt?: At): Promise<Outcome | null> {
+		if (!(await this.#deps.presence.isHere(sentAt))) return null;
+		return this.#answer({ kind: "settle", id, actual }, id);
+	}
+
 	async borrow(id: string, loan: Omit<Borrowing, "id">, sentAt?: At): Promise<{ lent: Lent; status: Status } | null> {
 		if (!(await this.#deps.presence.isHere(sentAt))) return null;
 		const { events, status } = await this.#deps.committer.submit({ kind: "borrow", id, ...loan });
@@ -173,10 +178,15 @@ export class Requests implements RequestCalls {
 	}
 
 	/** Refuses a request whose id could not be remembered after its end; null: there is room, or it is known. */
-	#unremembered({ id, mode, remember }: Request): Outcome | null {
+	#unremembered({ id, mode, remember, settleMs }: Request): Outcome | null {
 		const { store, committer, lifecycle } = this.#deps;
 		const { limit } = committer;
-		if (!limit || (mode === "rate_limit" && !remember) || store.hasRoom(limit.entries.size, Date.now())) return null;
+		if (
+			!limit ||
+			(mode === "rate_limit" && !remember && settleMs === undefined) ||
+			store.hasRoom(limit.entries.size, Date.now())
+		)
+			return null;
 		if (limit.entries.has(id) || store.recall(id)) return null;
 		const position = limit.sums.inTurn + 1;
 		return {

@@ -620,6 +620,8 @@ function writesRow(event: Event): boolean {
 		case "left":
 		case "gone":
 		case "released":
+		// What was settled has ended, which is said by itself.
+		case "settled":
 		case "doubted":
 		case "vouched":
 		// What changed of a loan that goes on is told beside it.

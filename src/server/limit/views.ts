@@ -4,11 +4,20 @@ import type { Event } from "../../core/commands.ts";
 import { steadyMs } from "../../core/forecast.ts";
 import { type History, type Reading, SAMPLE_MS, type Sample } from "../../core/history.ts";
 import { lendMs } from "../../core/lending.ts";
-import { SLOT } from "../../core/level.ts";
-import { activeSlots, decays, type Entry, type Limit, leasesAfter, wallClock } from "../../core/limit.ts";
+import {
+	activeSlots,
+	decays,
+	type Entry,
+	enforces,
+	isPaused,
+	type Limit,
+	leasesAfter,
+	wallClock,
+} from "../../core/limit.ts";
 import { positions } from "../../core/line.ts";
 import { deniedSlots } from "../../core/polling.ts";
 import type { At } from "../../core/time.ts";
+import { SLOT } from "../../core/usage.ts";
 import {
 	BOUNDS,
 	type HistorySample,
@@ -18,7 +27,7 @@ import {
 	type LimitSummary,
 	type WaiterInfo,
 } from "../../protocol.ts";
-import { toIso } from "../contract/answers.ts";
+import { toIso, toSeconds } from "../contract/answers.ts";
 import { DENIAL_MAX_MS, type Lent, type Status } from "../contract/outcomes.ts";
 import type { Identity } from "./store.ts";
 import type { Picture } from "./watchers.ts";
@@ -37,8 +46,10 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 		limit: settings.limit,
 		activeSlots: active,
 		remaining: Math.max(0, settings.limit - active),
-		enforced: settings.active,
+		enforced: enforces(limit),
+		...(isPaused(limit) && { pausedUntil: pauseEnd(limit) }),
 		slotDecayPerSecond: settings.slotDecayPerSecond,
+		...windowOf(limit),
 		nextSlotMs: nextSlotMs(limit, active),
 		steadyMs: steadyMs(limit, DENIAL_MAX_MS),
 		follows: origin !== "configured",
@@ -46,6 +57,16 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 		...(origin === "default" && { configured: false as const }),
 	};
 }
+
+/** What callers are told of its window. */
+function windowOf({ level: { windowMs, resetsAt } }: Limit): Pick<Status, "windowSeconds" | "resetsAt"> {
+	return {
+		...(windowMs !== null && { windowSeconds: toSeconds(windowMs) }),
+		...(resetsAt !== null && { resetsAt: toIso(resetsAt) }),
+	};
+}
+
+const pauseEnd = (limit: Limit): string => toIso(wallClock(limit, limit.pausedUntil));
 
 /** Until one more whole slot is free. */
 function nextSlotMs(limit: Limit, active: number): number | null {
@@ -65,28 +86,50 @@ export const reading = ({ settings, queue }: Limit, activeSlots: number): Readin
 export function summary(identity: Identity | null, limit: Limit | null, history: History, now: At): LimitSummary {
 	if (!identity || !limit) throw new Error("The limit was deleted.");
 	const { name, id, origin, policy, region, createdAt, updatedAt, updatedBy } = identity;
-	const { limit: capacity, slotDecayPerSecond, active, lendSeconds = 0 } = limit.settings;
-	const { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired } = limit.totals;
+	const { limit: capacity, slotDecayPerSecond, window, active, enforce = true, lendSeconds = 0 } = limit.settings;
+	const { resetsAt } = limit.level;
+	const { waits: _, holds: __, ...totals } = limit.totals;
 	const inUse = activeSlots(limit);
 	const lately = history.lastMinute(now);
 	return {
-		...{ name, id, limit: capacity, slotDecayPerSecond, active, lendSeconds, origin, policy, region },
+		...{
+			name,
+			id,
+			limit: capacity,
+			slotDecayPerSecond,
+			...(window && { window }),
+			active,
+			enforce,
+			lendSeconds,
+			origin,
+			policy,
+			region,
+		},
 		createdAt: toIso(createdAt),
 		updatedAt: toIso(updatedAt),
 		updatedBy,
+		pausedUntil: isPaused(limit) ? pauseEnd(limit) : null,
+		...(resetsAt !== null && { resetsAt: toIso(resetsAt) }),
 		activeSlots: inUse,
 		...((lendSeconds > 0 || limit.sums.lent > 0) && { lentSlots: limit.sums.lent }),
 		remaining: Math.max(0, capacity - inUse),
 		leaseCount: limit.sums.leases,
 		waitingCount: limit.queue.size,
 		lastMinute: { granted: lately.grantedAtOnce + lately.grantedAfterWait, denied: lately.denied },
-		totals: { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired },
+		totals,
 	};
 }
+
+/** How far estimates were from what they came to. */
+const settled = ({ settled: { count, ratios } }: Limit): LimitInfo["settled"] => ({
+	count,
+	meanRatio: count === 0 ? null : ratios / count,
+});
 
 /** Everything about a limit. */
 export const info = (summary: LimitSummary, limit: Limit): LimitInfo => ({
 	...summary,
+	settled: settled(limit),
 	leases: leases(limit),
 	waiting: waiting(limit),
 });
@@ -104,7 +147,7 @@ function sample({ startsAt, activeSlots, waiting, last, lastAt: _, ...counts }: 
 /** How a limit is, for its watchers. `limit` for those that want it in full. */
 export function picture(summary: LimitSummary, limit: Limit | null, history: History, now: At): Picture {
 	const row = { event: "limit", limit: summary } as const;
-	const drains = summary.slotDecayPerSecond > 0 && summary.activeSlots > 0;
+	const drains = limit !== null && decays(limit) && summary.activeSlots > 0;
 	if (!limit) return { row, drains };
 	// Two, for the one before may have ended since the last picture.
 	const samples = history.samples(now, reading(limit, summary.activeSlots)).slice(-2).map(sample);

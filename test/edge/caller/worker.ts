@@ -57,6 +57,18 @@ const uses: Record<string, Use> = {
 		using lease = await LIMITS.concurrency({ [name]: 1, [`${name}-b`]: 2 }, { rate: `${name}-c` });
 		return { names: await lease.names, rate: await lease.rate };
 	},
+	async kinds({ LIMITS }, name) {
+		const rated = `${name}-c`;
+		const checked = await LIMITS.check(name, { occupy: 2 });
+		using lease = await LIMITS.concurrency(name, { rate: { [rated]: 4 }, settleSeconds: 60 });
+		const fence = await lease.fence;
+		const settled = await LIMITS.settle(await lease.id, { [rated]: 1 });
+		const { pausedUntil } = await LIMITS.pause(name, 60);
+		const denied = await failure(() => LIMITS.concurrency(name, { timeoutSeconds: 0 }));
+		const ended = (await LIMITS.pause(name, 0)).pausedUntil;
+		const { activeSlots } = await LIMITS.inspect(rated);
+		return { allowed: checked.allowed, fence, actual: settled.actual, pausedUntil, denied, ended, activeSlots };
+	},
 	async release({ LIMITS }, name) {
 		using lease = await LIMITS.concurrency(name, { occupy: 2 });
 		return [await lease.release(), await lease.release()];

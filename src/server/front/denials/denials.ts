@@ -86,6 +86,8 @@ export class Denials {
 		const culprit = entry.answered.find(({ status }) => status.name === on.name);
 		// More than the limit has is refused in another way.
 		if (!culprit || slots < on.slots || slots > culprit.status.limit) return null;
+		// When more slots come back than were asked for, decay alone tells.
+		if (slots > on.slots && culprit.status.slotDecayPerSecond === 0) return null;
 		const first = this.#countGiven(on.name);
 		const elapsedMs = now - answeredAt;
 		return {
@@ -190,7 +192,9 @@ function later({ slots, status, denied }: Answered, elapsedMs: Ms, more: number)
 
 function drained(status: Status, elapsedMs: Ms): Status {
 	const { nextSlotMs, slotDecayPerSecond, activeSlots, limit } = status;
-	if (nextSlotMs === null || slotDecayPerSecond === 0) return status;
+	if (nextSlotMs === null) return status;
+	// What a window gives back ends the denial.
+	if (slotDecayPerSecond === 0) return { ...status, nextSlotMs: Math.max(0, nextSlotMs - elapsedMs) };
 	if (elapsedMs < nextSlotMs) return { ...status, nextSlotMs: nextSlotMs - elapsedMs };
 	const perMs = slotDecayPerSecond / 1_000;
 	const back = Math.min(activeSlots, 1 + Math.floor((elapsedMs - nextSlotMs) * perMs));

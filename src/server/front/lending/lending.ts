@@ -29,7 +29,7 @@ export function fromLoan(env: Env, request: Acquire, again = false): Verdict | n
 	if (!given) return null;
 	if (given.isDue) waitUntil(borrowOn(env, name));
 	const { status } = given;
-	const receipt = lease(request.id, [{ name, slots, expiresAt: null, status }], [], 0, null);
+	const receipt = lease(request.id, [{ name, slots, expiresAt: null, fence: null, status }], [], 0, null);
 	return { ok: true, lease: receipt, statuses: [status] };
 }
 
@@ -115,11 +115,12 @@ export function repayAll(env: Env, pattern: string): void {
 
 /**
  * The name of a request that may be granted from a loan: one name, by rate. Not one that waits, nor one that its caller may
- * have sent before, nor one whose denials its limit has to count.
+ * have sent before, nor one whose denials its limit has to count, nor one whose slots are an estimate or as many as there could be.
  */
-function borrowedFor({ names, mode, waitMs, maybeRepeated, polled }: Acquire): string | null {
+function borrowedFor({ names, mode, waitMs, maybeRepeated, polled, settleMs, atMost }: Acquire): string | null {
 	const [only, ...others] = names;
-	if (!only || others.length > 0 || mode !== "rate_limit" || waitMs > 0 || maybeRepeated || polled) return null;
+	if (!only || others.length > 0 || mode !== "rate_limit" || waitMs > 0) return null;
+	if (maybeRepeated || polled || settleMs !== undefined || atMost) return null;
 	return only[0];
 }
 

@@ -128,6 +128,11 @@ export function text(
 	);
 	counter("timed_out", "Requests that gave up in line at the end of their time.", ({ timedOut }) => timedOut);
 	counter("released", "Leases given back by their holder or an operator.", ({ released }) => released);
+	counter(
+		"would_deny",
+		"Requests granted though they would have been denied, for the limit was not enforced.",
+		({ wouldDeny }) => wouldDeny,
+	);
 	counter("expired", "Leases that ended by themselves.", ({ expired }) => expired);
 	histogram("wait_seconds", "How long granted requests had waited.", ({ waits }) => waits);
 	histogram("hold_seconds", "How long leases were held.", ({ holds }) => holds);

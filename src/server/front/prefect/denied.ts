@@ -20,7 +20,9 @@ export function denied(problem: Problem, statuses: Status[], { slots, waitMs }: 
 		case "exceeds_limit":
 			return new Wrong(422, { detail: "Slots requested is greater than the limit" });
 		case "no_decay": {
-			const list = enforced.filter(({ slotDecayPerSecond }) => slotDecayPerSecond === 0).map(({ name }) => name);
+			const list = enforced
+				.filter(({ slotDecayPerSecond, windowSeconds }) => !slotDecayPerSecond && windowSeconds === undefined)
+				.map(({ name }) => name);
 			const detail =
 				"Only concurrency limits with slot decay can be used for rate limiting. " +
 				`The following limits do not have a decay configured: ${quoted(list.join(","))}`;
@@ -29,8 +31,8 @@ export function denied(problem: Problem, statuses: Status[], { slots, waitMs }: 
 		case "denied":
 			// Its whole wait is over: it is to stand in line again, and not to sleep outside of it.
 			if (waitMs > 0) return locked(0);
-			// An operator who sets a limit to 0 pauses it, and does not say for how long.
-			if (enforced.some(({ limit }) => limit === 0)) return locked(pausedSeconds());
+			// An operator who sets a limit to 0 does not say for how long.
+			if (enforced.some(({ limit }) => limit === 0)) return locked(shutSeconds());
 			return locked(retryAfterSeconds(problem, statuses, slots));
 		case "queue_full":
 		case "too_many_waiters":
@@ -65,10 +67,11 @@ function awaySeconds(status: Status, slots: number, decayed: number, position: n
 	const most = name.startsWith("tag:") ? TAG_WAIT_MAX_SECONDS : HELD_MAX_SECONDS;
 	const missing = Math.max(1, slots - remaining) + crowd + Math.max(0, position - 1);
 	const estimate = Math.min(most, (Math.min(averageHeldMs / 1_000, most) * missing) / Math.max(1, limit));
-	return spread(estimate);
+	// The end of a pause is known, and part of what was announced.
+	return status.pausedUntil ? Math.max(decayed, estimate) : spread(estimate);
 }
 
-/** For a limit of 0, which an operator has paused without saying for how long. */
-const pausedSeconds = (): number => spread(HELD_MAX_SECONDS);
+/** For a limit of 0, which an operator has shut without saying for how long. */
+const shutSeconds = (): number => spread(HELD_MAX_SECONDS);
 
 const spread = (seconds: number): number => seconds * (1 + SPREAD * (2 * Math.random() - 1));

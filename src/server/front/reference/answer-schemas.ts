@@ -2,8 +2,10 @@
 
 import * as z from "zod";
 import type {} from "zod-openapi"; // What `meta` may say.
+import { CALENDAR_UNITS, WEEKDAYS } from "../../../core/calendar.ts";
 import {
 	type BatchAnswer,
+	type CheckAnswer,
 	type Code,
 	type DeniedLimit,
 	type HistorySample,
@@ -21,11 +23,13 @@ import {
 	type Problem,
 	type Lease as ProtocolLease,
 	type Receipt as ProtocolReceipt,
+	type Window as ProtocolWindow,
 	REGIONS,
 	type Released,
 	type Renewed,
 	SCOPES,
 	type ServerHealth,
+	type Settled,
 	type StreamEvent,
 	type TokenInfo,
 	type Totals,
@@ -72,9 +76,16 @@ const statusShape = {
 		.min(0)
 		.exactOptional()
 		.meta({ description: "Present when slots come back by themselves." }),
+	windowSeconds: seconds("Present with a window: how long it is, or the period that it is in.").exactOptional(),
+	resetsAt: moment("Present with a window of the calendar: when its period ends.").exactOptional(),
 	nextSlotSeconds: seconds(
-		"Present with decay, when a slot is in use: until one more whole slot is free.",
+		"Present with decay or a window, when a slot is in use: until one more whole slot is free.",
 	).exactOptional(),
+	pausedUntil: moment("Present while the limit is paused: nothing is granted before.").exactOptional(),
+	wouldDeny: z
+		.literal(true)
+		.exactOptional()
+		.meta({ description: "Present, and true, when the limit is not enforced and would have denied this request." }),
 	missing: z
 		.literal(true)
 		.exactOptional()
@@ -99,6 +110,14 @@ export const lease = says<ProtocolLease>()(
 	z.object({
 		...receiptShape,
 		expiresAt: moment("When the slots come back unless the lease is renewed."),
+		fence: z
+			.record(z.string(), z.int().min(0))
+			.exactOptional()
+			.meta({
+				description:
+					"Of each limit a number that rises with every lease of that name and with no renewal, for stores that refuse the holder of an older one.",
+				example: { database: 1795712400000000 },
+			}),
 		rate: slotsPerName
 			.exactOptional()
 			.meta({ description: "Slots taken by rate in the same request. They are not renewed or released." }),
@@ -112,6 +131,14 @@ export const renewed = says<Renewed>()(z.object({ id, expiresAt: moment("The new
 export const released = says<Released>()(
 	z.object({ released: count("Slots given back; 0 when there was nothing left to give.") }),
 ).meta({ id: "Released" });
+
+export const settled = says<Settled>()(
+	z.object({
+		id,
+		actual: z.record(z.string(), count("Slots.")).meta({ description: "What each name is settled with." }),
+		limits: z.array(status),
+	}),
+).meta({ id: "Settled" });
 
 const leaseInfo = says<LeaseInfo>()(
 	z.object({
@@ -136,6 +163,7 @@ const totals = says<Totals>()(
 		timedOut: count("Of the denied, those who gave up in line at the end of their time."),
 		released: count("Leases given back by their holder or an operator."),
 		expired: count("Leases that ended by themselves."),
+		wouldDeny: count("Requests granted though they would have been denied, for the limit was not enforced."),
 	}),
 ).meta({ id: "Totals", description: "What the limit has done since it was made." });
 
@@ -143,10 +171,23 @@ const lastMinute = says<LastMinute>()(
 	z.object({ granted: count("Requests granted."), denied: count("Requests refused for want of free slots.") }),
 ).meta({ id: "LastMinute", description: "What the limit did within the last minute, to 5 s." });
 
+const window = says<ProtocolWindow>()(
+	z.object({
+		every: z.union([z.enum(CALENDAR_UNITS), z.number()]).meta({ description: "A unit of the calendar, or seconds." }),
+		timeZone: z.string().meta({ description: "By its IANA name.", example: "Europe/Berlin" }),
+		at: z.string().meta({ description: "The time of day at which periods begin.", example: "00:00" }),
+		startsOn: z
+			.union([z.enum(WEEKDAYS), z.number(), z.string(), z.null()])
+			.meta({ description: "The day on which periods begin; null where they are shorter." }),
+		sliding: z.boolean().meta({ description: "Each slot comes back exactly so long after it was taken." }),
+	}),
+).meta({ id: "Window", description: "When slots come back that are taken by rate. Present when there is one." });
 const settingsShape = {
 	limit: count("Capacity in slots."),
 	slotDecayPerSecond: z.number().min(0).meta({ description: "Slots that come back by themselves each second." }),
+	window: window.nullable().exactOptional(),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
+	enforce: z.boolean().meta({ description: "False: it says what it would deny, and denies nothing." }),
 	lendSeconds: z.number().min(0).exactOptional().meta({
 		description: "For how long a Worker may borrow slots, and grant them without asking the limit; 0: not at all.",
 	}),
@@ -168,6 +209,10 @@ const summaryShape = {
 	createdAt: moment("When it was made."),
 	updatedAt: moment("Since when it has its settings."),
 	updatedBy: setter,
+	pausedUntil: moment("Nothing is granted before; null: it is not paused.").nullable(),
+	resetsAt: moment(
+		"With a window of the calendar: when its period ends, and all of its slots come back.",
+	).exactOptional(),
 	activeSlots: count("Slots in use, rounded up when they decay."),
 	lentSlots: count(
 		"Of the slots in use, those that are lent to Workers and not accounted for yet. Present where slots are lent.",
@@ -182,6 +227,14 @@ export const summary = says<LimitSummary>()(z.object(summaryShape)).meta({ id: "
 export const info = says<LimitInfo>()(
 	z.object({
 		...summaryShape,
+		settled: z.object({
+			count: count("Estimates that were settled."),
+			meanRatio: z
+				.number()
+				.min(0)
+				.nullable()
+				.meta({ description: "What they came to on average, as a part of the estimate." }),
+		}),
 		leases: z.array(leaseInfo).meta({ description: "The first hundred." }),
 		waiting: z.array(waiterInfo).meta({ description: "The first hundred." }),
 	}),
@@ -257,6 +310,15 @@ const deniedLimit = says<DeniedLimit>()(
 		retryAfterSeconds: seconds("Null where nothing stood in the way.").nullable(),
 	}),
 ).meta({ id: "DeniedLimit" });
+export const checked = says<CheckAnswer>()(
+	z.object({
+		allowed: z.boolean().meta({ description: "Whether every limit would grant its slots at once." }),
+		limits: z.array(deniedLimit),
+		code: z.enum(codes).exactOptional().meta({ description: "Why not, as the acquire would have been told." }),
+		detail: z.string().exactOptional().meta({ description: "The same in words." }),
+		retryAfterSeconds: seconds("A retry after so long is worth it.").exactOptional(),
+	}),
+).meta({ id: "CheckAnswer" });
 export const problem = says<Problem>()(
 	z.object({
 		type: z.string().meta({ description: "`about:blank`, or a registered problem type." }),

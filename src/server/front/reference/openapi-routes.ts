@@ -48,21 +48,30 @@ export interface RouteDescription {
 const ID = "7c6a5b0e-6a3f-4c59-9a53-0d5c2b8f1e11";
 const AT = "2026-11-22T17:00:00.000Z";
 const status = { name: "database", limit: 20, activeSlots: 1, remaining: 19, enforced: true };
-const lease = { id: ID, names: { database: 1 }, expiresAt: AT, waitedSeconds: 0, limits: [status] };
-const settings = { limit: 20, slotDecayPerSecond: 0, active: true, lendSeconds: 0 };
+const fence = { database: 1_795_712_400_000_000 };
+const lease = { id: ID, names: { database: 1 }, fence, expiresAt: AT, waitedSeconds: 0, limits: [status] };
+const settings = { limit: 20, slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0 };
 const summary = {
 	...{ name: "database", id: "0b7f1a52-7f0c-4a43-9d39-1b9c86f2c0de", ...settings, origin: "configured" },
-	...{ policy: null, region: null, createdAt: AT, updatedAt: AT, updatedBy: "ops" },
+	...{ policy: null, region: null, createdAt: AT, updatedAt: AT, updatedBy: "ops", pausedUntil: null },
 	...{ activeSlots: 1, remaining: 19, leaseCount: 1, waitingCount: 0 },
 	lastMinute: { granted: 1, denied: 0 },
-	totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0 },
+	totals: { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0, wouldDeny: 0 },
 };
-const counted = { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, released: 0, expired: 0 };
+const counted = { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, released: 0, expired: 0, wouldDeny: 0 };
 const sample = { at: AT, limit: 20, activeSlots: 1, waiting: 0, ...counted };
 const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", since: AT, expiresAt: AT };
 const policy = {
-	...{ pattern: "login:*", limit: 5, slotDecayPerSecond: 0.1, active: true, lendSeconds: 0 },
-	...{ region: null, idleSeconds: 300 },
+	...{
+		pattern: "login:*",
+		limit: 5,
+		slotDecayPerSecond: 0.1,
+		active: true,
+		enforce: true,
+		lendSeconds: 0,
+		region: null,
+		idleSeconds: 300,
+	},
 	...{ updatedAt: AT, updatedBy: "ops" },
 };
 
@@ -157,6 +166,21 @@ export const routes: RouteDescription[] = [
 		},
 	},
 	{
+		...{ method: "post", path: "/v1/check", id: "check", tag: "leases", scope: "read", names: "body" },
+		summary: "Whether an acquire would be granted now",
+		description: "Takes nothing, counts nothing and creates nothing. What is true now may not be so a moment later.",
+		body: { schema: schemas.checkSchema, examples: { one: { names: "openai", mode: "rate_limit", occupy: 3 } } },
+		answers: {
+			200: {
+				description: "Whether it would, with each limit as a denial shows it.",
+				schema: answers.checked,
+				example: { allowed: true, limits: [{ ...status, position: null, retryAfterSeconds: null }] },
+				limited: true,
+			},
+		},
+		refusals: ["unknown_limit"],
+	},
+	{
 		...{ method: "post", path: "/v1/renew", id: "renew", tag: "leases", scope: "use", names: "body" },
 		summary: "Keep a lease for longer",
 		description: "A lease as it was answered is a valid body; other fields of it are ignored.",
@@ -171,6 +195,23 @@ export const routes: RouteDescription[] = [
 			"A lease as it was answered is a valid body; other fields of it are ignored. Releasing twice frees nothing twice.",
 		body: { schema: schemas.releaseSchema, examples: { lease: { id: ID, names: { database: 1 } } } },
 		answers: { 200: { description: "What was given back.", schema: answers.released, example: { released: 1 } } },
+		refusals: ["receipt_gone", "already_settled"],
+	},
+	{
+		...{ method: "post", path: "/v1/settle", id: "settle", tag: "leases", scope: "use", names: "body" },
+		summary: "Say what estimates came to",
+		description:
+			"Of what was taken by rate with `settleSeconds`. Below the estimate the rest comes back as far as it has not by itself; above it the difference is taken too, past the limit if need be. The same again changes nothing.",
+		body: { schema: schemas.settleSchema, examples: { tokens: { id: ID, actual: { openai: 812 } } } },
+		answers: {
+			200: {
+				description: "Settled.",
+				schema: answers.settled,
+				example: { id: ID, actual: { database: 812 }, limits: [status] },
+				limited: true,
+			},
+		},
+		refusals: ["receipt_gone", "already_settled"],
 	},
 	{
 		...{ method: "get", path: "/v1/limits", id: "inspectLimits", tag: "limits", scope: "read", names: "query" },
@@ -188,7 +229,7 @@ export const routes: RouteDescription[] = [
 			200: {
 				description: "The limit.",
 				schema: answers.info,
-				example: { ...summary, leases: [leaseInfo], waiting: [] },
+				example: { ...summary, settled: { count: 1, meanRatio: 0.6 }, leases: [leaseInfo], waiting: [] },
 			},
 		},
 		refusals: ["unknown_limit"],
@@ -218,6 +259,22 @@ export const routes: RouteDescription[] = [
 		description: "Its leases end, and those in line are refused.",
 		params: nameParam,
 		answers: { 204: { description: "Deleted." } },
+		refusals: ["unknown_limit"],
+	},
+	{
+		...{ method: "post", path: "/v1/limits/{name}/pause", id: "pause", tag: "limits", scope: "use", names: "path" },
+		summary: "Grant nothing for a while",
+		description:
+			"For an upstream that answered 429: leases and places in line stay, and the line is served at the end. An earlier pause that ends later stays. 0 ends a pause, and needs scope `admin`.",
+		params: nameParam,
+		body: { schema: schemas.pauseSchema, examples: { upstream: { seconds: 30 } } },
+		answers: {
+			200: {
+				description: "Paused, or not any more.",
+				schema: answers.summary,
+				example: { ...summary, pausedUntil: AT },
+			},
+		},
 		refusals: ["unknown_limit"],
 	},
 	{

@@ -14,6 +14,9 @@ import * as z from "zod";
 import {
 	type AcquireRequest,
 	BOUNDS,
+	type CheckAnswer,
+	type CheckRequest,
+	type Given,
 	type LimitInfo,
 	type LimitSummary,
 	type Problem,
@@ -23,6 +26,7 @@ import {
 	SCOPES,
 	type Scope,
 	type Settings,
+	type Settled,
 	type Slots,
 	type TokenBounds,
 } from "../../../protocol.ts";
@@ -47,7 +51,8 @@ export interface BindingProps {
 }
 
 /** Options of `rateLimit`, as of the library's. */
-export interface WaitOptions extends Pick<AcquireRequest, "occupy" | "createIfMissing" | "strict" | "holder" | "id"> {
+export interface WaitOptions
+	extends Pick<AcquireRequest, "occupy" | "createIfMissing" | "strict" | "holder" | "id" | "settleSeconds" | "atMost"> {
 	/** How long to wait for the slots; 0: not at all. Default: for ever. */
 	timeoutSeconds?: number;
 }
@@ -123,8 +128,23 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 		return this.#ask("POST", "/v1/release", { id, names });
 	}
 
+	/** Whether slots would be granted now: nothing is taken, counted or created. */
+	check(names: AcquireRequest["names"], options: Omit<CheckRequest, "names"> = {}): Promise<CheckAnswer> {
+		return this.#ask("POST", "/v1/check", { names, ...options });
+	}
+
+	/** Lets a limit grant nothing for so long; 0 ends a pause, for a binding of scope `admin`. Throws when it does not exist. */
+	pause(name: string, seconds: number): Promise<LimitSummary> {
+		return this.#ask("POST", `/v1/limits/${encodeURIComponent(name)}/pause`, { seconds });
+	}
+
+	/** Says what estimates came to, by the id of their receipt or lease. Throws when there is none, or it was settled otherwise. */
+	settle(id: string, actual: Slots): Promise<Settled> {
+		return this.#ask("POST", "/v1/settle", { id, actual });
+	}
+
 	/** Creates a limit, or replaces its settings. */
-	configure(name: string, settings: Pick<Settings, "limit"> & Partial<Settings>): Promise<LimitSummary> {
+	configure(name: string, settings: Given<Settings>): Promise<LimitSummary> {
 		return this.#ask("PUT", `/v1/limits/${encodeURIComponent(name)}`, settings);
 	}
 

@@ -35,6 +35,11 @@ export class HeldLease extends RpcTarget {
 		return this.#lease.names;
 	}
 
+	/** Of each limit a number that rises with every lease of that name and with no renewal. */
+	get fence(): Record<string, number> {
+		return this.#lease.fence ?? {};
+	}
+
 	/** Slots taken by rate in the same request. */
 	get rate(): Slots {
 		return this.#lease.rate ?? {};
