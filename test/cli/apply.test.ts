@@ -105,7 +105,7 @@ describe("a file", () => {
 
 	test.each(["toml", "json"] as const)("has windows, of which what is as usual is left out, as %s", (format) => {
 		const window = { every: "month", timeZone: "Europe/Berlin", at: "00:00", startsOn: 15, sliding: false } as const;
-		const rest = { slotDecayPerSecond: 0, active: true, enforce: true, region: null };
+		const rest = { slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0, region: null };
 		const limits: Desired["limits"] = new Map([
 			["quota", { limit: 3, window, ...rest }],
 			[
