@@ -16,6 +16,7 @@ import { Generator } from "./generator.ts";
 import { hotName } from "./hot-name.ts";
 import { keys } from "./keys.ts";
 import { leases } from "./leases.ts";
+import { lending } from "./lending.ts";
 import { type Report, toText, write } from "./report.ts";
 import { timing } from "./timing.ts";
 import { waiters } from "./waiters.ts";
@@ -26,6 +27,7 @@ const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
 	waiters,
 	timing,
 	denials,
+	lending,
 	batch,
 	keys,
 	attention,

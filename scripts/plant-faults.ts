@@ -14,12 +14,15 @@ import { build } from "esbuild";
 
 interface Fault {
 	name: string;
-	/** Text of the core, there exactly once. */
+	/** Text of the core, or of what a Worker borrows by, there exactly once. */
 	is: string;
 	becomes: string;
 	/** The simulation knows nothing of this, so it is not asked. */
 	onlyTables?: true;
 }
+
+/** What a Worker borrows by: the simulation of Workers runs it. */
+const LOANS = "server/front/lending/loans.ts";
 
 const FAULTS: Fault[] = [
 	{
@@ -109,8 +112,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "reservations do not count where slots decay",
-		is: `return level.total <= BigInt(settings.limit - sums.reserved - slots) * SLOT;`,
-		becomes: `return level.total <= BigInt(settings.limit - slots) * SLOT;`,
+		is: `return level.total <= BigInt(settings.limit - sums.reserved - sums.lent - slots) * SLOT;`,
+		becomes: `return level.total <= BigInt(settings.limit - sums.lent - slots) * SLOT;`,
 	},
 	{
 		name: "a denial rounds the level down",
@@ -144,8 +147,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "the retry of a decaying limit does not know of a pause",
-		is: `usage.drain(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);`,
-		becomes: `usage.drain(limit.clock.lastAt);`,
+		is: `run(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);`,
+		becomes: `run(limit.clock.lastAt);`,
 	},
 	{
 		name: "a pause is lost in a restart",
@@ -437,6 +440,106 @@ const FAULTS: Fault[] = [
 		is: `this.#up(member.heapIndex);\n		this.#down(member.heapIndex);`,
 		becomes: `this.#up(member.heapIndex);`,
 	},
+	{
+		name: "lent slots do not count",
+		is: `BigInt(settings.limit - sums.reserved - sums.lent - slots) * SLOT;\n}\n\n/**\n * How a request that does not wait`,
+		becomes: `BigInt(settings.limit - sums.reserved - slots) * SLOT;\n}\n\n/**\n * How a request that does not wait`,
+	},
+	{
+		name: "all that is free is lent",
+		is: `Number(free / (2n * SLOT)) - sums.lent`,
+		becomes: `Number(free / SLOT) - sums.lent`,
+	},
+	{
+		name: "each loan has half of what is free, whatever is lent already",
+		is: `Number(free / (2n * SLOT)) - sums.lent`,
+		becomes: `Number(free / (2n * SLOT))`,
+	},
+	{
+		name: "slots are lent past a waiter",
+		is: `lends && limit.sums.inTurn === 0 && (known`,
+		becomes: `lends && (known`,
+	},
+	{
+		name: "what was used of a loan does not join the level",
+		is: `limit.level.pour(slots);\n	countDenied(limit, -slots);`,
+		becomes: `countDenied(limit, -slots);`,
+	},
+	{
+		name: "slots are lent in a pause",
+		is: `!isShut(limit) && !isPaused(limit);`,
+		becomes: `!isShut(limit);`,
+	},
+	{
+		name: "a limit that only watches lends",
+		is: `const isLent = enforces(limit) && `,
+		becomes: `const isLent = settings.active && `,
+	},
+	{
+		name: "a loan outlives the decay that it is of",
+		is: `for (const loan of loans) writeOff(turn, loan);`,
+		becomes: ``,
+	},
+	{
+		name: "what is said of a loan twice counts twice",
+		is: `const slots = Math.min(loan.slots, Math.max(0, said.used - used));`,
+		becomes: `const slots = Math.min(loan.slots, said.used);`,
+	},
+	{
+		name: "grants from a loan that are told twice count twice",
+		is: `const requests = Math.max(0, said.grants - grants);`,
+		becomes: `const requests = said.grants;`,
+	},
+	{
+		name: "a loan that nobody accounts for comes back",
+		is: `account(turn, { id, used: used + slots, grants });`,
+		becomes: ``,
+	},
+	{
+		name: "a loan ends without a grace",
+		is: `loan.expiresAt = now + lentMs + LOAN_GRACE_MS;`,
+		becomes: `loan.expiresAt = now + lentMs;`,
+	},
+	{
+		name: "a denied request borrows",
+		is: `borrow(turn, command.borrow, wasGranted(turn, command.request.id));`,
+		becomes: `borrow(turn, command.borrow, true);`,
+	},
+	{
+		name: "a loan is forgotten by a restart",
+		is: `...(saved.state === "lent" && { used: saved.used ?? 0, grants: saved.grants ?? 0 }),`,
+		becomes: `...(saved.state === "lent" && { used: 0, grants: 0 }),`,
+	},
+	{
+		name: "a denial does not know that loans end",
+		is: `const loans = [...limit.loans.values()].sort((a, b) => b.until - a.until);`,
+		becomes: `const loans: Entry[] = [];`,
+	},
+	{
+		name: "a Worker grants more than was lent",
+		is: `loan.used + slots > loan.slots) return null;`,
+		becomes: `loan.used + slots > loan.slots + 1) return null;`,
+	},
+	{
+		name: "a Worker grants from a loan past the grace",
+		is: `const endsAt = sentAt + lent.lentMs;`,
+		becomes: `const endsAt = sentAt + lent.lentMs + 4_000;`,
+	},
+	{
+		name: "a Worker grants from a loan that has ended",
+		is: `if (!loan || now >= loan.endsAt || now < loan.askedAt`,
+		becomes: `if (!loan || now < loan.askedAt`,
+	},
+	{
+		name: "a Worker takes up a loan that it has repaid",
+		is: `if (!isMine || asking.isOver) return`,
+		becomes: `if (!isMine) return`,
+	},
+	{
+		name: "a Worker repays less than it has used",
+		is: `		const { id, used, grants } = loan;\n		return { repay`,
+		becomes: `		const { id, grants } = loan;\n		const used = loan.used - 1;\n		return { repay`,
+	},
 ];
 
 /** What is run against a copy of the core: the same lives as in the simulation's own test, up to the first failure. */
@@ -474,12 +577,14 @@ await rm(copy, { recursive: true, force: true });
 await mkdir(copy, { recursive: true });
 await cp(join(root, "test", "core"), join(copy, "test", "core"), { recursive: true });
 await cp(join(root, "src", "core"), join(copy, "src", "core"), { recursive: true });
+for (const file of ["protocol.ts", LOANS]) await cp(join(root, "src", file), join(copy, "src", file));
 await cp(join(root, "tsconfig.base.json"), join(copy, "tsconfig.base.json"));
 await writeFile(join(copy, "run.ts"), RUNNER);
 await writeFile(join(copy, "vitest.config.ts"), CONFIG);
 
-const folder = join(copy, "src", "core");
-const files = (await readdir(folder)).filter((file) => file.endsWith(".ts"));
+const folder = join(copy, "src");
+const core = (await readdir(join(folder, "core"))).filter((file) => file.endsWith(".ts"));
+const files = [...core.map((file) => join("core", file)), LOANS];
 const sources = new Map(await Promise.all(files.map(async (file) => [file, await text(file)] as const)));
 
 const wanted = process.argv.slice(2).join(" ");

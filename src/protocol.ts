@@ -27,6 +27,13 @@ export const BOUNDS = {
 	slotDecayPerSecond: 1_000_000_000,
 	/** The slowest decay that is not zero: one slot in 31 years. Slower ones are a typing error. */
 	slotDecayPerSecondMin: 1e-9,
+	/**
+	 * How long a Worker may borrow slots: for less than a tenth of a second a call is as cheap, and for longer than ten what was
+	 * granted would be heard of too late.
+	 */
+	lendSeconds: { min: 0.1, max: 10 },
+	/** Loans of one limit: as many Workers' as one object answers calls, each once or twice a second. */
+	loans: 1_000,
 	/** Shortest and longest lease: a second survives a slow network, a day is longer than a holder should be unheard. */
 	leaseSeconds: { min: 1, max: 86_400 },
 	/** Longest `waitSeconds` of a plain answer: as long as callers keep a quiet connection. A stream has no such cap. */
@@ -292,6 +299,11 @@ export interface Settings {
 	active: boolean;
 	/** False: it decides and counts as ever, and says what it would deny; no caller is denied or waits. */
 	enforce: boolean;
+	/**
+	 * For how long a Worker that is often asked may borrow slots that come back by themselves, and grant them without asking the limit.
+	 * 0, or left out: not at all. At least 0.1, at most 10.
+	 */
+	lendSeconds?: number;
 }
 
 /** Where objects can be asked to live: the location hints of Cloudflare. */
@@ -504,7 +516,10 @@ export interface LimitSummary extends Settings {
 	pausedUntil: string | null;
 	/** With a window of the calendar: when its period ends, and all of its slots come back. */
 	resetsAt?: string;
+	/** Those that are lent among them. */
 	activeSlots: number;
+	/** Slots that are lent to Workers and not accounted for yet. Present where slots are lent. */
+	lentSlots?: number;
 	remaining: number;
 	leaseCount: number;
 	waitingCount: number;

@@ -113,22 +113,20 @@ const briefWindow = ({ every, timeZone, at, startsOn, sliding }: Window): Window
 export function writeDesired({ limits, policies }: Desired, format: Format): string {
 	const brief = (all: Map<string, LimitSettings & { idleSeconds?: number }>) =>
 		Object.fromEntries(
-			[...all].map(
-				([
-					name,
-					{ limit, slotDecayPerSecond, window, active, enforce, region, idleSeconds = DEFAULTS.idleSeconds },
-				]) => {
-					const unusual = {
-						...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }),
-						...(window && { window: briefWindow(window) }),
-						...(!active && { active }),
-						...(!enforce && { enforce }),
-						...(region !== null && { region }),
-						...(idleSeconds !== DEFAULTS.idleSeconds && { idleSeconds }),
-					};
-					return [name, { limit, ...unusual }];
-				},
-			),
+			[...all].map(([name, settings]) => {
+				const { limit, slotDecayPerSecond, window, active, enforce, lendSeconds = 0, region } = settings;
+				const { idleSeconds = DEFAULTS.idleSeconds } = settings;
+				const unusual = {
+					...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }),
+					...(window && { window: briefWindow(window) }),
+					...(!active && { active }),
+					...(!enforce && { enforce }),
+					...(lendSeconds !== 0 && { lendSeconds }),
+					...(region !== null && { region }),
+					...(idleSeconds !== DEFAULTS.idleSeconds && { idleSeconds }),
+				};
+				return [name, { limit, ...unusual }];
+			}),
 		);
 	const content = {
 		...(limits.size > 0 && { limits: brief(limits) }),

@@ -120,7 +120,16 @@ function difference(name: string, other: string): string {
 	return `${points(here, end(here, there))} here, ${points(there, end(there, here))} there`;
 }
 
-const FIELDS = ["limit", "slotDecayPerSecond", "window", "active", "enforce", "region", "idleSeconds"] as const;
+const FIELDS = [
+	"limit",
+	"slotDecayPerSecond",
+	"window",
+	"active",
+	"enforce",
+	"lendSeconds",
+	"region",
+	"idleSeconds",
+] as const;
 type Fields = LimitSettings & { idleSeconds?: number };
 /** Not worth a word when something is created. */
 const USUAL: Partial<Fields> = {
@@ -128,6 +137,7 @@ const USUAL: Partial<Fields> = {
 	window: null,
 	active: true,
 	enforce: true,
+	lendSeconds: 0,
 	region: null,
 	idleSeconds: DEFAULTS.idleSeconds,
 };
@@ -140,7 +150,8 @@ function said(field: (typeof FIELDS)[number], { window = null, ...fields }: Part
 function compare(before: Fields | undefined, after: Fields): Change[] {
 	return FIELDS.flatMap((field) => {
 		const to = said(field, after);
-		return to === undefined || to === said(field, before ?? USUAL)
+		// A server of an earlier version does not tell what it does not know.
+		return to === undefined || to === (said(field, before ?? USUAL) ?? said(field, USUAL))
 			? []
 			: [{ field, from: before && said(field, before), to }];
 	});

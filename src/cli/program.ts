@@ -94,6 +94,7 @@ export function createProgram(outcome: Outcome): Command {
 		.argument("<name>")
 		.option("-l, --limit <slots>", "capacity in slots", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
 		.option(
 			"--window <every>",
 			"slots come back with each minute, hour, day, week, month, year or so many seconds; none",
@@ -111,6 +112,7 @@ export function createProgram(outcome: Outcome): Command {
 		.action(async (name: string, given: Record<string, unknown>, command: Command) =>
 			(await import("./commands/limits.ts")).configure(contextOf(command), name, {
 				...(given as { limit?: number; decay?: number }),
+				...(given.lendSeconds !== undefined && { lend: given.lendSeconds as number }),
 				...(given.used !== undefined && { activeSlots: given.used as number }),
 				...activeOf(given),
 				...enforceOf(given),
@@ -203,6 +205,7 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 		.argument("<pattern>", "a literal prefix and a closing star, 'login:*', or one exact name")
 		.requiredOption("-l, --limit <slots>", "capacity in slots of each name", values.count)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
 		.option(
 			"--window <every>",
 			"slots come back with each minute, hour, day, week, month, year or so many seconds; none",
@@ -219,6 +222,7 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 		.action(async (pattern: string, given: Record<string, unknown>, command: Command) =>
 			(await import("./commands/policies.ts")).setPolicy(contextOf(command), pattern, {
 				...(given as { limit: number; decay?: number; idle?: number }),
+				...(given.lendSeconds !== undefined && { lend: given.lendSeconds as number }),
 				...activeOf(given),
 				...enforceOf(given),
 				...windowOf(given),

@@ -24,6 +24,16 @@ export function leaseDuration(text: string): number {
 	return seconds;
 }
 
+/** How long slots are lent; 0: not at all. */
+export function lend(text: string): number {
+	const seconds = duration(text);
+	const { min, max } = BOUNDS.lendSeconds;
+	if (seconds !== 0 && (seconds < min || seconds > max)) {
+		throw new InvalidArgumentError(`Slots are lent for ${min} s to ${max} s; 0: not at all.`);
+	}
+	return seconds;
+}
+
 export function pauseDuration(text: string): number {
 	const seconds = duration(text);
 	if (seconds === 0) throw new InvalidArgumentError("A pause of 0 is the end of one: --end.");

@@ -3,10 +3,31 @@
 import type { Ended, Request, Settings } from "./limit.ts";
 import type { At, Ms } from "./time.ts";
 
+/** What a Worker granted from a loan. Both are sums since the loan was made: told twice, they count once. */
+export interface Account {
+	/** Of the loan. It has a character that no request's id may have, so that none is taken for the other. */
+	id: string;
+	/** Slots. */
+	used: number;
+	/** Requests. */
+	grants: number;
+}
+
+export interface Borrowing extends Account {
+	/** Slots that the loan is to have beside those that were used. */
+	wanted: number;
+	/** With fewer than these it has no use for a loan. */
+	least: number;
+}
+
 /** What a limit can be told. */
 export type Command =
-	/** Takes slots for good, or waits for them. */
-	| { kind: "acquire"; request: Request }
+	/** Takes slots for good, or waits for them. With a grant its Worker borrows as well, if it says so. */
+	| { kind: "acquire"; request: Request; borrow?: Borrowing | undefined }
+	/** Accounts for what was used of a loan, and borrows, or borrows on. */
+	| ({ kind: "borrow" } & Borrowing)
+	/** Accounts for what was used of a loan, and gives the rest back. */
+	| ({ kind: "repay" } & Account)
 	/** Sets slots aside for a request of several names, or waits for them. */
 	| { kind: "reserve"; request: Request }
 	/** Makes a reservation a lease, together with its peers. */
@@ -91,6 +112,13 @@ export type Event =
 	| { kind: "released"; id: string; slots: number; by: ReleasedBy }
 	| { kind: "doubted"; id: string; peers: readonly string[] }
 	| { kind: "vouched"; id: string; committed: boolean }
+	/**
+	 * How a loan stands: `slots` is all that was lent, what was used of it included, and `lentMs` for how long from now on. 0:
+	 * nothing is lent, or no more; what is left is to be repaid at once.
+	 */
+	| { kind: "lent"; id: string; slots: number; lentMs: Ms }
+	/** A loan is over: so many slots came back, and the rest is in use. At its expiry all of it is. */
+	| { kind: "repaid"; id: string; slots: number; by: "borrower" | "expiry" }
 	/** An entry changed in a way that its row must follow. */
 	| { kind: "rewritten"; id: string }
 	/** The id is to be remembered. */

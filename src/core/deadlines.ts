@@ -20,6 +20,11 @@ export class Deadlines<T extends Due> {
 		return this.#heap[0];
 	}
 
+	/** All members, in no order. */
+	values(): Iterable<T> {
+		return this.#heap;
+	}
+
 	/** Puts a member in, or moves it after its `until` changed. A member that is never due stays out. */
 	set(member: T, until: At): void {
 		member.until = until;

@@ -6,7 +6,7 @@
  * always give the same events. Refusals are events. An exception is a bug.
  *
  * Here stands what each command means. What it is made of: `line.ts` keeps those who wait, `granting.ts` gives slots and
- * refuses them, `ending.ts` takes requests out, `passing.ts` lets time run, `level.ts` counts what decays.
+ * refuses them, `lending.ts` lends them, `ending.ts` takes requests out, `passing.ts` lets time run, `level.ts` counts what decays.
  */
 
 import type { Command, Decision } from "./commands.ts";
@@ -26,6 +26,7 @@ import {
 	sayReserved,
 	serve,
 } from "./granting.ts";
+import { account, borrow, repay, writeOff } from "./lending.ts";
 import { Level } from "./level.ts";
 import {
 	decays,
@@ -38,6 +39,7 @@ import {
 	isPaused,
 	type Limit,
 	type Request,
+	requestOf,
 	type Settings,
 	usageOf,
 	wallClock,
@@ -59,6 +61,7 @@ export function decide(limit: Limit, command: Command, now: At): Decision {
 
 function wakeAt(limit: Limit): At | null {
 	let at = limit.deadlines.first?.until ?? Number.POSITIVE_INFINITY;
+	if (limit.sums.inTurn > 0) at = Math.min(at, limit.loans.first?.until ?? Number.POSITIVE_INFINITY);
 	if (decays(limit) || isPaused(limit)) {
 		const head = nextInTurn(limit);
 		if (head?.standing === "present") at = Math.min(at, servableAt(limit, head.slots));
@@ -70,7 +73,7 @@ function wakeAt(limit: Limit): At | null {
 function servableAt(limit: Limit, slots: number): At {
 	const from = Math.max(limit.clock.lastAt, limit.pausedUntil);
 	if (!decays(limit)) return fits(limit, slots) ? from : Number.POSITIVE_INFINITY;
-	if (slots > limit.settings.limit - limit.sums.reserved) return Number.POSITIVE_INFINITY;
+	if (slots > limit.settings.limit - limit.sums.reserved - limit.sums.lent) return Number.POSITIVE_INFINITY;
 	return Math.max(isPaused(limit) ? from : 0, fitsAt(limit, slots));
 }
 
@@ -82,7 +85,15 @@ function nextInTurn(limit: Limit): Entry | undefined {
 function carryOut(turn: Turn, command: Command): void {
 	switch (command.kind) {
 		case "acquire":
-			return ask(turn, command.request, "lease");
+			// What is announced to a request that is denied knows of it.
+			if (command.borrow) account(turn, command.borrow);
+			ask(turn, command.request, "lease");
+			if (command.borrow) borrow(turn, command.borrow, wasGranted(turn, command.request.id));
+			return;
+		case "borrow":
+			return borrow(turn, command, true);
+		case "repay":
+			return repay(turn, command);
 		case "reserve":
 			return ask(turn, command.request, "reservation");
 		case "commit":
@@ -127,7 +138,7 @@ function carryOut(turn: Turn, command: Command): void {
 function ask(turn: Turn, request: Request, wants: Entry["wants"]): void {
 	const { limit } = turn;
 	const { id, mode, ifBusy } = request;
-	const known = limit.entries.get(id);
+	const known = requestOf(limit, id);
 	if (known) return askAgain(turn, known, request, wants);
 	const past = request.remember ? recall(turn, id) : undefined;
 	if (past?.kind === "receipt" && past.print === request.print) return sayReceipt(turn, past);
@@ -168,6 +179,9 @@ function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["want
 	deny(turn, entry.id, "denied", entry.slots);
 }
 
+const wasGranted = ({ events }: Turn, id: string): boolean =>
+	events.some((event) => event.kind === "granted" && event.id === id);
+
 /** A grant by rate that is over, told again. */
 function sayReceipt(turn: Turn, { id, slots, enforced, wouldDeny }: Ended): void {
 	const would = wouldDeny && { wouldDeny };
@@ -185,7 +199,7 @@ function sayReceipt(turn: Turn, { id, slots, enforced, wouldDeny }: Ended): void
 }
 
 function commit(turn: Turn, id: string, peers: readonly string[]): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	const past = entry ? undefined : recall(turn, id);
 	if (past?.kind === "receipt") return sayReceipt(turn, past);
 	if (!entry || entry.state === "waiting") return say(turn, { kind: "gone", id });
@@ -197,7 +211,7 @@ function commit(turn: Turn, id: string, peers: readonly string[]): void {
 // ------------------------------------------------------------------------ keeping and giving back
 
 function renew(turn: Turn, id: string, leaseMs: Ms | null): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (entry?.mode !== "concurrency" || !isGranted(entry)) {
 		return say(turn, { kind: "gone", id });
 	}
@@ -208,7 +222,7 @@ function renew(turn: Turn, id: string, leaseMs: Ms | null): void {
 }
 
 function touch(turn: Turn, id: string): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (entry?.state === "reserved") keepReserved(turn, entry);
 	else if (entry?.state !== "waiting") say(turn, { kind: "gone", id });
 	// No caller keeps the whole line waiting by speaking for a waiter that does not come back.
@@ -216,7 +230,7 @@ function touch(turn: Turn, id: string): void {
 }
 
 function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	// What was taken by rate is not given back: an estimate is settled, or stands.
 	if (entry?.state === "unsettled") return say(turn, { kind: "released", id, slots: 0, by });
 	if (by === "unheard" && entry && (entry.claims > 0 || !isGranted(entry))) {
@@ -238,7 +252,7 @@ function release(turn: Turn, id: string, by: "caller" | "operator" | "unheard"):
 }
 
 function cancel(turn: Turn, id: string, keepPlace: boolean): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (!entry || entry.state === "leased" || entry.state === "unsettled") return say(turn, { kind: "gone", id });
 	// Only a reservation can step back: the same request may be committed, or wait, by another coordinator.
 	if (keepPlace && entry.state !== "reserved") return say(turn, { kind: "gone", id });
@@ -251,7 +265,7 @@ function cancel(turn: Turn, id: string, keepPlace: boolean): void {
 }
 
 function detach(turn: Turn, id: string): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (!entry) return;
 	if (entry.state === "waiting") stand(turn, entry, "away");
 	else if (entry.held && isGranted(entry)) giveBack(turn, entry, "caller");
@@ -260,7 +274,7 @@ function detach(turn: Turn, id: string): void {
 // --------------------------------------------------------------------------------- what peers ask
 
 function vouch(turn: Turn, id: string): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	const past = recall(turn, id);
 	const committed = entry ? isGranted(entry) : past !== undefined && past.kind !== "cancelled";
 	if (!committed) {
@@ -273,7 +287,7 @@ function vouch(turn: Turn, id: string): void {
 }
 
 function resolve(turn: Turn, id: string, committed: boolean): void {
-	const entry = turn.limit.entries.get(id);
+	const entry = requestOf(turn.limit, id);
 	if (entry?.state !== "committed") return;
 	if (!committed) return giveBack(turn, entry, "abort");
 	if (entry.settleMs !== null && entry.mode === "rate_limit") return leaveUnsettled(turn, entry);
@@ -292,7 +306,7 @@ function resolve(turn: Turn, id: string, committed: boolean): void {
  */
 function settle(turn: Turn, id: string, actual: number): void {
 	const { limit } = turn;
-	const entry = limit.entries.get(id);
+	const entry = requestOf(limit, id);
 	if (!entry) {
 		const before = recall(turn, id)?.settled;
 		if (before === undefined) return say(turn, { kind: "gone", id });
@@ -318,12 +332,17 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 	const limit = turn.limit;
 	// What was denied until now sank at the old rate.
 	setDenied(limit, denied ?? deniedSlots(limit));
-	const [before, didDecay] = [kindOf(limit.settings), decays(limit)];
-	limit.settings = { ...limit.settings, ...change };
-	if (before !== kindOf(limit.settings)) changeKind(turn, didDecay);
+	const didDecay = decays(limit);
+	const settings = { ...limit.settings, ...change };
+	const isOtherKind = kindOf(settings) !== kindOf(limit.settings);
+	// What was used of a loan would not come back as its Worker expects: all of it is in use, and goes along.
+	const loans = isOtherKind ? [...limit.entries.values()].filter(({ state }) => state === "lent") : [];
+	for (const loan of loans) writeOff(turn, loan);
+	limit.settings = settings;
+	if (isOtherKind) changeKind(turn, didDecay);
 	else if (limit.level instanceof Level) limit.level.setRate(limit.settings.slotDecayPerSecond);
 	if (slots !== undefined) {
-		if (decays(limit)) limit.level.reset(slots);
+		if (decays(limit)) limit.level.reset(Math.max(0, slots - limit.sums.lent));
 		else limit.unleased = Math.max(0, slots - limit.sums.leased);
 	}
 	for (const entry of [...limit.queue.values()]) {

@@ -26,7 +26,7 @@ export function drop(turn: Turn, entry: Entry): void {
 	count(limit.sums, entry, -1);
 	sayMoved(turn, limit.level.take(entry.id));
 	limit.entries.delete(entry.id);
-	limit.deadlines.remove(entry);
+	(entry.state === "lent" ? limit.loans : limit.deadlines).remove(entry);
 }
 
 /**

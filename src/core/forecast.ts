@@ -16,12 +16,14 @@ import { SLOT } from "./usage.ts";
 
 /** The first moment when decay alone makes room for `slots` more; never earlier than the last moment decided. */
 export function fitsAt(limit: Limit, slots: number): At {
-	return limit.level.reaches(BigInt(limit.settings.limit - limit.sums.reserved - slots) * SLOT);
+	const { settings, sums, level } = limit;
+	return level.reaches(BigInt(settings.limit - sums.reserved - sums.lent - slots) * SLOT);
 }
 
 /**
  * How long nothing but decay gives slots back, if callers ask for nothing but slots; at most `mostMs`. 0: not at all,
- * for a waiter may leave, and a holder may give its lease back or lose it with its connection.
+ * for a waiter may leave, and a holder may give its lease back or lose it with its connection. What another Worker repays
+ * of a loan is felt like any change through it: a moment late.
  */
 export function steadyMs(limit: Limit, mostMs: Ms): Ms {
 	const { settings, sums, queue, deadlines, clock } = limit;
@@ -51,22 +53,41 @@ export function retryAfterMs(limit: Limit, slots: number): Ms {
 function servedAt(limit: Limit, slots: number): At {
 	const { settings, queue } = limit;
 	const usage = limit.level.forecast();
-	let { reserved } = limit.sums;
+	let { reserved, lent } = limit.sums;
+	// A loan that is not repaid joins the level at its end.
+	const loans = [...limit.loans.values()].sort((a, b) => b.until - a.until);
+	const run = (until: At): void => {
+		for (let next = loans.at(-1); next && next.until <= until; next = loans.at(-1)) {
+			usage.drain(Math.max(usage.at, next.until));
+			usage.pour(next.slots);
+			lent -= next.slots;
+			loans.pop();
+		}
+		usage.drain(until);
+	};
 	const serve = (wanted: number, wants: Entry["wants"]): void => {
 		if (wanted > settings.limit - reserved) {
 			// Reservations do not come back by themselves: at the latest they lapse.
-			usage.drain(usage.at + RESERVATION_MS);
+			run(usage.at + RESERVATION_MS);
 			reserved = 0;
 		}
-		usage.drain(usage.reaches(BigInt(settings.limit - reserved - wanted) * SLOT));
+		for (;;) {
+			const units = BigInt(settings.limit - reserved - lent - wanted) * SLOT;
+			if (usage.total <= units) break;
+			const fitsAt = usage.reaches(units);
+			const loan = loans.at(-1);
+			// Decay alone makes no room that is lent.
+			run(loan && (units < 0n || loan.until < fitsAt) ? loan.until : fitsAt);
+			if (!loan) break;
+		}
 		if (wants === "lease") usage.pour(wanted);
 		else reserved += wanted;
 	};
 	// While time is being caught up with, what is in use is still that of an earlier moment.
-	usage.drain(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);
+	run(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);
 	for (const entry of queue.values()) {
 		if (entry.standing === "present") serve(entry.slots, entry.wants);
-		else if (entry.standing === "resuming" && entry.until > usage.at) usage.drain(entry.until);
+		else if (entry.standing === "resuming" && entry.until > usage.at) run(entry.until);
 	}
 	serve(slots, "lease");
 	return usage.at;

@@ -4,9 +4,9 @@
  *     the limit is switched off, or
  *     it is not paused, no waiter has a turn before it, and used + slots <= limit
  *
- * where `used` is the level with decay, else the slots of leases and those without one; reservations count on top of
- * either. What could never fit is refused whatever waits; what merely does not fit now may wait. A limit that only watches
- * decides the same, grants all the same, and holds nothing of what it would have denied.
+ * where `used` is the level with decay, else the slots of leases and those without one; reservations and loans count
+ * on top of either. What could never fit is refused whatever waits; what merely does not fit now may wait. A limit that only
+ * watches decides the same, grants all the same, and holds nothing of what it would have denied.
  */
 
 import type { DenialCode, Event } from "./commands.ts";
@@ -64,7 +64,7 @@ export function neverFits(limit: Limit, slots: number, mode: Mode): Never | null
 export function fits(limit: Limit, slots: number): boolean {
 	const { settings, sums, level } = limit;
 	if (!decays(limit)) return sums.leased + sums.reserved + limit.unleased + slots <= settings.limit;
-	return level.total <= BigInt(settings.limit - sums.reserved - slots) * SLOT;
+	return level.total <= BigInt(settings.limit - sums.reserved - sums.lent - slots) * SLOT;
 }
 
 /**

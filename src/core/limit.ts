@@ -34,6 +34,8 @@ export interface Settings {
 	active: boolean;
 	/** False: it decides and counts as ever, and no caller is denied or waits. Left out: true. */
 	enforce?: boolean;
+	/** For how long a Worker may borrow slots, where they decay; left out, or 0: not at all. */
+	lendSeconds?: number;
 }
 
 /**
@@ -83,7 +85,7 @@ export interface Entry {
 	readonly id: string;
 	/** Order of arrival. */
 	readonly seq: number;
-	/** As long as it waits, as many of those asked for as the limit could ever grant. */
+	/** As long as it waits, as many of those asked for as the limit could ever grant. Of a loan: those that are not accounted for. */
 	slots: number;
 	/** The slots asked for, of a request that takes fewer where it must. */
 	readonly atMost: number | null;
@@ -98,7 +100,8 @@ export interface Entry {
 	readonly others?: readonly string[] | undefined;
 	/** Whether the grant is final (`lease`) or one of several names (`reservation`). */
 	readonly wants: "lease" | "reservation";
-	state: "waiting" | "reserved" | "committed" | "leased" | "unsettled";
+	/** `lent`: no request, but a loan of a Worker; see `lending.ts`. */
+	state: "waiting" | "reserved" | "committed" | "leased" | "unsettled" | "lent";
 	standing: Standing;
 	/** False: granted by a limit that is not enforced. It holds nothing, and is renewed and released like any other. */
 	enforced: boolean;
@@ -115,6 +118,9 @@ export interface Entry {
 	claims: number;
 	/** Of a lease: larger than that of every lease of this name before it. */
 	fence: number | null;
+	/** Of a loan: slots and requests that were accounted for. */
+	used?: number;
+	grants?: number;
 	/** When this entry is due next: to give up, lapse, be confirmed or expire. */
 	until: At;
 	heapIndex: number;
@@ -141,6 +147,8 @@ export interface Sums {
 	leased: number;
 	/** Slots of reservations. */
 	reserved: number;
+	/** Slots of loans that are not accounted for. */
+	lent: number;
 	leases: number;
 	/** Leases that can be given back, for they were not taken by rate; and estimates, which can be settled. */
 	returnable: number;
@@ -159,6 +167,8 @@ export function count(sums: Sums, entry: Entry, sign: 1 | -1): void {
 		return;
 	} else if (entry.state === "reserved") {
 		sums.reserved += sign * entry.slots;
+	} else if (entry.state === "lent") {
+		sums.lent += sign * entry.slots;
 	} else {
 		if (entry.mode !== "rate_limit" || entry.settleMs !== null) sums.returnable += sign;
 		if (entry.state === "unsettled") return;
@@ -170,12 +180,12 @@ export function count(sums: Sums, entry: Entry, sign: 1 | -1): void {
 export interface Limit {
 	settings: Settings;
 	clock: Clock;
-	/** Every live request, by id, in order of arrival. */
+	/** Every live request, and every loan, by id, in order of arrival. */
 	readonly entries: Map<string, Entry>;
 	/** The waiting ones, in order of service. */
 	readonly queue: Map<string, Entry>;
 	readonly deadlines: Deadlines<Entry>;
-	/** Slots in use of a limit whose slots come back by themselves, reservations aside. */
+	/** Slots in use of a limit whose slots come back by themselves, reservations and loans aside. */
 	level: Usage;
 	/** Nothing is granted before this logical moment. */
 	pausedUntil: At;
@@ -183,6 +193,8 @@ export interface Limit {
 	fence: number;
 	/** How many estimates were settled, and the sum of what they were settled with, each as a part of its estimate. */
 	settled: { count: number; ratios: number };
+	/** The loans, by their end. It wakes the limit only while a waiter has a turn: to nobody else it makes a difference. */
+	readonly loans: Deadlines<Entry>;
 	/** Slots taken without a lease, on a limit without decay. */
 	unleased: number;
 	totals: Totals;
@@ -207,12 +219,13 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		pausedUntil: 0,
 		fence: 0,
 		settled: { count: 0, ratios: 0 },
+		loans: new Deadlines(),
 		unleased: 0,
 		totals: newTotals(),
 		meanHeldMs: null,
 		polling: newPolling(now),
 		nextSeq: 1,
-		sums: { leased: 0, reserved: 0, leases: 0, returnable: 0, inTurn: 0, inTurnSlots: 0 },
+		sums: { leased: 0, reserved: 0, lent: 0, leases: 0, returnable: 0, inTurn: 0, inTurnSlots: 0 },
 		recall,
 	};
 }
@@ -229,6 +242,12 @@ export const decays = ({ settings }: Limit): boolean => settings.slotDecayPerSec
 /** Whether they do so by the calendar, or each so long after it was taken. */
 export const hasWindow = ({ window }: Settings): boolean => window !== null && window !== undefined;
 
+/** The request of this id. A loan is none. */
+export function requestOf(limit: Limit, id: string): Entry | undefined {
+	const entry = limit.entries.get(id);
+	return entry?.state === "lent" ? undefined : entry;
+}
+
 /** Whether nothing is left that a fresh limit of the same settings would not have. */
 export const isIdle = (limit: Limit): boolean =>
 	limit.entries.size === 0 && limit.unleased === 0 && limit.level.total === 0n && !isPaused(limit);
@@ -239,7 +258,7 @@ export const wallClock = (limit: Limit, at: At): At => at - limit.clock.offsetMs
 /** Slots in use, rounded up. */
 export function activeSlots(limit: Limit): number {
 	const held = decays(limit) ? Number((limit.level.total + SLOT - 1n) / SLOT) : limit.sums.leased + limit.unleased;
-	return held + limit.sums.reserved;
+	return held + limit.sums.reserved + limit.sums.lent;
 }
 
 /** Whether the limit is shut: it grants nothing until its capacity of 0 is raised. A waiter waits on. */

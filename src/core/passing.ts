@@ -5,7 +5,8 @@
 
 import { conclude, drop, giveBack } from "./ending.ts";
 import { deny, dueNext, serve } from "./granting.ts";
-import type { Entry } from "./limit.ts";
+import { writeOff } from "./lending.ts";
+import type { Entry, Limit } from "./limit.ts";
 import { say, sayMoved, type Turn } from "./turn.ts";
 
 /** Lets time run to now. A waiter whose time ended meanwhile is served first if there is room by now. */
@@ -13,7 +14,7 @@ export function runTime(turn: Turn): void {
 	const { limit, now } = turn;
 	const givingUp: Entry[] = [];
 	for (;;) {
-		const entry = limit.deadlines.first;
+		const entry = nextDue(limit);
 		if (!entry || entry.until > now) break;
 		turn.now = Math.max(entry.until, limit.level.at);
 		limit.level.drain(turn.now);
@@ -33,6 +34,11 @@ export function runTime(turn: Turn): void {
 	serve(turn);
 }
 
+function nextDue({ deadlines, loans }: Limit): Entry | undefined {
+	const [due, loan] = [deadlines.first, loans.first];
+	return due && loan ? (loan.until < due.until ? loan : due) : (due ?? loan);
+}
+
 function fallDue(turn: Turn, entry: Entry): void {
 	const { limit, now } = turn;
 	const { id, slots, peers } = entry;
@@ -42,6 +48,8 @@ function fallDue(turn: Turn, entry: Entry): void {
 		if (gaveUp) limit.totals.timedOut += 1;
 		if (gaveUp) deny(turn, id, "denied", slots);
 		else say(turn, { kind: "left", id, why: "gone" });
+	} else if (entry.state === "lent") {
+		writeOff(turn, entry);
 	} else if (entry.state === "reserved") {
 		drop(turn, entry);
 		say(turn, { kind: "released", id, slots: entry.enforced ? slots : 0, by: "lapse" });

@@ -16,5 +16,10 @@ export const RESUME_MS: Ms = 5_000;
 export const REMEMBER_MS: Ms = 300_000;
 /** How long the id of a rate-limit grant is remembered. */
 export const REMEMBER_RECEIPT_MS: Ms = 60_000;
+/**
+ * How long after its end a loan is still waited for. Its Worker counts its time from before it asked, so it ends before by
+ * its own clock; this is for a clock that runs slower, or stands still while a Worker computes.
+ */
+export const LOAN_GRACE_MS: Ms = 2_000;
 /** Longest estimate given without decay, after which asking again beats believing. */
 export const RETRY_ESTIMATE_MAX_MS: Ms = 30_000;

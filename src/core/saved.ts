@@ -51,6 +51,9 @@ export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print"
 	claims?: number | undefined;
 	/** Left out: it has none. */
 	fence?: number | undefined;
+	/** Of a loan. */
+	used?: number | undefined;
+	grants?: number | undefined;
 	/** In place of `claims`, in what was stored when it was only told whether there were any. */
 	claimed?: boolean | undefined;
 	/** What it owns of the level when it was last written, and what no lease owns beneath it. */
@@ -92,6 +95,7 @@ export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
 		peers: entry.peers.length > 0 ? entry.peers : undefined,
 		claims: entry.claims || undefined,
 		fence: entry.fence ?? undefined,
+		...(state === "lent" && { used: entry.used, grants: entry.grants }),
 		band: band ? { own: String(band.own), below: String(band.below), order: band.order } : undefined,
 	};
 }
@@ -134,12 +138,13 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 			claims: saved.claims ?? (saved.claimed ? 1 : 0),
 			fence: saved.fence ?? null,
 			heapIndex: -1,
+			...(saved.state === "lent" && { used: saved.used ?? 0, grants: saved.grants ?? 0 }),
 		};
 		if (band) bands.push({ id: entry.id, own: BigInt(band.own), below: BigInt(band.below), order: band.order });
 		limit.entries.set(entry.id, entry);
 		if (entry.state === "waiting") requeue(limit, entry, wokeAt);
 		count(limit.sums, entry, 1);
-		limit.deadlines.set(entry, entry.until);
+		(entry.state === "lent" ? limit.loans : limit.deadlines).set(entry, entry.until);
 	}
 	limit.level = usageOf(limit.settings, limit.clock, saved.level.at);
 	if (decays(limit)) limit.level.restore(bands, saved.level);

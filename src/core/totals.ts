@@ -39,11 +39,12 @@ export const newTotals = (): Totals => ({
 
 const newHistogram = (): Histogram => ({ counts: BUCKETS_MS.map(() => 0).concat(0), sumMs: 0 });
 
-export function observe(histogram: Histogram, ms: Ms): void {
+/** `times`: of so many requests or leases. */
+export function observe(histogram: Histogram, ms: Ms, times = 1): void {
 	let bucket = 0;
 	while (ms > (BUCKETS_MS[bucket] ?? Number.POSITIVE_INFINITY)) bucket += 1;
-	histogram.counts[bucket] = (histogram.counts[bucket] ?? 0) + 1;
-	histogram.sumMs += ms;
+	histogram.counts[bucket] = (histogram.counts[bucket] ?? 0) + times;
+	histogram.sumMs += ms * times;
 }
 
 /** What was counted between two looks, or with `sign` 1 in both together. */

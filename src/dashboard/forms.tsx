@@ -153,26 +153,42 @@ function SettingsFields({ settings, focus = false }: { settings: Settings; focus
 				))}
 				{back.value === "window" && <WindowFields window={settings.window ?? null} />}
 				{back.value === "decay" && (
-					<div class="rate">
-						<input
-							name="amount"
-							type="number"
-							inputMode="decimal"
-							required
-							min={0}
-							step="any"
-							defaultValue={String(amount)}
-							aria-label="Slots that come back"
-						/>
-						<span aria-hidden="true">each</span>
-						<select name="per" defaultValue={per} aria-label="In each">
-							{UNITS.map((unit) => (
-								<option key={unit} value={unit} selected={unit === per}>
-									{unit}
-								</option>
-							))}
-						</select>
-					</div>
+					<>
+						<div class="rate">
+							<input
+								name="amount"
+								type="number"
+								inputMode="decimal"
+								required
+								min={0}
+								step="any"
+								defaultValue={String(amount)}
+								aria-label="Slots that come back"
+							/>
+							<span aria-hidden="true">each</span>
+							<select name="per" defaultValue={per} aria-label="In each">
+								{UNITS.map((unit) => (
+									<option key={unit} value={unit} selected={unit === per}>
+										{unit}
+									</option>
+								))}
+							</select>
+						</div>
+						<label>
+							Lent for
+							<span class="hint">seconds that a Worker may grant borrowed slots without asking; 0: not at all</span>
+							<input
+								name="lendSeconds"
+								type="number"
+								inputMode="decimal"
+								required
+								min={0}
+								max={BOUNDS.lendSeconds.max}
+								step="any"
+								defaultValue={String(settings.lendSeconds ?? 0)}
+							/>
+						</label>
+					</>
 				)}
 			</fieldset>
 			<label class="choice">
@@ -202,6 +218,7 @@ function settingsOf(form: FormData, before: Settings): Asked {
 		window: back === "window" ? windowOf(form) : null,
 		active: form.get("active") !== null,
 		enforce: form.get("enforce") !== null,
+		lendSeconds: back === "decay" ? Number(form.get("lendSeconds")) : 0,
 	};
 }
 
@@ -239,6 +256,7 @@ export function LimitForm({ limit, onClose }: { limit?: LimitSummary; onClose: (
 		if (!isSame(settings.window, before.window ?? null)) change.window = settings.window;
 		if (settings.active !== before.active) change.active = settings.active;
 		if (settings.enforce !== before.enforce) change.enforce = settings.enforce;
+		if (settings.lendSeconds !== (before.lendSeconds ?? 0)) change.lendSeconds = settings.lendSeconds ?? 0;
 		const byHand = form.get("activeSlots");
 		if (typeof byHand === "string" && byHand !== "") change.activeSlots = Number(byHand);
 		if (Object.keys(change).length === 0) return say("Nothing was changed.");

@@ -26,13 +26,17 @@ describe("a file", () => {
 			'[limits.database]\nlimit = 20\n[policies."login:*"]\nlimit = 5\nslotDecayPerSecond = 0.1\nidleSeconds = 60\n';
 		const { limits, policies } = readDesired(text, "toml", "the file");
 		expect([...limits]).toEqual([
-			["database", { limit: 20, slotDecayPerSecond: 0, window: null, active: true, enforce: true, region: null }],
+			[
+				"database",
+				{ limit: 20, slotDecayPerSecond: 0, window: null, active: true, enforce: true, lendSeconds: 0, region: null },
+			],
 		]);
 		const login = {
 			limit: 5,
 			slotDecayPerSecond: 0.1,
 			active: true,
 			enforce: true,
+			lendSeconds: 0,
 			region: null,
 			idleSeconds: 60,
 		};
@@ -85,6 +89,7 @@ describe("a file", () => {
 				slotDecayPerSecond: 1 / 60,
 				active: false,
 				enforce: false,
+				lendSeconds: 0.5,
 				region: "apac-ne" as const,
 			};
 			const desired: Desired = {
@@ -103,7 +108,7 @@ describe("a file", () => {
 
 	test.each(["toml", "json"] as const)("has windows, of which what is as usual is left out, as %s", (format) => {
 		const window = { every: "month", timeZone: "Europe/Berlin", at: "00:00", startsOn: 15, sliding: false } as const;
-		const rest = { slotDecayPerSecond: 0, active: true, enforce: true, region: null };
+		const rest = { slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0, region: null };
 		const limits: Desired["limits"] = new Map([
 			["quota", { limit: 3, window, ...rest }],
 			[

@@ -7,13 +7,14 @@
  * promised (`order` of `decide`).
  */
 
-import type { Command, DenialCode, Event } from "../../src/core/commands.ts";
+import type { Borrowing, Command, DenialCode, Event } from "../../src/core/commands.ts";
 import type { Ended, Request, Settings } from "../../src/core/limit.ts";
 import { QUEUE_MAX } from "../../src/core/line.ts";
 import {
 	AWAY_MS,
 	DOUBT_MS,
 	DOUBT_STEP_MS,
+	LOAN_GRACE_MS,
 	REMEMBER_MS,
 	REMEMBER_RECEIPT_MS,
 	RESERVATION_MS,
@@ -32,13 +33,17 @@ export function unitsOfRate(slotDecayPerSecond: number): bigint {
 
 const NEVER = Number.POSITIVE_INFINITY;
 
+/** A loan stands among them, with all that was ever lent of it as its slots. */
 export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy" | "slots">> {
 	slots: number;
+	/** Of a loan: slots and requests that were accounted for. */
+	used: number;
+	grants: number;
 	/** What was asked for, however many it takes. */
 	readonly wished: number;
 	readonly wants: "lease" | "reservation";
 	readonly arrivedAt: number;
-	state: "waiting" | "reserved" | "committed" | "leased" | "unsettled";
+	state: "waiting" | "reserved" | "committed" | "leased" | "unsettled" | "lent";
 	wouldDeny: boolean;
 	standing: "present" | "resuming" | "away" | "parked";
 	enforced: boolean;
@@ -209,7 +214,12 @@ export class Model {
 	/** Slots in use, in units. */
 	get used(): bigint {
 		const held = this.decays ? this.level : BigInt(this.leased + this.state.unleased) * ONE;
-		return held + BigInt(this.reserved) * ONE;
+		return held + BigInt(this.reserved + this.lent) * ONE;
+	}
+
+	/** Slots of loans that are not accounted for. */
+	get lent(): number {
+		return this.state.asked.reduce((sum, { state, slots, used }) => (state === "lent" ? sum + slots - used : sum), 0);
 	}
 
 	get paused(): boolean {
@@ -227,12 +237,12 @@ export class Model {
 
 	/** The first moment when something must be done though nobody asks, on the caller's clock. */
 	get wakeAt(): number | null {
-		const moments = this.state.asked.map((asked) => asked.until);
 		const head = this.line[0];
-		const { limit } = this.state.settings;
-		if (head?.standing === "present" && head.slots + this.reserved <= limit) {
+		const moments = this.state.asked.filter((asked) => head || asked.state !== "lent").map((asked) => asked.until);
+		const room = this.state.settings.limit - this.reserved - this.lent;
+		if (head?.standing === "present" && head.slots <= room) {
 			const msUntilFree = this.decays
-				? this.msUntilLevel(BigInt(limit - this.reserved - head.slots) * ONE)
+				? this.msUntilLevel(BigInt(room - head.slots) * ONE)
 				: this.fits(head.slots)
 					? 0
 					: NEVER;
@@ -251,7 +261,7 @@ export class Model {
 	}
 
 	find(id: string): Asked | undefined {
-		return this.state.asked.find((asked) => asked.id === id);
+		return this.state.asked.find((asked) => asked.id === id && asked.state !== "lent");
 	}
 
 	/** What is remembered of an id that is over. */
@@ -267,22 +277,26 @@ export class Model {
 		const rank = ({ id }: Asked): number => (left.includes(id) ? left.indexOf(id) : left.length);
 		const nextOf = (candidates: Asked[]): Asked | undefined =>
 			candidates.toSorted((a, b) => a.until - b.until || rank(a) - rank(b))[0];
+		const fallDue = (next: Asked): void => {
+			const said = this.#events.length;
+			this.#fallDue(next);
+			// What ended without a word may be named later, in an answer.
+			if (this.#events.length > said && left.includes(next.id)) left.splice(0, rank(next) + 1);
+		};
 		// Whoever is here and ran out of patience goes last: what came free until now may be for it.
 		const isHere = (asked: Asked): boolean => asked.state === "waiting" && asked.standing === "present";
 		for (;;) {
 			const next = nextOf(this.state.asked.filter((asked) => asked.until <= now && !isHere(asked)));
 			if (!next) break;
 			this.#drainTo(Math.max(next.until, this.#now));
-			this.#fallDue(next);
-			if (left.includes(next.id)) left.splice(0, rank(next) + 1);
+			fallDue(next);
 		}
 		this.#drainTo(now);
 		this.#serve();
 		for (;;) {
 			const next = nextOf(this.state.asked.filter((asked) => asked.until <= now && isHere(asked)));
 			if (!next) break;
-			this.#fallDue(next);
-			if (left.includes(next.id)) left.splice(0, rank(next) + 1);
+			fallDue(next);
 		}
 		this.#serve();
 	}
@@ -304,6 +318,8 @@ export class Model {
 			if (this.#now >= asked.giveUpAt) this.state.totals.timedOut += 1;
 			if (this.#now >= asked.giveUpAt) this.#deny(asked.id, "denied");
 			else this.#say({ kind: "left", id: asked.id, why: "gone" });
+		} else if (asked.state === "lent") {
+			this.#writeOff(asked);
 		} else if (asked.state === "reserved") {
 			this.#drop(asked);
 			this.#say({ kind: "released", id: asked.id, slots: asked.enforced ? asked.slots : 0, by: "lapse" });
@@ -328,8 +344,26 @@ export class Model {
 
 	#carryOut(command: Command): void {
 		switch (command.kind) {
-			case "acquire":
-				return this.#ask(command.request, "lease");
+			case "acquire": {
+				const { borrow } = command;
+				const loan = borrow && this.#loan(borrow.id);
+				if (loan) this.#account(loan, borrow.used, borrow.grants);
+				this.#ask(command.request, "lease");
+				const isGiven = this.#events.some(
+					({ kind, ...event }) => kind === "granted" && "id" in event && event.id === command.request.id,
+				);
+				if (borrow) this.#borrow(borrow, isGiven);
+				return;
+			}
+			case "borrow":
+				return this.#borrow(command, true);
+			case "repay": {
+				const loan = this.#loan(command.id);
+				if (!loan) return this.#say({ kind: "gone", id: command.id });
+				this.#account(loan, command.used, command.grants);
+				this.#drop(loan);
+				return this.#say({ kind: "repaid", id: loan.id, slots: Math.max(0, loan.slots - loan.used), by: "borrower" });
+			}
 			case "reserve":
 				return this.#ask(command.request, "reservation");
 			case "commit":
@@ -401,6 +435,80 @@ export class Model {
 		}
 	}
 
+	get #loans(): Asked[] {
+		return this.state.asked.filter(({ state }) => state === "lent");
+	}
+
+	#loan(id: string): Asked | undefined {
+		return this.#loans.find((loan) => loan.id === id);
+	}
+
+	/** At least half of what nobody uses stays for those who have no loan, and nothing is lent past a waiter. */
+	#borrow({ id, used, grants, wanted, least }: Borrowing, isGiven: boolean): void {
+		const { settings } = this.state;
+		const known = this.#loan(id);
+		if (known) this.#account(known, used, grants);
+		const lentMs = Math.round((settings.lendSeconds ?? 0) * 1_000);
+		const lends = isGiven && this.enforces && !this.paused && this.decays && settings.limit > 0 && lentMs > 0;
+		const has = known ? known.slots - known.used : 0;
+		let most = has;
+		const isFair = (more: number): boolean =>
+			2n * BigInt(this.lent + more) * ONE + this.level <= BigInt(settings.limit - this.reserved) * ONE;
+		if (lends && this.line.length === 0 && isFair(0)) {
+			let room = 0;
+			while (isFair(room + 1) && room < 100) room += 1;
+			const others = this.state.asked.filter((asked) => asked.state === "lent" && asked !== known).length;
+			const part = Math.floor((room + this.lent) / (others + 1));
+			while (most < wanted && most - has < room && (most < part || 2 * (most - has + 1) <= room)) most += 1;
+			if (most > 0 && most >= least) return this.#lend(id, known, { used, grants }, most - has, lentMs);
+		}
+		if (known && has === 0) this.#drop(known);
+		this.#say({ kind: "lent", id, slots: known ? known.slots : used, lentMs: 0 });
+	}
+
+	#lend(id: string, known: Asked | undefined, said: { used: number; grants: number }, more: number, lentMs: number) {
+		const loan: Asked = known ?? {
+			...{ id, ...said, slots: said.used, mode: "rate_limit", leaseMs: 0, holder: null, held: false, print: "" },
+			...{ remember: false, wants: "lease", arrivedAt: this.#now, state: "lent", standing: "parked", enforced: true },
+			...{
+				grantedAt: this.#now,
+				waitedMs: 0,
+				giveUpAt: this.#now,
+				expiresAt: NEVER,
+				until: NEVER,
+				peers: [],
+				claims: 0,
+				fence: null,
+				wished: 0,
+				wouldDeny: false,
+			},
+			written: null,
+		};
+		if (!known) this.state.asked.push(loan);
+		loan.slots += more;
+		loan.expiresAt = loan.until = this.#now + lentMs + LOAN_GRACE_MS;
+		this.#say({ kind: "lent", id, slots: loan.slots, lentMs });
+	}
+
+	/** All of it is taken for used. */
+	#writeOff(loan: Asked): void {
+		this.#account(loan, loan.slots, loan.grants);
+		this.#drop(loan);
+		this.#say({ kind: "repaid", id: loan.id, slots: 0, by: "expiry" });
+	}
+
+	/** What was used of a loan is in use from now on. */
+	#account(loan: Asked, used: number, grants: number): void {
+		const slots = Math.max(0, Math.min(used, loan.slots) - loan.used);
+		if (slots > 0) this.state.layers.push({ owner: null, left: BigInt(slots) * ONE });
+		loan.used = Math.max(loan.used, used);
+		loan.slots = Math.max(loan.slots, loan.used);
+		for (; loan.grants < grants; loan.grants += 1) {
+			this.state.totals.grantedAtOnce += 1;
+			this.#count("waits", 0);
+		}
+	}
+
 	#ask(request: Request, wants: Asked["wants"]): void {
 		const asked = this.find(request.id);
 		if (asked) return this.#askAgain(asked, request, wants);
@@ -424,7 +532,7 @@ export class Model {
 			...{ slots, wished: request.slots, wouldDeny: false },
 			...{ wants, arrivedAt: this.#now, state: "waiting", standing: "parked", enforced: true, grantedAt: this.#now },
 			...{ waitedMs: 0, giveUpAt: this.#now + waitMs, expiresAt: NEVER, until: NEVER },
-			...{ peers: [], claims: 0, fence: null, written: null },
+			...{ peers: [], claims: 0, fence: null, used: 0, grants: 0, written: null },
 		};
 		this.state.asked.push(fresh);
 		if (atOnce) this.#give(fresh, wouldDeny);
@@ -658,6 +766,8 @@ export class Model {
 
 	#configure(change: Partial<Settings>, activeSlots: number | undefined): void {
 		const did = this.decays;
+		const { slotDecayPerSecond = this.state.settings.slotDecayPerSecond } = change;
+		if (did !== slotDecayPerSecond > 0) for (const loan of this.#loans) this.#writeOff(loan);
 		this.state.settings = { ...this.state.settings, ...change };
 		if (did && !this.decays) this.state.layers = [];
 		if (!did && this.decays) {
@@ -669,8 +779,9 @@ export class Model {
 			this.state.unleased = 0;
 		}
 		if (activeSlots !== undefined) {
-			if (this.decays) this.state.layers = [{ owner: null, left: BigInt(activeSlots) * ONE }];
-			else this.state.unleased = Math.max(0, activeSlots - this.leased);
+			const others = Math.max(0, activeSlots - this.lent);
+			if (this.decays) this.state.layers = [{ owner: null, left: BigInt(others) * ONE }];
+			else this.state.unleased = Math.max(0, others - this.leased);
 		}
 		for (const asked of this.state.asked.filter((other) => other.state === "waiting")) {
 			asked.slots = this.#size(asked.wished, asked.atMost);
@@ -721,7 +832,7 @@ export class Model {
 	}
 }
 
-export const granted = ({ state }: Asked): boolean => state !== "waiting" && state !== "reserved";
+export const granted = ({ state }: Asked): boolean => state !== "waiting" && state !== "reserved" && state !== "lent";
 /** Whether it is a lease that holds slots. */
 const holds = (asked: Asked): boolean => asked.enforced && granted(asked) && asked.state !== "unsettled";
 const would = ({ wouldDeny }: { wouldDeny?: boolean }): { wouldDeny?: true } => (wouldDeny ? { wouldDeny: true } : {});

@@ -6,11 +6,12 @@
  *     1000  tick                      => released a x2 by expiry, granted b after 990
  *
  * Commands: `acquire`, `reserve` (with x, lease, wait, park, held, once, rate, loose, print), `back` (with x), `commit`, `cancel`, `park`,
- * `touch`, `renew`, `release`, `force`, `unheard`, `detach`, `vouch`, `resolve`, `settle`, `pause`, `configure`, `close`, `tick`; and
+ * `touch`, `renew`, `release`, `force`, `unheard`, `detach`, `vouch`, `resolve`, `settle`, `pause`, `configure`, `close`, `tick`; `borrow`
+ * (with x, least, used, grants) and `repay` (with used, grants) of a loan; and
  * `restart`, `wake?` and `used?`, which only look. Defaults: 1 slot, a lease of 60 s, denied when busy.
  */
 
-import type { Command, Event } from "../../src/core/commands.ts";
+import type { Account, Command, Event } from "../../src/core/commands.ts";
 import { activeSlots, type Request, type Settings } from "../../src/core/limit.ts";
 import { Subject } from "./subject.ts";
 
@@ -84,12 +85,26 @@ function commandOf(verb: string, words: string[]): Command {
 			return configureOf(option);
 		case "back":
 			return { kind: "takeBack", slots: Number(id.slice(1)), heldMs: Number(option("held") ?? Number.NaN) || null };
+		case "borrow":
+			return {
+				kind: "borrow",
+				...accountOf(id, option),
+				wanted: Number(options[0]?.slice(1)),
+				least: Number(option("least") ?? 1),
+			};
+		case "repay":
+			return { kind: "repay", ...accountOf(id, option) };
 		case "close":
 		case "tick":
 			return { kind: verb };
 		default:
 			throw new Error(`Not a command: ${verb}`);
 	}
+}
+
+function accountOf(id: string, option: (name: string) => string | undefined): Account {
+	const used = Number(option("used") ?? 0);
+	return { id, used, grants: Number(option("grants") ?? used) };
 }
 
 function requestOf(id: string, options: string[], option: (name: string) => string | undefined): Request {
@@ -112,7 +127,9 @@ function requestOf(id: string, options: string[], option: (name: string) => stri
 }
 
 function configureOf(option: (name: string) => string | undefined): Command {
-	const [limit, decay, active, slots, enforce] = ["limit", "decay", "active", "slots", "enforce"].map(option);
+	const [limit, decay, active, slots, enforce, lend] = ["limit", "decay", "active", "slots", "enforce", "lend"].map(
+		option,
+	);
 	return {
 		kind: "configure",
 		settings: {
@@ -120,6 +137,7 @@ function configureOf(option: (name: string) => string | undefined): Command {
 			...(decay !== undefined && { slotDecayPerSecond: Number(decay) }),
 			...(active !== undefined && { active: active === "yes" }),
 			...(enforce !== undefined && { enforce: enforce === "yes" }),
+			...(lend !== undefined && { lendSeconds: Number(lend) }),
 		},
 		...(slots !== undefined && { activeSlots: Number(slots) }),
 	};
@@ -155,6 +173,10 @@ function tell(event: Event): string | [] {
 			return `doubted ${event.id}`;
 		case "vouched":
 			return `vouched ${event.id} ${event.committed ? "yes" : "no"}`;
+		case "lent":
+			return `lent ${event.id} ${event.slots} for ${event.lentMs}`;
+		case "repaid":
+			return `repaid ${event.id} ${event.slots} by ${event.by}`;
 		case "configured":
 			return "configured";
 		case "rewritten":

@@ -28,6 +28,7 @@ const OUTCOMES = `
 	granted a lease after a wait, though it would deny | granted a receipt again, though it would deny | as many as the limit could ever grant
 	served by inspect | taken back | taken back before the peers answered | clock jumped back | restart | restart with waiters | restart after something fell due
 	restart with part of a band drained | released twice | retry at the announced moment
+	retry at the announced moment, with loans
 	retry at the announced moment, after others in line | retry at the announced moment, with reservations
 
 	nothing -> present | nothing -> parked | nothing -> reserved | nothing -> leased
@@ -53,6 +54,10 @@ const OUTCOMES = `
 	released by abort | released by abort, nothing | released by lapse | released by lapse, nothing
 	doubted | vouched true | vouched false | rewritten | configured
 	ended lease | ended receipt | ended cancelled
+	lent by acquire | lent by borrow | lent again by acquire | lent again by borrow
+	lent no more by acquire | lent no more by borrow | lent no more again by acquire | lent no more again by borrow
+	repaid by borrower | repaid by borrower, nothing | repaid by expiry, nothing | gone to repay
+	nothing -> lent | lent -> nothing
 `.split(/[|\n]/);
 
 const outcomes: Outcomes = new Map();

@@ -1,6 +1,6 @@
 /** One life of one limit, drawn from a seed, checked after every step against the model and the promises. */
 
-import type { Command, Event } from "../../src/core/commands.ts";
+import type { Borrowing, Command, Event } from "../../src/core/commands.ts";
 import { activeSlots, type Entry, isLease, type Limit, type Request, type Settings } from "../../src/core/limit.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
 import { SLOT } from "../../src/core/usage.ts";
@@ -15,6 +15,8 @@ export type Outcomes = Map<string, number>;
 const TAIL = Number(process.env.HEADGATE_TAIL ?? 12);
 const START = 1_700_000_000_000;
 const RATES = [0, 0, 0, 0.1, 0.7, 1, 3, 7, 20, 1000, 0.142857142857142, 0.333333333333333];
+
+const LENDS = [0, 0.1, 1, 1, 10];
 
 /** How often each kind of time passes before a command. */
 const TIMES = {
@@ -56,6 +58,7 @@ export class Simulation {
 			limit: this.#random.int(1, 8),
 			slotDecayPerSecond: this.#random.pick(RATES),
 			active: this.#random.chance(0.9),
+			...(this.#random.chance(0.5) && { lendSeconds: this.#random.pick(LENDS) }),
 		};
 		this.#subject = new Subject(settings, START);
 		this.#model = new Model(settings, START);
@@ -89,7 +92,8 @@ export class Simulation {
 		const command = this.#draw();
 		const asks = command.kind === "acquire" || command.kind === "reserve";
 		// Half of the time nothing is due when the request comes, so that a denial must leave all as it was.
-		const quiet = asks && random.chance(0.5);
+		// What a denied request brings of a loan is accounted for all the same.
+		const quiet = asks && !("borrow" in command) && random.chance(0.5);
 		if (quiet) this.#decide({ kind: "tick" });
 		const before = quiet ? this.#everything() : "";
 		const known = asks && this.#limit.entries.has(command.request.id);
@@ -199,16 +203,24 @@ export class Simulation {
 
 	/** A retry at exactly the announced moment, with nothing but time in between, in a twin of this limit. */
 	#retry(command: Command & { request: Request }, afterMs: number): void {
-		const twin = this.#subject.twin();
-		const at = this.#wall + afterMs;
-		for (let wakeAt = twin.decide({ kind: "tick" }, this.#wall).wakeAt; wakeAt !== null && wakeAt < at; ) {
-			wakeAt = twin.decide({ kind: "tick" }, wakeAt).wakeAt;
+		const isGivenAfter = (ms: number): boolean => {
+			const twin = this.#subject.twin();
+			const at = this.#wall + ms;
+			for (let wakeAt = twin.decide({ kind: "tick" }, this.#wall).wakeAt; wakeAt !== null && wakeAt < at; ) {
+				wakeAt = twin.decide({ kind: "tick" }, wakeAt).wakeAt;
+			}
+			return twin
+				.decide(command, at)
+				.events.some(
+					({ kind, ...of }) => ["granted", "reserved"].includes(kind) && "id" in of && of.id === command.request.id,
+				);
+		};
+		this.#hold(8, isGivenAfter(afterMs), `a retry after the announced ${afterMs} ms was not granted`);
+		const others = this.#model.line.length + this.#model.reserved + this.#model.leased;
+		if (this.#model.lent > 0 && others === 0) {
+			this.#hold(8, !isGivenAfter(afterMs - 1), `a retry before the announced ${afterMs} ms was granted`);
+			this.#reach("retry at the announced moment, with loans");
 		}
-		const { events } = twin.decide(command, at);
-		const isGiven = events.some(
-			(event) => (event.kind === "granted" || event.kind === "reserved") && event.id === command.request.id,
-		);
-		this.#hold(8, isGiven, `a retry after the announced ${afterMs} ms was not granted`);
 		this.#reach("retry at the announced moment");
 		if (this.#model.line.length > 0) this.#reach("retry at the announced moment, after others in line");
 		if (this.#model.reserved > 0) this.#reach("retry at the announced moment, with reservations");
@@ -228,11 +240,30 @@ export class Simulation {
 		const random = this.#random;
 		const kind = random.weighted({
 			...{ acquire: 25, reserve: 19, commit: 9, cancel: 5, touch: 4, renew: 5, release: 14, detach: 6 },
-			...{ vouch: 2, resolve: 6, configure: 3, pause: 1, settle: 8, takeBack: 2, inspect: 2, tick: 4 },
+			...{
+				vouch: 2,
+				resolve: 6,
+				configure: 3,
+				pause: 1,
+				settle: 8,
+				takeBack: 2,
+				inspect: 2,
+				tick: 4,
+				borrow: 6,
+				repay: 4,
+			},
 		});
 		switch (kind) {
-			case "acquire":
-				return { kind, request: this.#drawRequest("lease") };
+			case "acquire": {
+				const request = this.#drawRequest("lease");
+				return random.chance(0.1) ? { kind, request, borrow: this.#drawLoan() } : { kind, request };
+			}
+			case "borrow":
+				return { kind, ...this.#drawLoan() };
+			case "repay": {
+				const { wanted: _, least: __, ...account } = this.#drawLoan();
+				return { kind, ...account };
+			}
 			case "reserve":
 				return { kind, request: this.#drawRequest("reservation") };
 			case "commit":
@@ -275,6 +306,22 @@ export class Simulation {
 		return `r${random.int(Math.max(1, this.#nextId - 8), this.#nextId)}`;
 	}
 
+	/** Of a loan that is, was or is new: with what may have been used of it, and at times with what was said before. */
+	#drawLoan(): Borrowing {
+		const random = this.#random;
+		const loans = this.#model.state.asked.filter(({ state }) => state === "lent");
+		const loan = loans.length > 0 && random.chance(0.7) ? random.pick(loans) : undefined;
+		const id = loan?.id ?? `~${random.int(Math.max(1, this.#nextId - 4), this.#nextId + 1)}`;
+		const used = loan ? random.int(random.chance(0.1) ? 0 : loan.used, loan.slots) : random.pick([0, 0, 1, 3]);
+		return {
+			id,
+			used,
+			grants: (loan?.grants ?? 0) + random.int(0, 2),
+			wanted: random.int(0, 6),
+			least: random.pick([0, 0, 0, 1, 2]),
+		};
+	}
+
 	#drawRequest(wants: Asked["wants"]): Request {
 		const random = this.#random;
 		const waitMs = random.pick([0, 1, 100, 1_000, 1_000, 20_000, Number.POSITIVE_INFINITY]);
@@ -283,7 +330,9 @@ export class Simulation {
 		const gone = this.#model.state.asked.filter(({ state, standing }) => state === "waiting" && standing !== "present");
 		const back = gone.length > 0 && random.chance(0.5) ? random.pick(gone) : null;
 		if (back) wants = back.wants;
-		const id = back?.id ?? (random.chance(0.2) ? this.#drawId() : `r${this.#nextId++}`);
+		const again = random.chance(0.2) ? this.#drawId() : "~";
+		// No request has the id of a loan.
+		const id = back?.id ?? (again.startsWith("~") ? `r${this.#nextId++}` : again);
 		const earlier = this.#requests.get(id);
 		if (earlier && earlier.wants === wants && random.chance(0.95)) {
 			return { ...earlier.request, waitMs, ifBusy, ...(random.chance(0.05) && { print: "other" }) };
@@ -310,7 +359,7 @@ export class Simulation {
 	#drawSettings(): Command {
 		const random = this.#random;
 		const settings: Partial<Settings> = {};
-		switch (random.weighted({ limit: 4, rate: 3, active: 3, enforce: 2, hand: 3, all: 2 })) {
+		switch (random.weighted({ limit: 4, rate: 3, active: 3, enforce: 2, lend: 2, hand: 3, all: 2 })) {
 			case "limit":
 				settings.limit = random.int(0, 8);
 				break;
@@ -323,6 +372,9 @@ export class Simulation {
 				break;
 			case "enforce":
 				settings.enforce = random.chance(0.6);
+				break;
+			case "lend":
+				settings.lendSeconds = random.pick(LENDS);
 				break;
 			case "hand":
 				return { kind: "configure", activeSlots: random.int(0, 8) };
@@ -384,7 +436,7 @@ export class Simulation {
 		const unsettled = all.filter(({ enforced, state }) => enforced && state === "unsettled");
 		const returnable = leases.filter(({ mode, settleMs }) => mode !== "rate_limit" || settleMs !== null);
 		const recounted = {
-			...{ leased: slotsOf(leases), reserved: slotsOf(reserved), leases: leases.length },
+			...{ leased: slotsOf(leases), reserved: slotsOf(reserved), lent: slotsOf(loansOf(all)), leases: leases.length },
 			returnable: returnable.length + unsettled.length,
 			...{ inTurn: standing.length, inTurnSlots: slotsOf(standing) },
 		};
@@ -394,7 +446,8 @@ export class Simulation {
 		}
 		const queued = [...queue.keys()].join();
 		this.#hold(3, queued === waiting.map(({ id }) => id).join(), `the line is not in order of arrival: ${queued}`);
-		const due = all.filter((entry) => entry.until !== Number.POSITIVE_INFINITY);
+		this.#hold(16, this.#limit.loans.size === loansOf(all).length, "the loans that end are not those that there are");
+		const due = all.filter((entry) => entry.until !== Number.POSITIVE_INFINITY && entry.state !== "lent");
 		this.#hold(4, deadlines.size === due.length, "what falls due is not what the deadlines hold");
 		const first = Math.min(...due.map(({ until }) => until));
 		this.#hold(4, due.length === 0 || deadlines.first?.until === first, "the first deadline is not the earliest");
@@ -445,6 +498,7 @@ export class Simulation {
 		const shown = activeSlots(this.#limit);
 		this.#hold(7, shown === Number((used + ONE - 1n) / ONE), `shows ${shown} slots in use, which are ${used} units`);
 
+		this.#checkLoans(events);
 		this.#flow = this.#flow.slice(-60);
 		if (!upTo || !model.decays) return;
 		const rate = unitsOfRate(model.state.settings.slotDecayPerSecond);
@@ -454,6 +508,16 @@ export class Simulation {
 			const allowed = most + rate * BigInt(now - at);
 			this.#hold(1, granted <= allowed, `${granted} units granted in ${now - at} ms, ${allowed} allowed`);
 		}
+	}
+
+	/** What is lent is counted, and at least as much is left of what nobody uses. */
+	#checkLoans(events: Event[]): void {
+		const { settings, sums, level } = this.#limit;
+		if (!events.some((event) => event.kind === "lent" && event.lentMs > 0)) return;
+		const free = BigInt(settings.limit - sums.reserved) * SLOT - level.total;
+		this.#hold(16, 2n * BigInt(sums.lent) * SLOT <= free, `${sums.lent} slots are lent of ${free} units that are free`);
+		this.#hold(16, sums.inTurn === 0, "slots were lent while a waiter had its turn");
+		this.#hold(16, settings.enforce !== false && !this.#model.paused, "slots were lent past a rule that stands");
 	}
 
 	/** Nothing is granted in a pause but what was set aside before it; and fences rise. */
@@ -542,7 +606,7 @@ export class Simulation {
 		if (left > 0)
 			this.#hold(8, answer.retryAfterMs >= left, `announced ${answer.retryAfterMs} ms of a pause of ${left}`);
 		if (!this.#model.decays) return;
-		if (this.#model.line.length > 0 || this.#model.reserved > 0) return;
+		if (this.#model.line.length > 0 || this.#model.reserved > 0 || this.#model.lent > 0) return;
 		const { limit } = this.#model.state.settings;
 		const slots = request.atMost ? Math.min(request.slots, limit) : request.slots;
 		const first = this.#model.msUntilLevel(BigInt(limit - slots) * ONE);
@@ -576,7 +640,9 @@ export class Simulation {
 			const is = limit.entries.get(ought.id) as Entry;
 			const name = (field: string): string => `${field} of ${ought.id}`;
 			same(8, name("what is left"), limit.level.owned(ought.id) * (ONE / SLOT), model.owned(ought.id));
-			same(7, name("slots"), is.slots, ought.slots);
+			same(7, name("slots"), is.slots, ought.state === "lent" ? ought.slots - ought.used : ought.slots);
+			same(16, name("used"), is.used ?? 0, ought.used);
+			same(16, name("grants"), is.grants ?? 0, ought.grants);
 			same(7, name("state"), is.state, ought.state);
 			same(7, name("enforced"), is.enforced, ought.enforced);
 			same(7, name("wouldDeny"), is.wouldDeny, ought.wouldDeny);
@@ -697,6 +763,10 @@ function outcomeOf(event: Event, command: Command, before: Map<string, Look>): s
 			return `settled ${event.outcome}`;
 		case "vouched":
 			return `vouched ${event.committed}`;
+		case "lent":
+			return `${event.lentMs > 0 ? "lent" : "lent no more"}${before.has(event.id) ? " again" : ""} by ${command.kind}`;
+		case "repaid":
+			return `repaid by ${event.by}${event.slots > 0 ? "" : ", nothing"}`;
 		case "ended":
 			return `ended ${event.record.kind}`;
 		default:
@@ -717,10 +787,12 @@ function stateOf(look: Look | undefined): string {
 /** Slots in use, in units of the model, counted anew. */
 function usedOf(limit: Limit): bigint {
 	const all = [...limit.entries.values()];
-	const reserved = slotsOf(all.filter((entry) => entry.enforced && entry.state === "reserved"));
+	const reserved = slotsOf([...all.filter((entry) => entry.enforced && entry.state === "reserved"), ...loansOf(all)]);
 	if (limit.settings.slotDecayPerSecond > 0) return limit.level.total * (ONE / SLOT) + BigInt(reserved) * ONE;
 	return BigInt(slotsOf(all.filter(isLease)) + limit.unleased + reserved) * ONE;
 }
+
+const loansOf = (entries: Entry[]): Entry[] => entries.filter(({ state }) => state === "lent");
 
 const slotsOf = (entries: Entry[]): number => entries.reduce((sum, { slots }) => sum + slots, 0);
 

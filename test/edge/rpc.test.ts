@@ -46,6 +46,16 @@ async function restart(name: string): Promise<void> {
 	expect((await edge.inspect(name)).leases).toMatchObject([{ id: lease?.id }]);
 }
 
+test("slots that another Worker takes by rate are granted from a loan, by RPC and by the library", async () => {
+	const name = randomUUID();
+	await edge.configure(name, { limit: 1_000, slotDecayPerSecond: 0.001, lendSeconds: 10 });
+	const { lentSlots } = await use<{ lentSlots: number }>("borrows", name);
+	expect(lentSlots).toBeGreaterThan(0);
+	// All of them are counted in the end.
+	await expect.poll(() => edge.inspect(name)).toMatchObject({ lentSlots: 0, totals: { grantedAtOnce: 40 } });
+	expect((await edge.inspect(name)).activeSlots).toBe(40);
+});
+
 describe("a lease in the hands of another Worker", () => {
 	test("holds its slots inside of the block", async () => {
 		const name = await newLimit();

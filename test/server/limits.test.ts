@@ -35,7 +35,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		expect(created.body).toEqual({
 			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
 			...{ region: null, pausedUntil: null },
-			...{ limit: 3, slotDecayPerSecond: 0, active: true, enforce: true },
+			...{ limit: 3, slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0 },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 0, remaining: 3, leaseCount: 0, waitingCount: 0, lastMinute: { granted: 0, denied: 0 } },
 			totals: { grantedAtOnce: 0, grantedAfterWait: 0, denied: 0, timedOut: 0, released: 0, expired: 0, wouldDeny: 0 },
@@ -69,7 +69,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 		expect(body).toEqual({
 			...{ name, id: expect.stringMatching(UUID), origin: "configured", policy: null, updatedBy: null },
 			...{ region: null, pausedUntil: null },
-			...{ limit: 2, slotDecayPerSecond: 0, active: true, enforce: true },
+			...{ limit: 2, slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0 },
 			settled: { count: 0, meanRatio: null },
 			...{ createdAt: expect.stringMatching(MOMENT), updatedAt: expect.stringMatching(MOMENT) },
 			...{ activeSlots: 2, remaining: 0, leaseCount: 1, waitingCount: 1, lastMinute: { granted: 1, denied: 1 } },
@@ -354,6 +354,7 @@ describe("policies", () => {
 				slotDecayPerSecond: 0.5,
 				active: true,
 				enforce: true,
+				lendSeconds: 0,
 				idleSeconds: 300,
 				updatedBy: null,
 				region: null,

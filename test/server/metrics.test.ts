@@ -187,7 +187,7 @@ describe("what is told, and when", () => {
 		const totals = newTotals();
 		const limit = {
 			...{ totals, settings: { limit: 5, slotDecayPerSecond: 0, active: true }, queue: new Map(), unleased: 0 },
-			sums: { leased: 0, reserved: 0 },
+			sums: { leased: 0, reserved: 0, lent: 0 },
 		};
 		const work: Promise<unknown>[] = [];
 		const reporter = new TotalsReporter({

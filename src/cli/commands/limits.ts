@@ -144,6 +144,7 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 					? untilReset(info, back)
 					: `${back} (${counted(info.slotDecayPerSecond, "slot")} a second)`,
 		],
+		...(info.lentSlots === undefined ? [] : [["lent", lent(info)] as [string, string]]),
 		["held", counted(info.leaseCount, "lease")],
 		["waiting", String(info.waitingCount)],
 		[
@@ -160,6 +161,8 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 	];
 }
 
+const lent = ({ lentSlots = 0, lendSeconds = 0 }: LimitInfo): string =>
+	`${counted(lentSlots, "slot")} to Workers, ${lendSeconds > 0 ? `each time for ${lendSeconds} s` : "and no more"}`;
 const settledAs = ({ settled: { count, meanRatio } }: LimitInfo): string =>
 	`${counted(count, "estimate")}, on average at ${Math.round(100 * (meanRatio ?? 0))} % of it`;
 
@@ -176,6 +179,7 @@ function settingsBy({ origin, policy, updatedBy, updatedAt }: LimitInfo): string
 export interface ConfigureOptions {
 	limit?: number;
 	decay?: number;
+	lend?: number;
 	active?: boolean;
 	enforce?: boolean;
 	window?: WindowRequest | null;
@@ -185,11 +189,12 @@ export interface ConfigureOptions {
 
 /** Changes what is given and leaves the rest; creates the limit when there is none. */
 export async function configure(context: Context, name: string, options: ConfigureOptions): Promise<void> {
-	const { limit, decay, window, active, enforce, activeSlots, region } = options;
+	const { limit, decay, lend, window, active, enforce, activeSlots, region } = options;
 	const patch: LimitPatch = {
 		...(limit !== undefined && { limit }),
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
 		...(window !== undefined && { window }),
+		...(lend !== undefined && { lendSeconds: lend }),
 		...(active !== undefined && { active }),
 		...(enforce !== undefined && { enforce }),
 		...(activeSlots !== undefined && { activeSlots }),
@@ -199,7 +204,7 @@ export async function configure(context: Context, name: string, options: Configu
 		throw new CliError(
 			"Nothing to change.",
 			EXIT.usage,
-			"Give at least one of --limit, --decay, --window, --on, --off, --used.",
+			"Give at least one of --limit, --decay, --lend-seconds, --window, --on, --off, --used.",
 		);
 	}
 	const existed = await change(context, name, patch);

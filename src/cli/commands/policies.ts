@@ -6,6 +6,8 @@ import { CliError, EXIT } from "../exit.ts";
 import { type Column, comesBack, counted, safe, span, table } from "../print.ts";
 import type { ConfigureOptions } from "./limits.ts";
 
+const lends = ({ lendSeconds = 0 }: Policy): string => (lendSeconds > 0 ? `, lent for ${lendSeconds} s` : "");
+
 const COLUMNS: Column<Policy>[] = [
 	{ title: "PATTERN", drop: 0, cut: true, text: ({ pattern }) => safe(pattern) },
 	{ title: "LIMIT", drop: 0, right: true, text: ({ limit }) => String(limit) },
@@ -39,11 +41,12 @@ export async function setPolicy(
 	pattern: string,
 	options: ConfigureOptions & { limit: number; idle?: number },
 ): Promise<void> {
-	const { limit, decay, window, active, enforce, idle, region } = options;
+	const { limit, decay, lend, window, active, enforce, idle, region } = options;
 	const settings = {
 		limit,
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
 		...(window !== undefined && { window }),
+		...(lend !== undefined && { lendSeconds: lend }),
 		...(active !== undefined && { active }),
 		...(enforce !== undefined && { enforce }),
 		...(idle !== undefined && { idleSeconds: idle }),
@@ -54,7 +57,7 @@ export async function setPolicy(
 	const words = comesBack(policy);
 	const decays = words === "" ? "" : policy.window ? ` ${words}` : `, decay ${words}`;
 	context.print(
-		`Set ${safe(pattern)}: ${counted(policy.limit, "slot")}${decays}${policy.active ? "" : ", switched off"}`,
+		`Set ${safe(pattern)}: ${counted(policy.limit, "slot")}${decays}${lends(policy)}${policy.active ? "" : ", switched off"}`,
 	);
 }
 

@@ -3,6 +3,7 @@
  * request may have gone to another name with its limit, and is then led on there.
  */
 
+import type { Account, Borrowing } from "../../core/commands.ts";
 import type { Asked } from "../../core/granting.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { Totals } from "../../core/totals.ts";
@@ -19,7 +20,7 @@ import type {
 	Window,
 } from "../../protocol.ts";
 import type { Telling } from "./directory-calls.ts";
-import type { Ask, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
+import type { Ask, Lent, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
 import type { Ruling } from "./policies.ts";
 
 // ---------------------------------------------------------------------------------------------- requests
@@ -54,6 +55,10 @@ export interface RequestCalls {
 	): Promise<(Outcome & { found: boolean }) | null>;
 	/** Says what an estimate came to. Null: this limit does not exist. */
 	settle(id: string, actual: number, sentAt?: At): Promise<Outcome | null>;
+	/** A Worker borrows, or borrows on, and accounts for what it used. Null: this limit does not exist. */
+	borrow(id: string, loan: Omit<Borrowing, "id">, sentAt?: At): Promise<{ lent: Lent; status: Status } | null>;
+	/** A Worker accounts for a loan, and gives the rest back. */
+	repay(id: string, account: Omit<Account, "id">, sentAt?: At): Promise<void>;
 	/** The caller of a call that waits has gone: its request leaves the line, or its lease ends, unless it came back. */
 	leave(id: string, call: string): Promise<void>;
 	/**
@@ -103,6 +108,11 @@ export interface Placed {
 	placed: Region | null;
 }
 
+/** Slots of this limit do not come back by decay, so they are not lent. Nothing was changed. */
+export interface NotLent {
+	notLent: true;
+}
+
 /** What is set by hand beside the settings. */
 export interface ByHand {
 	activeSlots?: number;
@@ -124,6 +134,8 @@ export interface Measured {
 	origin: Origin;
 	capacity: number;
 	inUse: number;
+	/** Of those, the ones that are lent. */
+	lent: number;
 	waiting: number;
 	active: boolean;
 	totals: Totals;
@@ -151,7 +163,7 @@ export interface LimitCalls extends RequestCalls {
 	/** Creates the limit. Null: there is one of this name. */
 	create(settings: Settings, byHand: ByHand, by: By): Promise<LimitSummary | null>;
 	/** Changes some of the settings, which makes them the limit's own, or the slots in use. Null: it does not exist. */
-	patch(change: LimitPatch<Window> & ByHand, by: By): Promise<LimitSummary | Placed | null>;
+	patch(change: LimitPatch<Window> & ByHand, by: By): Promise<LimitSummary | Placed | NotLent | null>;
 	/** Grants nothing for so long, or until an earlier pause ends; 0: from now on it grants. Null: it does not exist. */
 	pause(ms: Ms, ruling?: Ruling, sentAt?: At): Promise<LimitSummary | null>;
 	/** Gives back slots that were taken without a lease. Null: this limit does not exist. */

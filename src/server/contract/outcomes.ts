@@ -1,6 +1,6 @@
 /** A request to one limit, and what its object says to it. */
 
-import type { Event } from "../../core/commands.ts";
+import type { Borrowing, Event } from "../../core/commands.ts";
 import type { Request } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { LimitStatus } from "../../protocol.ts";
@@ -25,6 +25,8 @@ export interface Ask {
 	traceId?: string;
 	/** Names this call, so that it can leave without the others that wait for the same request. */
 	call?: string;
+	/** What its Worker borrows with the grant, and accounts for in any case. */
+	borrow?: Borrowing | undefined;
 	/** Whose request it is, if it may wait or hold a stream, and how many such ones it may have here. */
 	share?: Share;
 }
@@ -47,8 +49,16 @@ export interface Status extends LimitStatus {
 	nextSlotMs: Ms | null;
 	/** How long nothing but decay gives slots back, up to `DENIAL_MAX_MS`: so long a denial may be given again unasked. */
 	steadyMs: Ms;
+	/** For how long slots may be borrowed; left out: not at all. */
+	lendMs?: Ms;
 	/** Whether its settings are those of the policies, so that it has to be told of them. */
 	follows: boolean;
+}
+
+/** How a loan stands: all that was lent of it, and for how long from now on; see the core's event. */
+export interface Lent {
+	slots: number;
+	lentMs: Ms;
 }
 
 /** The answer of one object to a request. */
@@ -57,6 +67,8 @@ export interface Outcome {
 	status: Status;
 	/** Another call hears of the same grant. This is the name of this one, by which it can leave. */
 	shared?: string;
+	/** What came of the wish to borrow. */
+	lent?: Lent;
 	/** The limit came to be by this request. */
 	made?: true;
 }

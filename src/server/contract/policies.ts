@@ -75,15 +75,17 @@ export class PolicyTable {
 export const prefixOf = (pattern: string): string | null => (pattern.endsWith("*") ? pattern.slice(0, -1) : null);
 
 /** The settings alone. */
-export const settingsOf = ({ limit, slotDecayPerSecond, window = null, active, enforce }: Settings): Settings => ({
-	...{ limit, slotDecayPerSecond, window, active, enforce },
-});
+export const settingsOf = (settings: Settings): Settings => {
+	const { limit, slotDecayPerSecond, window = null, active, enforce, lendSeconds = 0 } = settings;
+	return { limit, slotDecayPerSecond, window, active, enforce, lendSeconds };
+};
 
 export const sameSettings = (a: Settings, b: Partial<Settings>): boolean =>
 	a.limit === b.limit &&
 	a.slotDecayPerSecond === b.slotDecayPerSecond &&
 	a.active === b.active &&
 	a.enforce === (b.enforce ?? true) &&
+	(a.lendSeconds ?? 0) === (b.lendSeconds ?? 0) &&
 	sameWindow(a.window ?? null, b.window ?? null);
 
 const sameWindow = (a: Window | null, b: Window | null): boolean =>

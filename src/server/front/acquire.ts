@@ -12,18 +12,29 @@ import { Coordinator } from "./coordinator.ts";
 import { remembering } from "./denials/remembering.ts";
 import { traced } from "./http/trace.ts";
 import { release } from "./leases.ts";
-import { type LimitStub, limitOf } from "./limit-stub.ts";
+import { borrowing, fromAwaited, fromLoan } from "./lending/lending.ts";
+import { type AskOne, limitOf } from "./limit-stub.ts";
 import type { Acquire } from "./requests.ts";
 import { coreRequest, deniedVerdict, type Verdict } from "./verdict.ts";
 
 /** After one part of a held lease has ended, the others end this much later. */
 const RELEASE_GRACE_MS = 250;
 
-/** Asks the object of the only name in another way than by a plain call. */
-export type AskOne = (limit: LimitStub, ask: Ask) => Promise<Outcome | Missing>;
-
-/** Asks, waits if it is to, and answers once. A denial that stands is given again without asking. */
+/**
+ * Asks, waits if it is to, and answers once. What was borrowed is granted, and a denial that stands is given again, without
+ * asking.
+ */
 export function acquire(env: Env, request: Acquire, caller: Caller, askOne?: AskOne): Promise<Verdict> {
+	const given = fromLoan(env, request);
+	if (given) return Promise.resolve(given);
+	const asked = () => remembering(env, request, () => ask(env, request, caller, askOne));
+	return fromAwaited(env, request)?.then((lent) => lent ?? asked()) ?? asked();
+}
+
+/** The same for a request that has asked, if it is to, by when this returns. */
+export function acquireNow(env: Env, request: Acquire, caller: Caller, askOne: AskOne): Promise<Verdict> {
+	const given = fromLoan(env, request);
+	if (given) return Promise.resolve(given);
 	return remembering(env, request, () => ask(env, request, caller, askOne));
 }
 
@@ -65,8 +76,9 @@ async function acquireOne(
 	const ask: Ask = { request: coreRequest(request, name, slots), createIfMissing, strict };
 	const verdict = (answer: Outcome | Missing): Verdict =>
 		"missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
-	if (askOne) return verdict(await askOne(limit, ask));
-	if (request.waitMs === 0) return verdict(await limit.acquire(ask));
+	if (askOne || request.waitMs === 0) {
+		return verdict(await borrowing(limit, env, request, ask, askOne ?? ((plain, asked) => plain.acquire(asked))));
+	}
 	// A signal is dear, and only a caller that waits has the time to go.
 	const call = crypto.randomUUID();
 	const left = (): void => caller.waitUntil(limit.leave(request.id, call));

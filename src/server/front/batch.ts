@@ -7,12 +7,12 @@ import type { BatchOutcome, Problem } from "../../protocol.ts";
 import type { Env } from "../contract/env.ts";
 import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
 import { problem } from "../contract/problems.ts";
-import { type AskOne, acquire } from "./acquire.ts";
+import { acquireNow } from "./acquire.ts";
 import { forbidden, type Grant } from "./auth.ts";
 import type { Caller } from "./caller.ts";
 import { problemOf } from "./http/refused.ts";
 import { traced } from "./http/trace.ts";
-import type { LimitStub } from "./limit-stub.ts";
+import type { AskOne, LimitStub } from "./limit-stub.ts";
 import type { Acquire, Parsed } from "./requests.ts";
 import type { Verdict } from "./verdict.ts";
 
@@ -47,7 +47,7 @@ async function outcome(env: Env, parsed: Parsed<Acquire>, grant: Grant, caller: 
 	);
 	if (outside) return refused(outside);
 	try {
-		return await acquire(env, parsed.value, caller, askOne);
+		return await acquireNow(env, parsed.value, caller, askOne);
 	} catch (error) {
 		// The others have their own outcomes, and their slots.
 		return refused(problemOf(error as Error));

@@ -4,18 +4,20 @@
  * forget the denials that it remembers; and a name that no caller used before is counted as its caller's.
  */
 
+import type { Account, Borrowing } from "../../core/commands.ts";
 import type { Asked } from "../../core/granting.ts";
 import type { At } from "../../core/time.ts";
 import type { LimitPatch, LimitSettings, LimitSummary, Region, Settings, Window } from "../../protocol.ts";
 import { withRightClock } from "../contract/clock.ts";
 import { isDigest } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
-import type { By, ByHand, Configured, Placed, Watched } from "../contract/limit-calls.ts";
+import type { By, ByHand, Configured, NotLent, Placed, Watched } from "../contract/limit-calls.ts";
 import type { Ask, Missing, Outcome, Peeked } from "../contract/outcomes.ts";
 import { limitObject } from "../contract/placement.ts";
 import { ifThere, inAnyCase } from "./admission/names.ts";
 import { denialsOf } from "./denials/memory.ts";
 import { charge, DESCRIPTORS } from "./descriptors.ts";
+import { loansOf } from "./lending/memory.ts";
 import { audit } from "./log.ts";
 import { rulingsOf } from "./policy-copy.ts";
 
@@ -24,9 +26,13 @@ export function limitOf(env: Env, name: string): LimitStub {
 	return new LimitStub(env, name);
 }
 
-const settingsOf = ({ limit, slotDecayPerSecond, active, enforce, origin, activeSlots }: LimitSummary) => ({
-	...{ limit, slotDecayPerSecond, active, enforce, origin, activeSlots },
-});
+/** How the object of the only name is asked, where it is not by a plain call. */
+export type AskOne = (limit: LimitStub, ask: Ask) => Promise<Outcome | Missing>;
+
+const settingsOf = (summary: LimitSummary) => {
+	const { limit, slotDecayPerSecond, active, enforce, lendSeconds, origin, activeSlots } = summary;
+	return { limit, slotDecayPerSecond, active, enforce, lendSeconds, origin, activeSlots };
+};
 
 export class LimitStub {
 	readonly #env: Env;
@@ -128,6 +134,14 @@ export class LimitStub {
 		return this.#inAnyCase(() => this.#change(settle()));
 	}
 
+	borrow({ id, ...loan }: Borrowing) {
+		return this.#timed((sentAt) => this.#object.borrow(id, loan, sentAt));
+	}
+
+	repay({ id, ...account }: Account) {
+		return this.#change(this.#timed((sentAt) => this.#object.repay(id, account, sentAt)));
+	}
+
 	leave(id: string, call: string) {
 		return this.#change(this.#object.leave(id, call));
 	}
@@ -152,12 +166,12 @@ export class LimitStub {
 		);
 	}
 
-	patch(change: LimitPatch<Window> & ByHand, token: string | null): Promise<LimitSummary | Placed | null> {
+	patch(change: LimitPatch<Window> & ByHand, token: string | null): Promise<LimitSummary | Placed | NotLent | null> {
 		const ask = (sentAt?: At) =>
-			this.#object.patch(change, this.#by(token, sentAt)) as Promise<LimitSummary | Placed | null>;
+			this.#object.patch(change, this.#by(token, sentAt)) as Promise<LimitSummary | Placed | NotLent | null>;
 		const patch = () => this.#timed(ask);
-		const to = (made: LimitSummary | Placed | null) =>
-			made && !("placed" in made) ? { ...settingsOf(made), ...change } : undefined;
+		const to = (made: LimitSummary | Placed | NotLent | null) =>
+			made && "name" in made ? { ...settingsOf(made), ...change } : undefined;
 		return this.#ifThere(() => this.#onRecord("configure", token, patch, to));
 	}
 
@@ -174,6 +188,7 @@ export class LimitStub {
 
 	/** `taken`: another limit has that name. Null: this one does not exist. */
 	async rename(name: string, token: string | null) {
+		await this.#repayFirst();
 		const moved = await this.#ifThere(() =>
 			this.#change(this.#object.rename(name, rulingsOf(this.#env).regionOf(name))),
 		);
@@ -183,6 +198,7 @@ export class LimitStub {
 
 	/** Null: it does not exist. */
 	async pause(ms: number, token: string | null): Promise<LimitSummary | null> {
+		await this.#repayFirst();
 		const pause = () => this.#timed((sentAt) => this.#object.pause(ms, this.#ruling, sentAt));
 		const paused = await this.#ifThere(() => this.#change(pause()));
 		// What is paused by every caller that an upstream refused is told by its end alone.
@@ -299,12 +315,20 @@ export class LimitStub {
 		work: () => Promise<T>,
 		to: (answer: T) => unknown,
 	): Promise<T> {
+		await this.#repayFirst();
 		// What cannot be read has nothing to be changed from; the change itself says what is wrong.
 		const before = await this.#object.summary(this.#ruling).catch(() => null);
 		const answer = await this.#change(work());
 		const after = to(answer);
 		if (after !== undefined) audit({ action, limit: this.name, by, from: before && settingsOf(before), to: after });
 		return answer;
+	}
+
+	/** A change ends what this Worker has borrowed: nothing is granted by the old settings after it. */
+	async #repayFirst(): Promise<void> {
+		const account = loansOf(this.#env).end(this.name);
+		// What is not accounted for is taken for used.
+		if (account) await this.repay(account).catch((error) => console.warn(`Not repaid to "${this.name}":`, error));
 	}
 
 	/** A request by which the limit may come to be. */

@@ -6,6 +6,7 @@ import { denialsOf } from "./denials/memory.ts";
 import { body } from "./http/body.ts";
 import { refuse } from "./http/refused.ts";
 import { type App, accept, by, type C, directory, patterned, route } from "./http/route.ts";
+import { repayAll } from "./lending/lending.ts";
 import { audit } from "./log.ts";
 import { rulingsOf } from "./policy-copy.ts";
 import { parsePolicy } from "./requests.ts";
@@ -39,7 +40,7 @@ export function policyRoutes(app: Hono<App>): void {
 			const set = await directory(c).setPolicy(pattern, settings, by(c), c.env.caller?.policies);
 			if ("full" in set) return tooManyPolicies(set.full);
 			audit({ action: "configure", policy: pattern, by: by(c), from, to: settings });
-			await policiesChanged(c, set.version);
+			await policiesChanged(c, pattern, set.version);
 			return c.json(set.policy, set.created ? 201 : 200);
 		},
 		DELETE: async (c) => {
@@ -47,7 +48,7 @@ export function policyRoutes(app: Hono<App>): void {
 			const from = await directory(c).policy(pattern);
 			const version = (await directory(c).deletePolicy(pattern)) ?? unknownPolicy(pattern);
 			audit({ action: "delete", policy: pattern, by: by(c), from, to: null });
-			await policiesChanged(c, version);
+			await policiesChanged(c, pattern, version);
 			return c.body(null, 204);
 		},
 	});
@@ -64,8 +65,9 @@ const tooManyPolicies = ({ prefix, most }: { prefix: string; most: number }): ne
 			: `There are ${most} policies already that start with "${prefix}", as many as your token may have: delete one, choose a shorter prefix for several, or raise \`policies\` in the token's bounds.`,
 	);
 
-/** What this Worker knew of the policies, and every denial that it remembers, is of no use any more. */
-async function policiesChanged(c: C, version: number): Promise<void> {
+/** What this Worker knew of the policies, what it borrowed by them and every denial that it remembers is of no use any more. */
+async function policiesChanged(c: C, pattern: string, version: number): Promise<void> {
+	repayAll(c.env, pattern);
 	const denials = denialsOf(c.env);
 	denials.changedAll();
 	await rulingsOf(c.env).changed(c.env, version);

@@ -218,7 +218,9 @@ export function parsePatch(body: unknown): Parsed<LimitPatch<Window>> {
 	const { window, slotDecayPerSecond } = parsed.value;
 	// A window takes the place of decay, and decay that of a window.
 	const instead = window ? { slotDecayPerSecond: 0 } : slotDecayPerSecond ? { window: null } : {};
-	const given = Object.entries({ ...parsed.value, ...instead }).filter(([, value]) => value !== undefined);
+	// Slots that do not come back by decay are not lent.
+	const unlent = window || slotDecayPerSecond === 0 ? { lendSeconds: 0 } : {};
+	const given = Object.entries({ ...parsed.value, ...instead, ...unlent }).filter(([, value]) => value !== undefined);
 	return { ok: true, value: Object.fromEntries(given) as LimitPatch<Window> };
 }
 

@@ -49,6 +49,7 @@ import { prefect } from "./prefect/routes.ts";
 import { openApiDocument } from "./reference/openapi.ts";
 import { referencePage } from "./reference/page.ts";
 import * as requests from "./requests.ts";
+import { LENDS_NOTHING } from "./schemas.ts";
 import { settle } from "./settle.ts";
 import { watchRoutes } from "./watch/routes.ts";
 
@@ -229,6 +230,7 @@ route(app, { GET: "read", PUT: "admin", PATCH: "admin", DELETE: "admin" }, "/v1/
 		const name = named(c, "admin");
 		const patch = accept(requests.parsePatch(await body(c.req.raw)));
 		const set = (await limitOf(c.env, name).patch(patch, by(c))) ?? unknown(name);
+		if ("notLent" in set) return lendsNothing(name);
 		return "placed" in set ? placedElsewhere(name, set) : c.json(set);
 	},
 	DELETE: async (c) => {
@@ -243,6 +245,13 @@ function placedElsewhere(name: string, { placed }: Placed): never {
 	const made = placed === null ? "without a region" : `for "${placed}"`;
 	const message = `the limit "${name}" was made ${made}, and a limit never moves. Leave it out, or give the limit another name there`;
 	return refuse("invalid", `region: ${message}. Nothing was changed.`, { errors: [{ field: "region", message }] });
+}
+
+function lendsNothing(name: string): never {
+	const message = `${LENDS_NOTHING}. Those of "${name}" are`;
+	return refuse("invalid", `lendSeconds: ${message}. Nothing was changed.`, {
+		errors: [{ field: "lendSeconds", message }],
+	});
 }
 
 route(app, { POST: "use" }, "/v1/limits/:name/pause", {

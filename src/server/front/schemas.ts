@@ -301,6 +301,18 @@ const settingsShape = {
 	enforce: z.boolean().meta({
 		description: "False: decides and counts as ever, and says what it would deny; no caller is denied or waits.",
 	}),
+	lendSeconds: z
+		.number()
+		.min(0)
+		.max(BOUNDS.lendSeconds.max)
+		.refine((seconds) => seconds === 0 || seconds >= BOUNDS.lendSeconds.min, {
+			error: `0, or at least ${BOUNDS.lendSeconds.min}`,
+		})
+		.meta({
+			description:
+				"For how long a Worker may borrow slots that come back by themselves, and grant them without asking the limit; 0: not at all.",
+			override: { anyOf: [{ const: 0 }, { minimum: BOUNDS.lendSeconds.min }] },
+		}),
 };
 const region = z.enum(REGIONS);
 const settings = {
@@ -309,6 +321,7 @@ const settings = {
 	window: windowSchema.nullable().default(null),
 	active: settingsShape.active.default(true),
 	enforce: settingsShape.enforce.default(true),
+	lendSeconds: settingsShape.lendSeconds.default(0),
 };
 
 /** Slots come back in one way. */
@@ -321,6 +334,17 @@ function inOneWay(
 	context.addIssue({ code: "custom", path: ["window"], message, input: "window" });
 }
 
+/** Only what comes back one after the other can be lent: what is held comes back by its holder, and with a window all at once. */
+function lendsWhatDecays(
+	given: { slotDecayPerSecond?: number | undefined; window?: unknown; lendSeconds?: number | undefined },
+	context: z.RefinementCtx,
+): void {
+	if (!given.lendSeconds || (given.slotDecayPerSecond !== 0 && !given.window)) return;
+	context.addIssue({ code: "custom", path: ["lendSeconds"], message: LENDS_NOTHING, input: "lendSeconds" });
+}
+export const LENDS_NOTHING =
+	"only with a `slotDecayPerSecond`: slots that are held, or come back with a window, are not lent";
+
 export const limitSchema = z
 	.strictObject({
 		...settings,
@@ -330,6 +354,7 @@ export const limitSchema = z
 		}),
 	})
 	.superRefine(inOneWay)
+	.superRefine(lendsWhatDecays)
 	.meta({ id: "Settings" });
 export const policySchema = z
 	.strictObject({
@@ -346,6 +371,7 @@ export const policySchema = z
 			.meta({ description: "How long a key of the policy is kept once it is idle and empty; then it deletes itself." }),
 	})
 	.superRefine(inOneWay)
+	.superRefine(lendsWhatDecays)
 	.meta({ id: "PolicySettings" });
 export const patchSchema = z
 	.strictObject({
@@ -354,12 +380,14 @@ export const patchSchema = z
 		window: windowSchema.nullable().optional(),
 		active: settingsShape.active.optional(),
 		enforce: settingsShape.enforce.optional(),
+		lendSeconds: settingsShape.lendSeconds.optional(),
 		region: region.optional().meta({ description: "Only the one that it was made with: a limit never moves." }),
 		activeSlots: z.int().min(0).max(BOUNDS.limit).optional().meta({
 			description: "Slots in use, set by hand. It never frees a slot that somebody holds.",
 		}),
 	})
 	.superRefine(inOneWay)
+	.superRefine(lendsWhatDecays)
 	.meta({ id: "LimitPatch" });
 
 const page = (count: number, most: number) => ({

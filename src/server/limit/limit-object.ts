@@ -7,6 +7,7 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
+import type { Account, Borrowing } from "../../core/commands.ts";
 import { type Asked, foresee } from "../../core/granting.ts";
 import type { Limit } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
@@ -29,12 +30,13 @@ import type {
 	Configured,
 	LimitCalls,
 	Measured,
+	NotLent,
 	Placed,
 	StreamFor,
 	Tied,
 	Watched,
 } from "../contract/limit-calls.ts";
-import type { Ask, Missing, Outcome, Peeked, Share, Status } from "../contract/outcomes.ts";
+import type { Ask, Lent, Missing, Outcome, Peeked, Share, Status } from "../contract/outcomes.ts";
 import { directoryObject, type LimitNamed, limitObject, regionOf } from "../contract/placement.ts";
 import type { Ruling } from "../contract/policies.ts";
 import { Committer } from "./committer.ts";
@@ -223,6 +225,14 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return this.#relocation.of(id).settle(id, actual, sentAt);
 	}
 
+	borrow(id: string, loan: Omit<Borrowing, "id">, sentAt?: At): Promise<{ lent: Lent; status: Status } | null> {
+		return this.#relocation.of(id).borrow(id, loan, sentAt);
+	}
+
+	repay(id: string, account: Omit<Account, "id">, sentAt?: At): Promise<void> {
+		return this.#relocation.of(id).repay(id, account, sentAt);
+	}
+
 	leave(id: string, call: string): Promise<void> {
 		return this.#relocation.of(id).leave(id, call);
 	}
@@ -276,11 +286,13 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		return created ? this.#summary() : null;
 	}
 
-	async patch(change: LimitPatch<Window> & ByHand, by: By): Promise<LimitSummary | Placed | null> {
+	async patch(change: LimitPatch<Window> & ByHand, by: By): Promise<LimitSummary | Placed | NotLent | null> {
 		const { activeSlots, deniedSlots, region, ...settings } = change;
 		if (!(await this.#presence.isHere(by.sentAt))) return null;
 		const placed = this.#lifecycle.placedElsewhere(region);
 		if (placed) return placed;
+		const { slotDecayPerSecond = 0 } = { ...this.#committer.limit?.settings, ...settings };
+		if (settings.lendSeconds && slotDecayPerSecond === 0) return { notLent: true };
 		const source = Object.keys(settings).length > 0 ? await this.#follower.byHand(by) : null;
 		const byHand = {
 			...(activeSlots !== undefined && { activeSlots }),

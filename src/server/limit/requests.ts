@@ -1,13 +1,13 @@
 /** What is done with a request that is here, by its id. A request that went to another name is out of its reach. */
 
-import type { Command } from "../../core/commands.ts";
+import type { Account, Borrowing, Command } from "../../core/commands.ts";
 import type { Request } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { RequestCalls, StreamFor } from "../contract/limit-calls.ts";
-import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
-import type { Committer } from "./committer.ts";
+import type { Ask, Lent, Missing, Outcome, Status } from "../contract/outcomes.ts";
+import type { Committer, Answer as Decided } from "./committer.ts";
 import { HearerStream } from "./hearer-stream.ts";
-import type { Hearers } from "./hearers.ts";
+import type { Hearer, Hearers } from "./hearers.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { PolicyFollower } from "./policy-follower.ts";
 import type { Presence } from "./presence.ts";
@@ -37,7 +37,7 @@ export class Requests implements RequestCalls {
 	}
 
 	acquire(ask: Ask): Promise<Outcome | Missing> {
-		return this.#ask({ kind: "acquire", request: ask.request }, ask);
+		return this.#ask({ kind: "acquire", request: ask.request, borrow: ask.borrow }, ask);
 	}
 
 	reserve(ask: Ask): Promise<Outcome | Missing> {
@@ -111,6 +111,18 @@ export class Requests implements RequestCalls {
 		return this.#answer({ kind: "settle", id, actual }, id);
 	}
 
+	async borrow(id: string, loan: Omit<Borrowing, "id">, sentAt?: At): Promise<{ lent: Lent; status: Status } | null> {
+		if (!(await this.#deps.presence.isHere(sentAt))) return null;
+		const { events, status } = await this.#deps.committer.submit({ kind: "borrow", id, ...loan });
+		return { lent: views.lentIn(events) ?? { slots: loan.used, lentMs: 0 }, status };
+	}
+
+	async repay(id: string, account: Omit<Account, "id">, sentAt?: At): Promise<void> {
+		if (await this.#deps.presence.isHere(sentAt)) {
+			await this.#deps.committer.submit({ kind: "repay", id, ...account });
+		}
+	}
+
 	async leave(id: string, call: string): Promise<void> {
 		const { committer, hearers } = this.#deps;
 		if (hearers.leave(id, call) && committer.limit) await committer.submit({ kind: "release", id, by: "unheard" });
@@ -154,9 +166,15 @@ export class Requests implements RequestCalls {
 		const ready = follower.ready(presence.exists(), ask, Date.now());
 		const first = ready instanceof Promise ? await ready : ready;
 		if (!first) return { missing: true };
-		const outcome = () => hearers.outcome(id, call, (hearer) => committer.submit(command, hearer, first));
+		let decided: Promise<Decided> | undefined;
+		const submit = (hearer: Hearer): Promise<Decided> => {
+			decided = committer.submit(command, hearer, first);
+			return decided;
+		};
+		const outcome = () => hearers.outcome(id, call, submit);
 		const answer = await (command.request.waitMs > 0 ? spans()("wait", outcome) : outcome());
-		return existed ? answer : { ...answer, made: true };
+		const lent = ask.borrow && decided ? views.lentIn((await decided).events) : undefined;
+		return { ...answer, ...(lent && { lent }), ...(!existed && { made: true as const }) };
 	}
 
 	/** Refuses a request whose id could not be remembered after its end; null: there is room, or it is known. */

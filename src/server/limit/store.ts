@@ -624,6 +624,9 @@ function writesRow(event: Event): boolean {
 		case "settled":
 		case "doubted":
 		case "vouched":
+		// What changed of a loan that goes on is told beside it.
+		case "lent":
+		case "repaid":
 			return false;
 		default:
 			return event satisfies never;

@@ -103,7 +103,7 @@ export function measure(limit: Limit, { name, origin }: Identity): Measured {
 	const { settings, queue, totals } = limit;
 	return {
 		...{ name, origin, capacity: settings.limit, active: settings.active },
-		...{ inUse: activeSlots(limit), waiting: queue.size, totals },
+		...{ inUse: activeSlots(limit), lent: limit.sums.lent, waiting: queue.size, totals },
 	};
 }
 

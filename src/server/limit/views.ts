@@ -3,6 +3,7 @@
 import type { Event } from "../../core/commands.ts";
 import { steadyMs } from "../../core/forecast.ts";
 import { type History, type Reading, SAMPLE_MS, type Sample } from "../../core/history.ts";
+import { lendMs } from "../../core/lending.ts";
 import {
 	activeSlots,
 	decays,
@@ -27,7 +28,7 @@ import {
 	type WaiterInfo,
 } from "../../protocol.ts";
 import { toIso, toSeconds } from "../contract/answers.ts";
-import { DENIAL_MAX_MS, type Status } from "../contract/outcomes.ts";
+import { DENIAL_MAX_MS, type Lent, type Status } from "../contract/outcomes.ts";
 import type { Identity } from "./store.ts";
 import type { Picture } from "./watchers.ts";
 
@@ -36,6 +37,7 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 	const { name, id, origin } = identity;
 	const { settings } = limit;
 	const active = activeSlots(limit);
+	const mayLendMs = lendMs(limit);
 	return {
 		name,
 		limitId: id,
@@ -51,6 +53,7 @@ export function status(identity: Identity | null, limit: Limit | null): Status {
 		nextSlotMs: nextSlotMs(limit, active),
 		steadyMs: steadyMs(limit, DENIAL_MAX_MS),
 		follows: origin !== "configured",
+		...(mayLendMs > 0 && { lendMs: mayLendMs }),
 		...(origin === "default" && { configured: false as const }),
 	};
 }
@@ -68,7 +71,7 @@ const pauseEnd = (limit: Limit): string => toIso(wallClock(limit, limit.pausedUn
 /** Until one more whole slot is free. */
 function nextSlotMs(limit: Limit, active: number): number | null {
 	if (!decays(limit) || limit.level.total === 0n) return null;
-	const whole = BigInt(Math.max(0, active - limit.sums.reserved - 1)) * SLOT;
+	const whole = BigInt(Math.max(0, active - limit.sums.reserved - limit.sums.lent - 1)) * SLOT;
 	return limit.level.reaches(whole) - limit.clock.lastAt;
 }
 
@@ -83,7 +86,7 @@ export const reading = ({ settings, queue }: Limit, activeSlots: number): Readin
 export function summary(identity: Identity | null, limit: Limit | null, history: History, now: At): LimitSummary {
 	if (!identity || !limit) throw new Error("The limit was deleted.");
 	const { name, id, origin, policy, region, createdAt, updatedAt, updatedBy } = identity;
-	const { limit: capacity, slotDecayPerSecond, window, active, enforce = true } = limit.settings;
+	const { limit: capacity, slotDecayPerSecond, window, active, enforce = true, lendSeconds = 0 } = limit.settings;
 	const { resetsAt } = limit.level;
 	const { waits: _, holds: __, ...totals } = limit.totals;
 	const inUse = activeSlots(limit);
@@ -97,6 +100,7 @@ export function summary(identity: Identity | null, limit: Limit | null, history:
 			...(window && { window }),
 			active,
 			enforce,
+			lendSeconds,
 			origin,
 			policy,
 			region,
@@ -107,6 +111,7 @@ export function summary(identity: Identity | null, limit: Limit | null, history:
 		pausedUntil: isPaused(limit) ? pauseEnd(limit) : null,
 		...(resetsAt !== null && { resetsAt: toIso(resetsAt) }),
 		activeSlots: inUse,
+		...((lendSeconds > 0 || limit.sums.lent > 0) && { lentSlots: limit.sums.lent }),
 		remaining: Math.max(0, capacity - inUse),
 		leaseCount: limit.sums.leases,
 		waitingCount: limit.queue.size,
@@ -179,6 +184,12 @@ export function waiting(limit: Limit): WaiterInfo[] {
 		infos.push({ id, slots, holder, since: toIso(wallClock(limit, since)), position });
 	}
 	return infos;
+}
+
+/** What became of a wish to borrow. */
+export function lentIn(events: Event[]): Lent | undefined {
+	const event = events.findLast((each) => each.kind === "lent");
+	return event && { slots: event.slots, lentMs: event.lentMs };
 }
 
 /** The event that answers the command of this id: the last one that speaks of it, book-keeping aside. */

@@ -73,6 +73,16 @@ const uses: Record<string, Use> = {
 		using lease = await LIMITS.concurrency(name, { occupy: 2 });
 		return [await lease.release(), await lease.release()];
 	},
+	/** Takes slots by rate, one after the other, by RPC and by the library, and says how many the limit has lent by then. */
+	async borrows(env, name) {
+		const gate = library(env);
+		for (let n = 0; n < 20; n += 1) {
+			await env.LIMITS.rateLimit(name, { timeoutSeconds: 0 });
+			await gate.rateLimit(name, { timeoutSeconds: 0 });
+		}
+		const { lentSlots } = await env.LIMITS.inspect(name);
+		return { lentSlots };
+	},
 	async throws({ LIMITS }, name) {
 		await LIMITS.concurrency(name);
 		throw new Error("the caller's own");

@@ -15,7 +15,7 @@ export const OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset
 const AT_ONCE = 25;
 
 /** One limit or policy, as its samples say it. */
-interface Measure extends Omit<Measured, "name" | "origin" | "active"> {
+interface Measure extends Omit<Measured, "name" | "origin" | "active" | "lent"> {
 	labels: string;
 }
 
@@ -99,6 +99,14 @@ export function text(
 		"in_use_slots",
 		"Slots in use, rounded up; of a policy, those of keys heard of in the last minute.",
 		({ inUse }) => inUse,
+	);
+	family(
+		"lent_slots",
+		"gauge",
+		"Of the slots in use, those that are lent to Workers and not accounted for.",
+		limits.map(
+			(limit) => `headgate_lent_slots{${labelled({ limit: limit.name, origin: limit.origin })}} ${limit.lent}`,
+		),
 	);
 	gauge(
 		"waiting_requests",

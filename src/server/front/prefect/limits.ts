@@ -72,6 +72,7 @@ export const one: Record<"GET" | "PATCH" | "DELETE", Handler> = {
 			...(limit !== undefined && { limit }),
 			...(active !== undefined && { active }),
 			...(slot_decay_per_second !== undefined && { slotDecayPerSecond: slot_decay_per_second }),
+			...(slot_decay_per_second === 0 && { lendSeconds: 0 }),
 			...(active_slots !== undefined && { activeSlots: active_slots }),
 			...(denied_slots !== undefined && { deniedSlots: denied_slots }),
 		};

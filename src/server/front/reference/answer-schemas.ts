@@ -190,6 +190,9 @@ const settingsShape = {
 	window: window.nullable().exactOptional(),
 	active: z.boolean().meta({ description: "Off: grants at once and holds nothing." }),
 	enforce: z.boolean().meta({ description: "False: it says what it would deny, and denies nothing." }),
+	lendSeconds: z.number().min(0).exactOptional().meta({
+		description: "For how long a Worker may borrow slots, and grant them without asking the limit; 0: not at all.",
+	}),
 };
 const region = (description: string) => z.enum(REGIONS).nullable().meta({ description });
 const setter = z
@@ -213,6 +216,9 @@ const summaryShape = {
 		"With a window of the calendar: when its period ends, and all of its slots come back.",
 	).exactOptional(),
 	activeSlots: count("Slots in use, rounded up when they decay."),
+	lentSlots: count(
+		"Of the slots in use, those that are lent to Workers and not accounted for yet. Present where slots are lent.",
+	).exactOptional(),
 	remaining: count("Whole slots that are free."),
 	leaseCount: count("Leases that hold slots."),
 	waitingCount: count("Requests in line."),

@@ -50,7 +50,7 @@ const AT = "2026-11-22T17:00:00.000Z";
 const status = { name: "database", limit: 20, activeSlots: 1, remaining: 19, enforced: true };
 const fence = { database: 1_795_712_400_000_000 };
 const lease = { id: ID, names: { database: 1 }, fence, expiresAt: AT, waitedSeconds: 0, limits: [status] };
-const settings = { limit: 20, slotDecayPerSecond: 0, active: true, enforce: true };
+const settings = { limit: 20, slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0 };
 const summary = {
 	...{ name: "database", id: "0b7f1a52-7f0c-4a43-9d39-1b9c86f2c0de", ...settings, origin: "configured" },
 	...{ policy: null, region: null, createdAt: AT, updatedAt: AT, updatedBy: "ops", pausedUntil: null },
@@ -68,6 +68,7 @@ const policy = {
 		slotDecayPerSecond: 0.1,
 		active: true,
 		enforce: true,
+		lendSeconds: 0,
 		region: null,
 		idleSeconds: 300,
 	},
