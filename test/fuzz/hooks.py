@@ -25,6 +25,7 @@ ONLY_IN_WORDS = (
     "on every day",
     "has at most",
     "by a window or by",
+    "there is one page",
 )
 
 

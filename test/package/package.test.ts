@@ -18,7 +18,7 @@ import { read, root } from "../support/sources.ts";
 import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
 
 /** The library, minified and gzipped, is no larger: a page that loads it shall not notice. */
-const CLIENT_BYTES_MAX = 8_500;
+const CLIENT_BYTES_MAX = 9_000;
 
 let work: TemporaryFolder;
 let tarball: string;

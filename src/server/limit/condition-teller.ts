@@ -43,8 +43,8 @@ export class ConditionTeller {
 		this.#deps = deps;
 	}
 
-	/** After every decision by which something happened. */
-	after(now: At): void {
+	/** After every decision by which something happened. `isRested`: the pause is over, whatever the clock shows. */
+	after(now: At, isRested = false): void {
 		const { identity } = this.#deps.lifecycle;
 		const limit = this.#deps.limit();
 		if (this.#telling || !limit || !identity?.alive || !identity.listed || !identity.reported) return;
@@ -52,7 +52,7 @@ export class ConditionTeller {
 		const denied = limit.totals.denied - this.#deniedThen;
 		const isFelt = limit.queue.size !== (told?.waiting ?? 0) || (denied > 0 && told?.denied === 0);
 		// A clock that was set back ends the pause.
-		const restMs = now < this.#toldAt ? 0 : this.#toldAt + this.#pauseMs - now;
+		const restMs = isRested || now < this.#toldAt ? 0 : this.#toldAt + this.#pauseMs - now;
 		if (restMs > 0) {
 			if (isFelt) this.#tellIn(restMs);
 			return;
@@ -109,7 +109,8 @@ export class ConditionTeller {
 		if (this.#timer !== null) clearTimeout(this.#timer);
 		this.#timer = setTimeout(() => {
 			this.#timer = null;
-			this.after(Date.now());
+			// A clock that stands still meanwhile keeps no object in memory.
+			this.after(Date.now(), true);
 		}, ms);
 	}
 }
