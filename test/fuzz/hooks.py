@@ -26,6 +26,7 @@ ONLY_IN_WORDS = (
     "has at most",
     "by a window or by",
     "there is one page",
+    "only with a `slotDecayPerSecond`",
 )
 
 
