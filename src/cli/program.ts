@@ -90,20 +90,10 @@ export function createProgram(outcome: Outcome): Command {
 			for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => over.abort());
 			await (await import("./commands/watch.ts")).watch(contextOf(command), prefix, over.signal);
 		});
-	add("configure", "create a limit, or change what is given")
+	const limit = add("configure", "create a limit, or change what is given")
 		.argument("<name>")
-		.option("-l, --limit <slots>", "capacity in slots", values.count)
-		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
-		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
-		.option(
-			"--window <every>",
-			"slots come back with each minute, hour, day, week, month, year or so many seconds; none",
-			values.windowEvery,
-		)
-		.option("--time-zone <zone>", "of the window: Europe/Berlin (default: UTC)", values.notEmpty)
-		.option("--at <time>", "when its periods begin: 09:00 (default: 00:00)", values.notEmpty)
-		.option("--starts-on <day>", "and on which day: sunday, 15 or 04-06", values.startDay)
-		.option("--sliding", "each slot comes back so long after it was taken, in place of periods")
+		.option("-l, --limit <slots>", "capacity in slots", values.count);
+	withReturn(limit)
 		.option("--on", "switch it on")
 		.addOption(new Option("--off", "switch it off: it grants at once and holds nothing").conflicts("on"))
 		.addOption(enforceOption("no: it says what it would deny, and denies nothing"))
@@ -201,20 +191,10 @@ type ContextOf = (command: Command) => Context;
 function addPolicies(add: Add, contextOf: ContextOf): void {
 	const policies = add("policies", "list, set and delete policies: settings for every name that starts alike");
 	policies.action(async (_, command: Command) => (await import("./commands/policies.ts")).policies(contextOf(command)));
-	add("set", "create a policy, or replace its settings", policies)
+	const policy = add("set", "create a policy, or replace its settings", policies)
 		.argument("<pattern>", "a literal prefix and a closing star, 'login:*', or one exact name")
-		.requiredOption("-l, --limit <slots>", "capacity in slots of each name", values.count)
-		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
-		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
-		.option(
-			"--window <every>",
-			"slots come back with each minute, hour, day, week, month, year or so many seconds; none",
-			values.windowEvery,
-		)
-		.option("--time-zone <zone>", "of the window: Europe/Berlin (default: UTC)", values.notEmpty)
-		.option("--at <time>", "when its periods begin: 09:00 (default: 00:00)", values.notEmpty)
-		.option("--starts-on <day>", "and on which day: sunday, 15 or 04-06", values.startDay)
-		.option("--sliding", "each slot comes back so long after it was taken, in place of periods")
+		.requiredOption("-l, --limit <slots>", "capacity in slots of each name", values.count);
+	withReturn(policy)
 		.addOption(new Option("--region <region>", "where names are to live, from their first use on").choices(REGIONS))
 		.option("--idle <time>", "how long a name is kept that is idle and empty (default: 5min)", values.duration)
 		.option("--off", "its names grant at once and hold nothing")
@@ -357,6 +337,21 @@ function serverOptionsOf(command: Command): ServerOptions {
 	}
 	return all;
 }
+
+/** How slots come back that do so by themselves. */
+const withReturn = (command: Command): Command =>
+	command
+		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
+		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
+		.option(
+			"--window <every>",
+			"slots come back with each minute, hour, day, week, month, year or so many seconds; none",
+			values.windowEvery,
+		)
+		.option("--time-zone <zone>", "of the window: Europe/Berlin (default: UTC)", values.notEmpty)
+		.option("--at <time>", "when its periods begin: 09:00 (default: 00:00)", values.notEmpty)
+		.option("--starts-on <day>", "and on which day: sunday, 15 or 04-06", values.startDay)
+		.option("--sliding", "each slot comes back so long after it was taken, in place of periods");
 
 const activeOf = ({ on, off }: Record<string, unknown>): { active?: boolean } =>
 	on === true ? { active: true } : off === true ? { active: false } : {};
