@@ -11,6 +11,7 @@
 
 import type { Command, Decision } from "./commands.ts";
 import { conclude, drop, giveBack } from "./ending.ts";
+import { priceOf, settleCharge, starveBefore } from "./fairness.ts";
 import { fitsAt } from "./forecast.ts";
 import {
 	deny,
@@ -56,6 +57,7 @@ export function decide(limit: Limit, command: Command, now: At): Decision {
 	runTime(turn);
 	carryOut(turn, command);
 	serve(turn);
+	for (const { id } of limit.order.takeChanged()) sayMoved(turn, id);
 	return { events: turn.events, wakeAt: wakeAt(limit) };
 }
 
@@ -63,7 +65,7 @@ function wakeAt(limit: Limit): At | null {
 	let at = limit.deadlines.first?.until ?? Number.POSITIVE_INFINITY;
 	if (limit.sums.inTurn > 0) at = Math.min(at, limit.loans.first?.until ?? Number.POSITIVE_INFINITY);
 	if (decays(limit) || isPaused(limit)) {
-		const head = nextInTurn(limit);
+		const head = limit.order.next(starveBefore(limit));
 		if (head?.standing === "present") at = Math.min(at, servableAt(limit, head.slots));
 	}
 	return at === Number.POSITIVE_INFINITY ? null : wallClock(limit, at);
@@ -75,11 +77,6 @@ function servableAt(limit: Limit, slots: number): At {
 	if (!decays(limit)) return fits(limit, slots) ? from : Number.POSITIVE_INFINITY;
 	if (slots > limit.settings.limit - limit.sums.reserved - limit.sums.lent) return Number.POSITIVE_INFINITY;
 	return Math.max(isPaused(limit) ? from : 0, fitsAt(limit, slots));
-}
-
-function nextInTurn(limit: Limit): Entry | undefined {
-	for (const entry of limit.queue.values()) if (inTurn(entry)) return entry;
-	return undefined;
 }
 
 function carryOut(turn: Turn, command: Command): void {
@@ -137,27 +134,29 @@ function carryOut(turn: Turn, command: Command): void {
 
 function ask(turn: Turn, request: Request, wants: Entry["wants"]): void {
 	const { limit } = turn;
-	const { id, mode, ifBusy } = request;
+	const { id, ifBusy } = request;
 	const known = requestOf(limit, id);
 	if (known) return askAgain(turn, known, request, wants);
 	const past = request.remember ? recall(turn, id) : undefined;
 	if (past?.kind === "receipt" && past.print === request.print) return sayReceipt(turn, past);
-	if (past) return deny(turn, id, "id_in_use", request.slots);
+	if (past) return deny(turn, request, "id_in_use", request.slots);
 
 	const slots = slotsOf(limit, request);
-	const refused = refusal(limit, slots, mode);
+	const refused = refusal(limit, slots, request);
 	const isHeldBack = refused !== null && enforces(limit);
-	if (isHeldBack && (refused !== "denied" || ifBusy === "deny")) return deny(turn, id, refused, slots);
-	if (isHeldBack && limit.queue.size >= QUEUE_MAX) return deny(turn, id, "queue_full", slots);
+	if (isHeldBack && (refused !== "denied" || ifBusy === "deny")) return deny(turn, request, refused, slots);
+	if (isHeldBack && limit.queue.size >= QUEUE_MAX) return deny(turn, request, "queue_full", slots);
 	const entry = enter(turn, request, wants);
-	if (isHeldBack) wait(turn, entry, ifBusy === "park");
-	else give(turn, entry, refused !== null);
+	if (isHeldBack) return wait(turn, entry, ifBusy === "park");
+	if (limit.sums.inTurn > 0) limit.order.charge(entry, priceOf(limit), starveBefore(limit));
+	else limit.order.rest();
+	give(turn, entry, refused !== null);
 }
 
 /** The same id again: the same place in line, or the same lease. */
 function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["wants"]): void {
 	if (entry.print !== request.print || entry.wants !== wants) {
-		return deny(turn, request.id, "id_in_use", request.slots);
+		return deny(turn, request, "id_in_use", request.slots);
 	}
 	if (entry.state === "reserved") {
 		keepReserved(turn, entry);
@@ -168,7 +167,7 @@ function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["want
 	const never = neverFits(turn.limit, entry.slots, entry.mode);
 	if (never && enforces(turn.limit)) {
 		drop(turn, entry);
-		return deny(turn, entry.id, never, entry.slots);
+		return deny(turn, entry, never, entry.slots);
 	}
 	entry.giveUpAt = turn.now + request.waitMs;
 	stand(turn, entry, "present");
@@ -176,7 +175,7 @@ function askAgain(turn: Turn, entry: Entry, request: Request, wants: Entry["want
 	if (entry.state !== "waiting") return;
 	if (request.ifBusy !== "deny") return wait(turn, entry, request.ifBusy === "park");
 	drop(turn, entry);
-	deny(turn, entry.id, "denied", entry.slots);
+	deny(turn, entry, "denied", entry.slots);
 }
 
 const wasGranted = ({ events }: Turn, id: string): boolean =>
@@ -320,6 +319,7 @@ function settle(turn: Turn, id: string, actual: number): void {
 		if (actual < slots) limit.level.shrink(id, slots - actual);
 		else limit.level.pour(actual - slots);
 	}
+	settleCharge(limit, entry, slots - actual, turn.now - entry.since);
 	limit.settled.count += 1;
 	limit.settled.ratios += actual / slots;
 	conclude(turn, entry, "receipt", actual);
@@ -345,12 +345,12 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 		if (decays(limit)) limit.level.reset(Math.max(0, slots - limit.sums.lent));
 		else limit.unleased = Math.max(0, slots - limit.sums.leased);
 	}
-	for (const entry of [...limit.queue.values()]) {
+	for (const entry of [...limit.queue.values()].sort((a, b) => a.seq - b.seq)) {
 		resize(limit, entry);
 		const never = neverFits(limit, entry.slots, entry.mode);
 		if (!never || !enforces(limit)) continue;
 		drop(turn, entry);
-		deny(turn, entry.id, never, entry.slots);
+		deny(turn, entry, never, entry.slots);
 	}
 	say(turn, { kind: "configured" });
 }
@@ -393,6 +393,13 @@ function changeKind(turn: Turn, didDecay: boolean): void {
 	const free = didDecay ? held.reduce((left, own) => left - own, level.total) : BigInt(unleased) * SLOT;
 	limit.level = usageOf(settings, clock, turn.now);
 	limit.unleased = 0;
+	// What keys were charged was counted in another way.
+	limit.order.clear();
+	for (const entry of entries.values()) {
+		entry.tag = null;
+		entry.charge = 0;
+		if (limit.queue.has(entry.id) && inTurn(entry)) limit.order.add(entry);
+	}
 	if (decays(limit)) limit.level.reset(wholeSlots(free));
 	for (const [index, entry] of holders.entries()) {
 		const own = wholeSlots(held[index] ?? 0n);
@@ -410,6 +417,6 @@ function close(turn: Turn): void {
 		else if (isGranted(entry)) giveBack(turn, entry, "operator");
 		if (isGranted(entry)) continue;
 		drop(turn, entry);
-		if (entry.state === "waiting") deny(turn, entry.id, "unknown_limit", entry.slots);
+		if (entry.state === "waiting") deny(turn, entry, "unknown_limit", entry.slots);
 	}
 }

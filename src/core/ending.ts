@@ -8,6 +8,7 @@
  */
 
 import type { ReleasedBy } from "./commands.ts";
+import { settleCharge } from "./fairness.ts";
 import { count, decays, type Ended, type Entry, isLease, type Limit } from "./limit.ts";
 import { leaveLine } from "./line.ts";
 import { REMEMBER_MS, REMEMBER_RECEIPT_MS } from "./patience.ts";
@@ -23,7 +24,9 @@ const MEAN_WEIGHT = 0.1;
 export function drop(turn: Turn, entry: Entry): void {
 	const { limit } = turn;
 	if (entry.state === "waiting") leaveLine(turn, entry);
-	count(limit.sums, entry, -1);
+	// It was not taken after all.
+	if (entry.state === "reserved" || entry.state === "committed") limit.order.correct(entry, 0);
+	count(limit, entry, -1);
 	sayMoved(turn, limit.level.take(entry.id));
 	limit.entries.delete(entry.id);
 	(entry.state === "lent" ? limit.loans : limit.deadlines).remove(entry);
@@ -59,6 +62,7 @@ export function giveBack(turn: Turn, entry: Entry, by: Exclude<ReleasedBy, "laps
 		conclude(turn, entry, "cancelled");
 		return say(turn, { kind: "released", id, slots, by });
 	}
+	settleCharge(limit, entry, slots, heldMs);
 	const { meanHeldMs } = limit;
 	if (enforced) limit.meanHeldMs = meanHeldMs === null ? heldMs : meanHeldMs + MEAN_WEIGHT * (heldMs - meanHeldMs);
 	if (!entry.wouldDeny) observe(totals.holds, heldMs);

@@ -9,7 +9,9 @@
  * pause is known in either case.
  */
 
+import { ahead, priceOf, starveBefore } from "./fairness.ts";
 import { decays, type Entry, isPaused, isShut, type Limit } from "./limit.ts";
+import type { Whose } from "./order.ts";
 import { RESERVATION_MS, RETRY_ESTIMATE_MAX_MS } from "./patience.ts";
 import type { At, Ms } from "./time.ts";
 import { SLOT } from "./usage.ts";
@@ -33,25 +35,27 @@ export function steadyMs(limit: Limit, mostMs: Ms): Ms {
 }
 
 /** How long until a request that joins the line now would be served: exact with decay, an estimate without. */
-export function retryAfterMs(limit: Limit, slots: number): Ms {
+export function retryAfterMs(limit: Limit, asked: Whose & { readonly slots: number }): Ms {
+	const { slots } = asked;
 	const now = limit.clock.lastAt;
 	const pausedMs = isPaused(limit) ? limit.pausedUntil - now : 0;
 	// It is not known when an operator will raise it.
 	if (isShut(limit)) return Math.max(pausedMs, RETRY_ESTIMATE_MAX_MS);
-	if (decays(limit)) return servedAt(limit, slots) - now;
+	if (decays(limit)) return servedAt(limit, asked) - now;
 	const { sums, unleased, settings } = limit;
-	const wanted = sums.leased + sums.reserved + unleased + sums.inTurnSlots + slots;
+	const before = ahead(limit, asked).size;
+	const wanted = sums.leased + sums.reserved + unleased + before + slots;
 	if (pausedMs > 0 && wanted <= settings.limit) return pausedMs;
 	const first = limit.deadlines.first;
 	const toFirstDeadline = first ? first.until - now : RETRY_ESTIMATE_MAX_MS;
-	const rounds = Math.ceil((sums.inTurnSlots + slots) / Math.max(1, settings.limit));
+	const rounds = Math.ceil((before + slots) / Math.max(1, settings.limit));
 	const estimate = limit.meanHeldMs === null ? toFirstDeadline : limit.meanHeldMs * rounds;
 	return Math.max(pausedMs, Math.round(Math.min(RETRY_ESTIMATE_MAX_MS, Math.max(0, estimate))));
 }
 
-/** Plays the line of a limit whose slots come back by themselves forward, each in its turn, to a request for `slots` at its end. */
-function servedAt(limit: Limit, slots: number): At {
-	const { settings, queue } = limit;
+/** Plays the line of a limit whose slots come back by themselves forward, each in its turn, to a request that joins it now. */
+function servedAt(limit: Limit, asked: Whose & { readonly slots: number }): At {
+	const { settings, order } = limit;
 	const usage = limit.level.forecast();
 	let { reserved, lent } = limit.sums;
 	// A loan that is not repaid joins the level at its end.
@@ -85,7 +89,10 @@ function servedAt(limit: Limit, slots: number): At {
 	};
 	// While time is being caught up with, what is in use is still that of an earlier moment.
 	run(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);
-	for (const entry of queue.values()) {
+	const { key, priority, slots } = asked;
+	const arriving = { key, priority, slots, seq: Number.POSITIVE_INFINITY };
+	for (const entry of order.walk(priceOf(limit), starveBefore(limit), arriving)) {
+		if (!("standing" in entry)) break;
 		if (entry.standing === "present") serve(entry.slots, entry.wants);
 		else if (entry.standing === "resuming" && entry.until > usage.at) run(entry.until);
 	}

@@ -2,7 +2,7 @@
  * Granting, and refusing. One rule, for every decision and every view: a request is given slots when
  *
  *     the limit is switched off, or
- *     it is not paused, no waiter has a turn before it, and used + slots <= limit
+ *     it is not paused, no waiter has a turn before it, which `order.ts` tells, and used + slots <= limit
  *
  * where `used` is the level with decay, else the slots of leases and those without one; reservations and loans count
  * on top of either. What could never fit is refused whatever waits; what merely does not fit now may wait. A limit that only
@@ -11,6 +11,7 @@
 
 import type { DenialCode, Event } from "./commands.ts";
 import { conclude } from "./ending.ts";
+import { ahead, priceOf, starveBefore } from "./fairness.ts";
 import { retryAfterMs } from "./forecast.ts";
 import {
 	count,
@@ -18,7 +19,6 @@ import {
 	type Entry,
 	enforces,
 	hasWindow,
-	inTurn,
 	isPaused,
 	isShut,
 	type Limit,
@@ -27,6 +27,7 @@ import {
 	wallClock,
 } from "./limit.ts";
 import { leaveLine, slotsOf } from "./line.ts";
+import type { Whose } from "./order.ts";
 import { DOUBT_MS, DOUBT_STEP_MS, RESERVATION_MS } from "./patience.ts";
 import { countDenied } from "./polling.ts";
 import { observe } from "./totals.ts";
@@ -37,20 +38,25 @@ import { SLOT } from "./usage.ts";
 const FENCES_PER_MS = 1_000;
 
 /** What a request asks of a limit, as far as the rule goes. */
-export type Asked = Pick<Request, "id" | "slots" | "mode" | "atMost">;
+export type Asked = Pick<Request, "id" | "slots" | "mode" | "atMost" | "key" | "priority">;
 
 /** Why a request could never be granted. */
 type Never = "exceeds_limit" | "no_decay" | "no_lease";
 type Denial = Extract<Event, { kind: "denied" }>;
+/** Who is refused: a request, or a waiter. */
+type Denied = { id: string; key?: string | null | undefined; priority?: number | undefined };
 
 // ---------------------------------------------------------------------------------------------- the rule
 
-/** Why a request that arrives now cannot have its slots at once; null: it can. */
-export function refusal(limit: Limit, slots: number, mode: Mode): Never | "denied" | null {
-	const never = neverFits(limit, slots, mode);
+/** Why a request that arrives now, for so many `slots`, cannot have them at once; null: it can. */
+export function refusal(limit: Limit, slots: number, request: Asked): Never | "denied" | null {
+	const never = neverFits(limit, slots, request.mode);
 	if (never || !limit.settings.active) return never;
-	return !isPaused(limit) && limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";
+	const isNext = limit.sums.inTurn === 0 || limit.order.isNext(whoseOf(request), starveBefore(limit));
+	return !isPaused(limit) && isNext && fits(limit, slots) ? null : "denied";
 }
+
+const whoseOf = ({ key, priority }: Denied): Whose => ({ key: key ?? null, priority: priority ?? 0 });
 
 /** Why a request could never be granted as the limit is set, however long it waited; null: it could. */
 export function neverFits(limit: Limit, slots: number, mode: Mode): Never | null {
@@ -73,26 +79,27 @@ export function fits(limit: Limit, slots: number): boolean {
  */
 export function foresee(limit: Limit, request: Asked): { denied: Denial | null; wouldDeny: boolean } {
 	const slots = slotsOf(limit, request);
-	const code = refusal(limit, slots, request.mode);
+	const code = refusal(limit, slots, request);
 	if (!code) return { denied: null, wouldDeny: false };
 	if (!enforces(limit)) return { denied: null, wouldDeny: true };
-	return { denied: denial(limit, request.id, code, slots), wouldDeny: false };
+	return { denied: denial(limit, request, code, slots), wouldDeny: false };
 }
 
 /** With the place that it would have in line, and when it is worth asking again. */
-function denial(limit: Limit, id: string, code: DenialCode, slots: number): Denial {
-	const retryMs = isBusy(code) ? retryAfterMs(limit, slots) : 0;
-	return { kind: "denied", id, code, position: limit.sums.inTurn + 1, retryAfterMs: retryMs };
+function denial(limit: Limit, request: Denied, code: DenialCode, slots: number): Denial {
+	const whose = whoseOf(request);
+	const retryMs = isBusy(code) ? retryAfterMs(limit, { ...whose, slots }) : 0;
+	return { kind: "denied", id: request.id, code, position: ahead(limit, whose).count + 1, retryAfterMs: retryMs };
 }
 
 /** Whether a request is refused for want of free slots, and so may have them later. */
 const isBusy = (code: DenialCode): boolean => code === "denied" || code === "queue_full";
 
-export function deny(turn: Turn, id: string, code: DenialCode, slots: number): void {
+export function deny(turn: Turn, request: Denied, code: DenialCode, slots: number): void {
 	const { limit } = turn;
 	if (isBusy(code)) limit.totals.denied += 1;
 	if (code === "denied") countDenied(limit, slots);
-	say(turn, denial(limit, id, code, slots));
+	say(turn, denial(limit, request, code, slots));
 }
 
 // ---------------------------------------------------------------------------------------------- granting
@@ -100,12 +107,13 @@ export function deny(turn: Turn, id: string, code: DenialCode, slots: number): v
 /** Grants from the head of the line while slots fit. A request that does not fit yet is not overtaken. */
 export function serve(turn: Turn): void {
 	const { limit, now } = turn;
-	for (const entry of limit.queue.values()) {
-		if (!inTurn(entry)) continue;
+	const before = starveBefore(limit);
+	for (let entry = limit.order.next(before); entry; entry = limit.order.next(before)) {
 		const isHeldBack = enforces(limit);
 		if (entry.standing === "resuming" && isHeldBack) return;
 		const refused = limit.settings.active && (isPaused(limit) || !fits(limit, entry.slots));
 		if (isHeldBack && refused) return;
+		limit.order.charge(entry, priceOf(limit), before);
 		leaveLine(turn, entry);
 		entry.waitedMs = now - entry.since;
 		give(turn, entry, refused || neverFits(limit, entry.slots, entry.mode) !== null);
@@ -121,7 +129,7 @@ export function give(turn: Turn, entry: Entry, wouldDeny: boolean): void {
 	entry.since = now;
 	if (entry.wants === "lease") return grant(turn, entry, "leased");
 	entry.state = "reserved";
-	count(limit.sums, entry, 1);
+	count(limit, entry, 1);
 	keepReserved(turn, entry);
 	sayReserved(turn, entry);
 }
@@ -152,11 +160,11 @@ export function grant(turn: Turn, entry: Entry, state: "leased" | "committed"): 
 		entry.state = state; // The record is dead; code that still holds it must not see a waiter.
 		return;
 	}
-	count(limit.sums, entry, -1);
+	count(limit, entry, -1);
 	entry.state = state;
 	entry.expiresAt = now + entry.leaseMs;
 	if (entry.mode === "concurrency") entry.fence = nextFence(limit);
-	count(limit.sums, entry, 1);
+	count(limit, entry, 1);
 	if (entry.enforced && decays(limit)) limit.level.lay(entry.id, entry.slots);
 	dueNext(turn, entry);
 	sayGranted(turn, entry, false);
@@ -182,11 +190,11 @@ function grantEstimate(turn: Turn, entry: Entry): void {
 /** The slots of a grant are an estimate, until it is settled or its time is over. */
 export function leaveUnsettled(turn: Turn, entry: Entry): void {
 	const { limit } = turn;
-	count(limit.sums, entry, -1);
+	count(limit, entry, -1);
 	entry.state = "unsettled";
 	entry.peers = [];
 	entry.expiresAt = entry.since + (entry.settleMs ?? 0);
-	count(limit.sums, entry, 1);
+	count(limit, entry, 1);
 	limit.deadlines.set(entry, entry.expiresAt);
 	sayMoved(turn, entry.id);
 }

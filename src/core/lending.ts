@@ -42,9 +42,9 @@ export function account({ limit }: Turn, said: Account): void {
 	const requests = Math.max(0, said.grants - grants);
 	loan.used = Math.max(used, said.used);
 	loan.grants = grants + requests;
-	count(limit.sums, loan, -1);
+	count(limit, loan, -1);
 	loan.slots -= slots;
-	count(limit.sums, loan, 1);
+	count(limit, loan, 1);
 	limit.level.pour(slots);
 	countDenied(limit, -slots);
 	limit.totals.grantedAtOnce += requests;
@@ -66,9 +66,9 @@ export function borrow(turn: Turn, asked: Borrowing, lends: boolean): void {
 	if (room < 0 || left + more < Math.max(1, least)) return refuse(turn, asked, known);
 
 	const loan = known ?? open(turn, asked);
-	count(limit.sums, loan, -1);
+	count(limit, loan, -1);
 	loan.slots += more;
-	count(limit.sums, loan, 1);
+	count(limit, loan, 1);
 	loan.expiresAt = now + lentMs + LOAN_GRACE_MS;
 	limit.loans.set(loan, loan.expiresAt);
 	sayMoved(turn, id);

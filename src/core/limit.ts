@@ -16,6 +16,7 @@ import type { Window } from "./calendar.ts";
 import { fixedMs } from "./calendar.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Level } from "./level.ts";
+import { Order } from "./order.ts";
 import { Periods } from "./periods.ts";
 import { newPolling, type Polling } from "./polling.ts";
 import { Sliding } from "./sliding.ts";
@@ -36,7 +37,14 @@ export interface Settings {
 	enforce?: boolean;
 	/** For how long a Worker may borrow slots, where they decay; left out, or 0: not at all. */
 	lendSeconds?: number;
+	/** What keys are given beside each other while they wait; of those that are not in it 1. Left out: of all. */
+	weights?: Readonly<Record<string, number>>;
+	/** Older waiters are given every second grant while a higher priority waits; 0: they are not. Left out: 60. */
+	starveAfterSeconds?: number;
 }
+
+/** Patience with priorities where none is set: longer than a caller that a person waits for waits. */
+export const STARVE_AFTER_SECONDS = 60;
 
 /**
  * How slots come back: by the end of a lease; by decay; or, of those taken without a lease, by a `takeBack` of any caller
@@ -70,6 +78,10 @@ export interface Request {
 	settleMs?: Ms | undefined;
 	/** Takes fewer slots where the limit could never grant so many. */
 	atMost?: boolean | undefined;
+	/** Whose turn it takes in the line; left out: the common one. */
+	key?: string | undefined;
+	/** 0 to 9, the higher first; left out: 0. */
+	priority?: number | undefined;
 }
 
 /**
@@ -87,6 +99,11 @@ export interface Entry {
 	readonly seq: number;
 	/** As long as it waits, as many of those asked for as the limit could ever grant. Of a loan: those that are not accounted for. */
 	slots: number;
+	/** Whose turn it takes in the line; see `order.ts`, as of all that an order needs of it. */
+	readonly key: string | null;
+	readonly priority: number;
+	tag: number | null;
+	charge: number;
 	/** The slots asked for, of a request that takes fewer where it must. */
 	readonly atMost: number | null;
 	/** How long its slots are an estimate; null: they are none. */
@@ -157,10 +174,12 @@ export interface Sums {
 	inTurnSlots: number;
 }
 
-/** Adds an entry to the sums, as it stands, or takes it out of them. */
-export function count(sums: Sums, entry: Entry, sign: 1 | -1): void {
+/** Adds an entry to the sums and the order of service, as it stands, or takes it out of them. */
+export function count({ sums, order }: Limit, entry: Entry, sign: 1 | -1): void {
 	if (entry.state === "waiting") {
 		if (!inTurn(entry)) return;
+		if (sign > 0) order.add(entry);
+		else order.remove(entry);
 		sums.inTurn += sign;
 		sums.inTurnSlots += sign * entry.slots;
 	} else if (!entry.enforced) {
@@ -182,8 +201,10 @@ export interface Limit {
 	clock: Clock;
 	/** Every live request, and every loan, by id, in order of arrival. */
 	readonly entries: Map<string, Entry>;
-	/** The waiting ones, in order of service. */
+	/** The waiting ones. */
 	readonly queue: Map<string, Entry>;
+	/** Those of them that have their turn, in the order of service. */
+	readonly order: Order<Entry>;
 	readonly deadlines: Deadlines<Entry>;
 	/** Slots in use of a limit whose slots come back by themselves, reservations and loans aside. */
 	level: Usage;
@@ -214,6 +235,7 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		clock,
 		entries: new Map(),
 		queue: new Map(),
+		order: new Order(),
 		deadlines: new Deadlines(),
 		level: usageOf(settings, clock, now),
 		pausedUntil: 0,

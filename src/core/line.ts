@@ -1,5 +1,5 @@
 /**
- * The line of a limit: those who wait, in order of arrival. A waiter keeps its place by being heard of, in one of four
+ * The line of a limit: those who wait. Who of them is next, `order.ts` tells. A waiter keeps its place by being heard of, in one of four
  * standings; each has its own patience, after which the waiter has left:
  *
  *     present    until the end of its wait                  served in its turn
@@ -8,6 +8,7 @@
  *     parked     5 s since its coordinator spoke for it     others pass it
  */
 
+import { ahead, priceOf, starveBefore } from "./fairness.ts";
 import { retryAfterMs } from "./forecast.ts";
 import { count, type Entry, inTurn, type Limit, type Request, type Standing } from "./limit.ts";
 import { AWAY_MS, RESERVATION_MS, RESUME_MS } from "./patience.ts";
@@ -26,9 +27,9 @@ export function slotsOf({ settings }: Limit, { slots, atMost }: Pick<Request, "s
 /** The limit changed, and with it how many slots a waiter takes that asked for so many at most. */
 export function resize(limit: Limit, entry: Entry): void {
 	if (entry.atMost === null) return;
-	count(limit.sums, entry, -1);
+	count(limit, entry, -1);
 	entry.slots = sizeOf(limit, entry);
-	count(limit.sums, entry, 1);
+	count(limit, entry, 1);
 }
 
 /** How many slots a waiter takes as the limit is set. */
@@ -38,12 +39,25 @@ export const sizeOf = (limit: Limit, { slots, atMost }: Entry): number =>
 /** A request gets its record. */
 export function enter(turn: Turn, request: Request, wants: Entry["wants"]): Entry {
 	const { limit, now } = turn;
-	const { id, mode, holder, held, print, remember, leaseMs, others, settleMs = null } = request;
+	const {
+		id,
+		mode,
+		holder,
+		held,
+		print,
+		remember,
+		leaseMs,
+		others,
+		settleMs = null,
+		key = null,
+		priority = 0,
+	} = request;
 	const entry: Entry = {
 		slots: slotsOf(limit, request),
 		atMost: request.atMost ? request.slots : null,
 		settleMs,
-		...{ id, mode, holder, held, print, remember, leaseMs, wants, others },
+		...{ id, mode, holder, held, print, remember, leaseMs, wants, others, key, priority },
+		...{ tag: null, charge: 0 },
 		seq: limit.nextSeq++,
 		state: "waiting",
 		standing: "parked",
@@ -66,20 +80,19 @@ export function enter(turn: Turn, request: Request, wants: Entry["wants"]): Entr
 /** Takes its place in line, or the one that it has, and says which it is. */
 export function wait(turn: Turn, entry: Entry, park: boolean): void {
 	const { limit } = turn;
-	const { id, slots } = entry;
-	const last = !limit.queue.has(id);
+	const { id } = entry;
 	limit.queue.set(id, entry);
 	stand(turn, entry, park ? "parked" : "present");
-	const position = last ? limit.sums.inTurn + (park ? 1 : 0) : positionOf(limit, id);
+	const position = ahead(limit, entry).count + 1;
 	if (!park) return say(turn, { kind: "queued", id, position });
-	say(turn, { kind: "parked", id, position, retryAfterMs: retryAfterMs(limit, slots) });
+	say(turn, { kind: "parked", id, position, retryAfterMs: retryAfterMs(limit, entry) });
 }
 
 /** Changes how a waiter stands, and with it when it is given up. */
 export function stand({ limit, now }: Turn, entry: Entry, standing: Standing): void {
-	count(limit.sums, entry, -1);
+	count(limit, entry, -1);
 	entry.standing = standing;
-	count(limit.sums, entry, 1);
+	count(limit, entry, 1);
 	limit.deadlines.set(entry, Math.min(entry.giveUpAt, now + PATIENCE_MS[standing]));
 }
 
@@ -90,7 +103,8 @@ export function leaveLine(turn: Turn, entry: Entry): void {
 
 /** Back from a reservation to its place in line, which is that of its arrival. */
 export function returnToLine({ limit }: Turn, entry: Entry): void {
-	count(limit.sums, entry, -1);
+	count(limit, entry, -1);
+	limit.order.takeBack(entry);
 	entry.state = "waiting";
 	entry.enforced = true;
 	entry.wouldDeny = false;
@@ -98,25 +112,14 @@ export function returnToLine({ limit }: Turn, entry: Entry): void {
 	entry.since -= entry.waitedMs;
 	entry.waitedMs = 0;
 	entry.standing = "parked";
-	const behind = [...limit.queue.values()].filter((other) => other.seq > entry.seq);
 	limit.queue.set(entry.id, entry);
-	for (const other of behind) {
-		limit.queue.delete(other.id);
-		limit.queue.set(other.id, other);
-	}
 }
 
-/** The waiters that stand in line, with their places; 1 is next. */
-export function* positions(limit: Limit): Generator<[entry: Entry, position: number]> {
-	let position = 0;
-	for (const entry of limit.queue.values()) {
-		yield [entry, position + 1];
-		if (inTurn(entry)) position += 1;
-	}
-}
-
-/** The place of one waiter, or the place at the end of the line of a request that is not in it. */
-function positionOf(limit: Limit, id: string): number {
-	for (const [entry, position] of positions(limit)) if (entry.id === id) return position;
-	return limit.sums.inTurn + 1;
+/** The waiters, with their places; 1 is next. */
+export function positions(limit: Limit): [entry: Entry, position: number][] {
+	const all: [Entry, number][] = [];
+	for (const entry of limit.order.walk(priceOf(limit), starveBefore(limit))) all.push([entry, all.length + 1]);
+	if (all.length === limit.queue.size) return all;
+	for (const entry of limit.queue.values()) if (!inTurn(entry)) all.push([entry, ahead(limit, entry).count + 1]);
+	return all.sort(([a, x], [b, y]) => x - y || a.seq - b.seq);
 }

@@ -46,7 +46,7 @@ function fallDue(turn: Turn, entry: Entry): void {
 		const gaveUp = now >= entry.giveUpAt;
 		drop(turn, entry);
 		if (gaveUp) limit.totals.timedOut += 1;
-		if (gaveUp) deny(turn, id, "denied", slots);
+		if (gaveUp) deny(turn, entry, "denied", slots);
 		else say(turn, { kind: "left", id, why: "gone" });
 	} else if (entry.state === "lent") {
 		writeOff(turn, entry);

@@ -3,6 +3,7 @@
 import { Deadlines } from "./deadlines.ts";
 import { count, createLimit, decays, type Entry, inTurn, type Limit, usageOf } from "./limit.ts";
 import { sizeOf } from "./line.ts";
+import type { SavedOrder } from "./order.ts";
 import { RESERVATION_MS, RESUME_MS } from "./patience.ts";
 import type { Polling } from "./polling.ts";
 import type { At, Ms } from "./time.ts";
@@ -17,6 +18,8 @@ export type SavedLimit = Pick<Limit, "settings" | "clock" | "unleased" | "totals
 	fence?: number;
 	/** Absent: nothing was settled. */
 	settled?: Limit["settled"];
+	/** Absent: no keys are told apart. */
+	order?: SavedOrder;
 	/** Absent in what was written before callers that poll were counted. */
 	polling?: Polling;
 	level: SavedUsage;
@@ -41,6 +44,12 @@ export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print"
 	atMost?: number | undefined;
 	settleMs?: Ms | undefined;
 	waitedMs?: Ms | undefined;
+	/** Left out: the common one, and the lowest. */
+	key?: string | undefined;
+	priority?: number | undefined;
+	/** Left out: its key's tag is said by another, and it was not charged. */
+	tag?: number | undefined;
+	charge?: number | undefined;
 	/** Left out: it does not wait, or did not. */
 	giveUpAt?: At | null | undefined;
 	/** Left out: never. */
@@ -62,8 +71,10 @@ export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print"
 
 export function saveLimit(limit: Limit): SavedLimit {
 	const { settings, clock, unleased, totals, meanHeldMs, nextSeq, polling, level } = limit;
+	const order = limit.order.save();
 	return {
 		...{ settings, clock, unleased, totals, meanHeldMs, nextSeq, polling },
+		...(order && { order }),
 		...(limit.pausedUntil > clock.lastAt && { pausedUntil: limit.pausedUntil }),
 		...(limit.fence > 0 && { fence: limit.fence }),
 		...(limit.settled.count > 0 && { settled: limit.settled }),
@@ -90,6 +101,10 @@ export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
 		atMost: entry.atMost ?? undefined,
 		settleMs: entry.settleMs ?? undefined,
 		waitedMs: entry.waitedMs || undefined,
+		key: entry.key ?? undefined,
+		priority: entry.priority || undefined,
+		tag: entry.tag ?? undefined,
+		charge: entry.charge || undefined,
 		giveUpAt: entry.giveUpAt === since ? undefined : finite(entry.giveUpAt),
 		until: until === expiresAt ? undefined : finite(until),
 		peers: entry.peers.length > 0 ? entry.peers : undefined,
@@ -114,6 +129,9 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		...(saved.settled && { settled: { ...saved.settled } }),
 		...(saved.polling && { polling: { ...saved.polling } }),
 	};
+	limit.order.restore(saved.order);
+	// Where no keys were told apart, what a row says of a tag is of before.
+	const told = new Set(saved.order?.served.map(([priority]) => priority));
 	const bands: Band[] = [];
 	for (const saved of entries) {
 		const { id, seq, slots, print, leaseMs, since, band } = saved;
@@ -132,6 +150,10 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 			atMost: saved.atMost ?? null,
 			settleMs: saved.settleMs ?? null,
 			waitedMs: saved.waitedMs ?? 0,
+			key: saved.key ?? null,
+			priority: saved.priority ?? 0,
+			tag: told.has(saved.priority ?? 0) ? (saved.tag ?? null) : null,
+			charge: told.has(saved.priority ?? 0) ? (saved.charge ?? 0) : 0,
 			giveUpAt: saved.giveUpAt === undefined ? since : (saved.giveUpAt ?? Number.POSITIVE_INFINITY),
 			until: saved.until === undefined ? expiresAt : (saved.until ?? Number.POSITIVE_INFINITY),
 			peers: saved.peers ?? [],
@@ -143,7 +165,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 		if (band) bands.push({ id: entry.id, own: BigInt(band.own), below: BigInt(band.below), order: band.order });
 		limit.entries.set(entry.id, entry);
 		if (entry.state === "waiting") requeue(limit, entry, wokeAt);
-		count(limit.sums, entry, 1);
+		count(limit, entry, 1);
 		(entry.state === "lent" ? limit.loans : limit.deadlines).set(entry, entry.until);
 	}
 	limit.level = usageOf(limit.settings, limit.clock, saved.level.at);

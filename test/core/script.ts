@@ -5,7 +5,7 @@
  *     10    acquire b wait=500        => queued b at 1
  *     1000  tick                      => released a x2 by expiry, granted b after 990
  *
- * Commands: `acquire`, `reserve` (with x, lease, wait, park, held, once, rate, loose, print), `back` (with x), `commit`, `cancel`, `park`,
+ * Commands: `acquire`, `reserve` (with x, lease, wait, park, held, once, rate, loose, print, key, priority), `back` (with x), `commit`, `cancel`, `park`,
  * `touch`, `renew`, `release`, `force`, `unheard`, `detach`, `vouch`, `resolve`, `settle`, `pause`, `configure`, `close`, `tick`; `borrow`
  * (with x, least, used, grants) and `repay` (with used, grants) of a loan; and
  * `restart`, `wake?` and `used?`, which only look. Defaults: 1 slot, a lease of 60 s, denied when busy.
@@ -123,6 +123,8 @@ function requestOf(id: string, options: string[], option: (name: string) => stri
 		remember: !options.includes("once"),
 		...(option("settle") !== undefined && { settleMs: Number(option("settle")) }),
 		...(options.includes("atmost") && { atMost: true }),
+		...(option("key") !== undefined && { key: option("key") }),
+		...(option("priority") !== undefined && { priority: Number(option("priority")) }),
 	};
 }
 
@@ -130,6 +132,7 @@ function configureOf(option: (name: string) => string | undefined): Command {
 	const [limit, decay, active, slots, enforce, lend] = ["limit", "decay", "active", "slots", "enforce", "lend"].map(
 		option,
 	);
+	const [weights, starve] = ["weights", "starve"].map(option);
 	return {
 		kind: "configure",
 		settings: {
@@ -138,10 +141,21 @@ function configureOf(option: (name: string) => string | undefined): Command {
 			...(active !== undefined && { active: active === "yes" }),
 			...(enforce !== undefined && { enforce: enforce === "yes" }),
 			...(lend !== undefined && { lendSeconds: Number(lend) }),
+			...(weights !== undefined && { weights: weightsOf(weights) }),
+			...(starve !== undefined && { starveAfterSeconds: Number(starve) }),
 		},
 		...(slots !== undefined && { activeSlots: Number(slots) }),
 	};
 }
+
+/** As in `a:2,b:3`. */
+const weightsOf = (text: string): Record<string, number> =>
+	Object.fromEntries(
+		text.split(",").map((each): [string, number] => {
+			const [key = "", weight] = each.split(":");
+			return [key, Number(weight)];
+		}),
+	);
 
 /** An event in words; what only storage needs to hear is left out. */
 function tell(event: Event): string | [] {

@@ -2,6 +2,7 @@
 
 import type { Borrowing, Command, Event } from "../../src/core/commands.ts";
 import { activeSlots, type Entry, isLease, type Limit, type Request, type Settings } from "../../src/core/limit.ts";
+import { positions } from "../../src/core/line.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
 import { SLOT } from "../../src/core/usage.ts";
 import { type Asked, granted, inTurn, Model, ONE, unitsOfRate } from "./model.ts";
@@ -444,7 +445,10 @@ export class Simulation {
 			const cached = sums[name as keyof typeof sums];
 			this.#hold(7, cached === sum, `sums.${name} is ${cached}, the entries make ${sum}`);
 		}
-		const queued = [...queue.keys()].join();
+		const queued = positions(this.#limit)
+			.map(([{ id }]) => id)
+			.join();
+		this.#hold(3, positions(this.#limit).length === queue.size, "not every waiter has a place");
 		this.#hold(3, queued === waiting.map(({ id }) => id).join(), `the line is not in order of arrival: ${queued}`);
 		this.#hold(16, this.#limit.loans.size === loansOf(all).length, "the loans that end are not those that there are");
 		const due = all.filter((entry) => entry.until !== Number.POSITIVE_INFINITY && entry.state !== "lent");

@@ -1,0 +1,137 @@
+/**
+ * Members in an order, each with a size. Joining, leaving, and counting how many come before a place, and how much they are
+ * together, take O(log n). A treap: a search tree by the order, in which each node is below one of a lower draw; the draws are by
+ * lot, so that it is about balanced whatever came when. The lots are drawn in a fixed way, for the core decides the same each time.
+ */
+
+interface Node<T> {
+	readonly member: T;
+	readonly draw: number;
+	left: Node<T> | null;
+	right: Node<T> | null;
+	/** Of the node and all beneath it. */
+	count: number;
+	size: number;
+}
+
+/** How many come before a place, and their sizes together. */
+export interface Before {
+	count: number;
+	size: number;
+}
+
+export class Ranked<T> {
+	readonly #isBefore: (a: T, b: T) => boolean;
+	readonly #sizeOf: (member: T) => number;
+	#root: Node<T> | null = null;
+	#seed = 1;
+
+	/** Neither the place of a member nor its size may change while it is in. */
+	constructor(isBefore: (a: T, b: T) => boolean, sizeOf: (member: T) => number) {
+		this.#isBefore = isBefore;
+		this.#sizeOf = sizeOf;
+	}
+
+	get count(): number {
+		return this.#root?.count ?? 0;
+	}
+
+	get size(): number {
+		return this.#root?.size ?? 0;
+	}
+
+	get first(): T | undefined {
+		let node = this.#root;
+		while (node?.left) node = node.left;
+		return node?.member;
+	}
+
+	/** A member that is not in yet. */
+	add(member: T): void {
+		const [left, right] = this.#split(this.#root, member);
+		const node = { member, draw: this.#lot(), left: null, right: null, count: 1, size: this.#sizeOf(member) };
+		this.#root = this.#join(this.#join(left, node), right);
+	}
+
+	/** A member that is in. */
+	remove(member: T): void {
+		this.#root = this.#without(this.#root, member);
+	}
+
+	/** Of the first ones for which `isIn` says so; where it does for one, it does for all before it. `before`: the sizes before it. */
+	countWhile(isIn: (member: T, before: number) => boolean): Before {
+		const counted = { count: 0, size: 0 };
+		let node = this.#root;
+		while (node) {
+			const { left, member, right } = node;
+			const before = counted.size + (left?.size ?? 0);
+			if (isIn(member, before)) {
+				counted.count += (left?.count ?? 0) + 1;
+				counted.size = before + this.#sizeOf(member);
+				node = right;
+			} else {
+				node = left;
+			}
+		}
+		return counted;
+	}
+
+	*[Symbol.iterator](): Generator<T> {
+		const above: Node<T>[] = [];
+		let node = this.#root;
+		while (node || above.length > 0) {
+			for (; node; node = node.left) above.push(node);
+			const next = above.pop() as Node<T>;
+			yield next.member;
+			node = next.right;
+		}
+	}
+
+	/** Into those before this member, and the rest. */
+	#split(node: Node<T> | null, member: T): [Node<T> | null, Node<T> | null] {
+		if (!node) return [null, null];
+		if (this.#isBefore(node.member, member)) {
+			const [left, right] = this.#split(node.right, member);
+			node.right = left;
+			return [this.#counted(node), right];
+		}
+		const [left, right] = this.#split(node.left, member);
+		node.left = right;
+		return [left, this.#counted(node)];
+	}
+
+	#join(left: Node<T> | null, right: Node<T> | null): Node<T> | null {
+		if (!left || !right) return left ?? right;
+		if (left.draw < right.draw) {
+			left.right = this.#join(left.right, right);
+			return this.#counted(left);
+		}
+		right.left = this.#join(left, right.left);
+		return this.#counted(right);
+	}
+
+	#without(node: Node<T> | null, member: T): Node<T> | null {
+		if (!node) throw new Error("Only a member can be removed.");
+		if (node.member === member) return this.#join(node.left, node.right);
+		if (this.#isBefore(member, node.member)) node.left = this.#without(node.left, member);
+		else node.right = this.#without(node.right, member);
+		return this.#counted(node);
+	}
+
+	#counted(node: Node<T>): Node<T> {
+		const { left, right } = node;
+		node.count = (left?.count ?? 0) + 1 + (right?.count ?? 0);
+		node.size = (left?.size ?? 0) + this.#sizeOf(node.member) + (right?.size ?? 0);
+		return node;
+	}
+
+	/** Xorshift, whose numbers are as good as by lot. */
+	#lot(): number {
+		let lot = this.#seed;
+		lot ^= lot << 13;
+		lot ^= lot >>> 17;
+		lot ^= lot << 5;
+		this.#seed = lot;
+		return lot;
+	}
+}
