@@ -32,6 +32,17 @@ export const BOUNDS = {
 	 * granted would be heard of too late.
 	 */
 	lendSeconds: { min: 0.1, max: 10 },
+	/** Highest priority; 0 is the lowest. Ten of them: who can tell more apart? */
+	priority: 9,
+	/** Characters of a key, whose turn a request takes in the line: a tenant's id, with a prefix. */
+	keyLength: 128,
+	/** Keys of one limit that have a weight, and the highest weight. Any other key has 1. */
+	weights: 1_000,
+	weight: 1_000,
+	/** Longest patience of a waiter with higher priorities that can be set: a day, as the longest lease. */
+	starveAfterSeconds: 86_400,
+	/** Keys whose turns a limit remembers in one priority while none of them waits: as many as may wait. */
+	keys: 10_000,
 	/** Loans of one limit: as many Workers' as one object answers calls, each once or twice a second. */
 	loans: 1_000,
 	/** Shortest and longest lease: a second survives a slow network, a day is longer than a holder should be unheard. */
@@ -158,6 +169,8 @@ export const DEFAULTS = {
 	limitsPage: 100,
 	leasesPage: 100,
 	idleSeconds: 300,
+	/** Longer than a caller waits whom a person waits for. */
+	starveAfterSeconds: 60,
 	/** Of middleware, as long as it may be. */
 	bodySeconds: BOUNDS.bodySeconds,
 	/** Servers begin to read an answer within milliseconds; what stands outside of the middleware may take a moment. */
@@ -206,6 +219,13 @@ export interface AcquireRequest {
 	settleSeconds?: number;
 	/** Take fewer slots where a limit could never grant so many: the answer says how many. Default false. */
 	atMost?: boolean;
+	/** Who waits for slots with a higher one is served first: 0 to 9. Default 0. */
+	priority?: number;
+	/**
+	 * Whose turn it takes in the line, up to 128 characters: keys that wait take turns, each as its weight says. Default: one key for all
+	 * that have none.
+	 */
+	key?: string;
 	/** Create names that were not configured. Default true. */
 	createIfMissing?: boolean;
 	/**
@@ -304,6 +324,16 @@ export interface Settings {
 	 * 0, or left out: not at all. At least 0.1, at most 10.
 	 */
 	lendSeconds?: number;
+	/**
+	 * What keys are given beside each other while they wait, 1 to 1,000 of up to 1,000 keys. Left out, or of a key that is not in it: 1.
+	 * In answers only where there are any.
+	 */
+	weights?: Record<string, number>;
+	/**
+	 * How long a waiter is patient with those of a higher priority; older ones are given every second grant. 0: for ever. Default 60; in
+	 * answers only another one.
+	 */
+	starveAfterSeconds?: number;
 }
 
 /** Where objects can be asked to live: the location hints of Cloudflare. */
@@ -470,6 +500,31 @@ export interface WaiterInfo {
 	since: string;
 	/** 1 is next. */
 	position: number;
+	priority: number;
+	/** Whose turn it takes; null: the common one. */
+	key: string | null;
+	waitingFor: WaitingFor;
+}
+
+/** What a waiter waits for: the limit that stands in its way, and how it may end. */
+export interface WaitingFor {
+	name: string;
+	/**
+	 * `slots`: until they are given back. `rate`: until they come back by themselves. `window`: until the period ends, or the time of
+	 * earlier ones. `paused`: until the pause is over.
+	 */
+	reason: "slots" | "rate" | "window" | "paused";
+}
+
+/** Who waits by whose turn it is: of one key and priority. */
+export interface WaitingKey {
+	priority: number;
+	/** Null: the common one. */
+	key: string | null;
+	weight: number;
+	/** Requests that wait, and their slots. */
+	waiting: number;
+	slots: number;
 }
 
 /** What a limit has done since it was made. */
@@ -533,6 +588,8 @@ export interface LimitInfo extends LimitSummary {
 	settled: { count: number; meanRatio: number | null };
 	leases: LeaseInfo[];
 	waiting: WaiterInfo[];
+	/** By whose turn it is, those with the most waiters first, up to 100: who of them is shown above and who is not. Absent: all are of one key and priority. */
+	waitingKeys?: WaitingKey[];
 }
 
 // ----------------------------------------------------------------------------------------------- tokens
@@ -548,6 +605,8 @@ export interface TokenInfo {
 	scope: Scope;
 	/** Names that it may speak of start with this; empty for all. */
 	prefix: string;
+	/** Its requests take the turns of this key, and of no other. Absent: of any. */
+	key?: string;
 }
 
 /** `GET /health`. */
@@ -562,7 +621,7 @@ export interface ServerHealth {
 
 /** A line of the answer to `POST /v1/acquire` with `Accept: application/x-ndjson`. */
 export type StreamEvent =
-	| { event: "queued"; position: number }
+	| { event: "queued"; position: number; waitingFor: WaitingFor }
 	| { event: "heartbeat" }
 	| { event: "granted"; lease: Lease | Receipt }
 	| { event: "denied"; problem: Problem };

@@ -115,6 +115,7 @@ export function writeDesired({ limits, policies }: Desired, format: Format): str
 		Object.fromEntries(
 			[...all].map(([name, settings]) => {
 				const { limit, slotDecayPerSecond, window, active, enforce, lendSeconds = 0, region } = settings;
+				const { weights = {}, starveAfterSeconds = DEFAULTS.starveAfterSeconds } = settings;
 				const { idleSeconds = DEFAULTS.idleSeconds } = settings;
 				const unusual = {
 					...(slotDecayPerSecond !== 0 && { slotDecayPerSecond }),
@@ -122,6 +123,8 @@ export function writeDesired({ limits, policies }: Desired, format: Format): str
 					...(!active && { active }),
 					...(!enforce && { enforce }),
 					...(lendSeconds !== 0 && { lendSeconds }),
+					...(Object.keys(weights).length > 0 && { weights }),
+					...(starveAfterSeconds !== DEFAULTS.starveAfterSeconds && { starveAfterSeconds }),
 					...(region !== null && { region }),
 					...(idleSeconds !== DEFAULTS.idleSeconds && { idleSeconds }),
 				};

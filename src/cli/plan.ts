@@ -127,6 +127,8 @@ const FIELDS = [
 	"active",
 	"enforce",
 	"lendSeconds",
+	"weights",
+	"starveAfterSeconds",
 	"region",
 	"idleSeconds",
 ] as const;
@@ -138,14 +140,23 @@ const USUAL: Partial<Fields> = {
 	active: true,
 	enforce: true,
 	lendSeconds: 0,
+	weights: {},
+	starveAfterSeconds: DEFAULTS.starveAfterSeconds,
 	region: null,
 	idleSeconds: DEFAULTS.idleSeconds,
 };
 
-/** A window is told in words, which say all of it. */
-function said(field: (typeof FIELDS)[number], { window = null, ...fields }: Partial<Fields>) {
+/** A window, and weights, are told in words, which say all of them. */
+function said(field: (typeof FIELDS)[number], { window = null, weights, ...fields }: Partial<Fields>) {
+	if (field === "weights") return weights && weightWords(weights);
 	return field === "window" ? window && windowWords(window) : fields[field];
 }
+
+const weightWords = (weights: Record<string, number>): string =>
+	Object.entries(weights)
+		.sort(([a], [b]) => (a < b ? -1 : 1))
+		.map(([key, weight]) => `${key} ${weight}`)
+		.join(", ") || "none";
 
 function compare(before: Fields | undefined, after: Fields): Change[] {
 	return FIELDS.flatMap((field) => {

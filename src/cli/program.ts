@@ -107,6 +107,7 @@ export function createProgram(outcome: Outcome): Command {
 				...activeOf(given),
 				...enforceOf(given),
 				...windowOf(given),
+				...turnsOf(given),
 			}),
 		);
 	for (const [name, active, description] of [
@@ -206,6 +207,7 @@ function addPolicies(add: Add, contextOf: ContextOf): void {
 				...activeOf(given),
 				...enforceOf(given),
 				...windowOf(given),
+				...turnsOf(given),
 			}),
 		);
 	add("denied", "list the keys of a policy that were denied most within the last minute or two", policies)
@@ -234,6 +236,12 @@ function addRun(add: Add, contextOf: ContextOf, outcome: Outcome): void {
 			values.duration,
 		)
 		.option("--lease <time>", "how long slots stay taken if this program dies (default: 60)", values.leaseDuration)
+		.option("--key <key>", "whose turn it takes in the line, such as a tenant: keys take turns", values.notEmpty)
+		.option(
+			"--priority <number>",
+			"0 to 9: of those that wait the higher are served first (default: 0)",
+			values.priority,
+		)
 		.option("--holder <text>", "who holds, for the operator's eyes (default: host, process, command)")
 		.option("--strict", "a limit that nobody has configured is an error")
 		.option("--no-create", "skip limits that do not exist")
@@ -284,6 +292,7 @@ function addTokens(program: Command): void {
 		)
 		.option("--name <who>", "who it is for, shown to operators", values.notEmpty)
 		.option("--prefix <prefix>", "only names that start with this")
+		.option("--key <key>", "its requests take the turns of this key alone, in every line", values.turnKey)
 		.option("--json", "print JSON")
 		.helpOption("-h, --help", "how to use it")
 		.action(async (options: TokenOptions, command: Command) => {
@@ -338,9 +347,19 @@ function serverOptionsOf(command: Command): ServerOptions {
 	return all;
 }
 
-/** How slots come back that do so by themselves. */
+/** How slots come back that do so by themselves, and whose turn it is in the line. */
 const withReturn = (command: Command): Command =>
 	command
+		.option(
+			"--weight <key=number>",
+			"what a key is given beside others while they wait; several, or none",
+			values.weights,
+		)
+		.option(
+			"--starve-after <time>",
+			"how long a waiter is patient with higher priorities: 60, 5min; 0: for ever",
+			values.patience,
+		)
 		.option("-d, --decay <rate>", "slots that come back by themselves: 0.5 (a second), 100/min, 5000/d", values.decay)
 		.option("--lend-seconds <seconds>", "how long a Worker may borrow slots that come back; 0: not at all", values.lend)
 		.option(
@@ -362,6 +381,17 @@ const enforceOption = (description: string): Option =>
 /** Undefined where it was not said. */
 const enforceOf = ({ enforce }: Record<string, unknown>): { enforce?: boolean } =>
 	enforce === undefined ? {} : { enforce: enforce === "yes" };
+
+/** Weights of keys, and patience with priorities, as far as they were said. */
+function turnsOf({ weight, starveAfter }: { weight?: Record<string, number>; starveAfter?: number }): {
+	weights?: Record<string, number>;
+	starveAfterSeconds?: number;
+} {
+	return {
+		...(weight !== undefined && { weights: weight }),
+		...(starveAfter !== undefined && { starveAfterSeconds: starveAfter }),
+	};
+}
 
 /** Undefined where nothing was said of it; null: there is to be none. */
 function windowOf(given: Record<string, unknown>): { window?: WindowRequest | null } {

@@ -13,6 +13,8 @@ export interface TokenEntry {
 	scope: Scope;
 	/** Only names that begin with this; absent for all. */
 	prefix?: string;
+	/** Its requests take the turns of this key alone. */
+	key?: string;
 	/** What it may take of what all share, where that is not `BOUNDS.perToken`. */
 	bounds?: Partial<TokenBounds>;
 }
@@ -22,11 +24,21 @@ export function newToken(
 	name: string | undefined,
 	scope: Scope,
 	prefix: string | undefined,
+	key?: string,
 ): { token: string; entry: TokenEntry } {
 	const token = `hg_${randomBytes(32).toString("base64url")}`;
 	const sha256 = digestOf(token);
 	const called = name ?? `${scope}-${sha256.slice(0, 6)}`;
-	return { token, entry: { name: called, sha256, scope, ...(prefix === undefined ? {} : { prefix }) } };
+	return {
+		token,
+		entry: {
+			name: called,
+			sha256,
+			scope,
+			...(prefix === undefined ? {} : { prefix }),
+			...(key === undefined ? {} : { key }),
+		},
+	};
 }
 
 /** The plain secret to begin with: it has to be long, for it is kept as it is. */
@@ -79,6 +91,12 @@ export function checkTokens(json: string, own = process.env.HEADGATE_TOKEN): Tok
 		}
 		if (entry.prefix !== undefined && typeof entry.prefix !== "string") {
 			throw problem(`${at} (${entry.name}) has a prefix that is not a string`);
+		}
+		if (
+			entry.key !== undefined &&
+			(typeof entry.key !== "string" || entry.key === "" || [...entry.key].length > BOUNDS.keyLength)
+		) {
+			throw problem(`${at} (${entry.name}) has a key that is no string of 1 to ${BOUNDS.keyLength} characters`);
 		}
 		for (const [bound, most] of Object.entries(entry.bounds ?? {})) {
 			if (Object.hasOwn(BOUNDS.perToken, bound) && Number.isSafeInteger(most) && (most as number) >= 0) continue;

@@ -34,6 +34,34 @@ export function lend(text: string): number {
 	return seconds;
 }
 
+export function priority(text: string): number {
+	if (/^\d$/.test(text) && Number(text) <= BOUNDS.priority) return Number(text);
+	throw new InvalidArgumentError(`A priority is a whole number from 0 to ${BOUNDS.priority}.`);
+}
+
+/** How long a waiter is patient; 0: for ever. */
+export function patience(text: string): number {
+	const seconds = duration(text);
+	if (seconds <= BOUNDS.starveAfterSeconds) return seconds;
+	throw new InvalidArgumentError(`It takes at most ${BOUNDS.starveAfterSeconds} s; 0: for ever.`);
+}
+
+export function turnKey(text: string): string {
+	const { length } = [...text];
+	if (length >= 1 && length <= BOUNDS.keyLength) return text;
+	throw new InvalidArgumentError(`A key has 1 to ${BOUNDS.keyLength} characters, not ${length}.`);
+}
+
+/** As in `tenant-42=3`, several times; the last `=` counts, for a key may have one. `none`: of no key. */
+export function weights(text: string, before: Record<string, number> = {}): Record<string, number> {
+	if (text === "none") return before;
+	const [, key = "", weight = ""] = /^(.+)=(\d{1,4})$/su.exec(text) ?? [];
+	if (key === "" || Number(weight) < 1 || Number(weight) > BOUNDS.weight) {
+		throw new InvalidArgumentError(`It takes key=number, with a number from 1 to ${BOUNDS.weight}; or none.`);
+	}
+	return Object.fromEntries([...Object.entries(before), [turnKey(key), Number(weight)]]);
+}
+
 export function pauseDuration(text: string): number {
 	const seconds = duration(text);
 	if (seconds === 0) throw new InvalidArgumentError("A pause of 0 is the end of one: --end.");

@@ -56,6 +56,8 @@ export interface BatchedRequest<N extends string = string>
 		| "holder"
 		| "settleSeconds"
 		| "atMost"
+		| "priority"
+		| "key"
 	> {
 	names: Names<N>;
 	/** `"rate_limit"`: the slots come back by themselves, and the lease holds nothing. Default `"concurrency"`. */
@@ -512,10 +514,11 @@ export class Headgate<N extends string = string> {
 
 /** A request as it is sent. Its id is ours, so that a call that is repeated gets nothing twice. */
 function wireOf({ names, occupy, rate, ...wish }: BatchedRequest) {
-	const { mode, leaseSeconds, settleSeconds, atMost, createIfMissing, strict, holder } = wish;
+	const { mode, leaseSeconds, settleSeconds, atMost, createIfMissing, strict, holder, priority, key } = wish;
 	return {
 		...namedOf({ names, occupy, rate }),
-		...{ mode, leaseSeconds, settleSeconds, atMost, createIfMissing, strict, holder, id: crypto.randomUUID() },
+		...{ mode, leaseSeconds, settleSeconds, atMost, createIfMissing, strict, holder, priority, key },
+		id: crypto.randomUUID(),
 	};
 }
 

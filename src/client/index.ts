@@ -30,6 +30,8 @@ export type {
 	Slots,
 	Totals,
 	WaiterInfo,
+	WaitingFor,
+	WaitingKey,
 	Window,
 	WindowRequest,
 } from "../protocol.ts";

@@ -5,7 +5,7 @@
  * same id again is the same place in line, or the same lease. A caller that stops waiting withdraws that id.
  */
 
-import type { AcquireRequest, Lease, Mode, Problem, Receipt, Slots, StreamEvent } from "../protocol.ts";
+import type { AcquireRequest, Lease, Mode, Problem, Receipt, Slots, StreamEvent, WaitingFor } from "../protocol.ts";
 import { BEAT_MS, FAR_BEAT_MS, NEAR_PLACES } from "../rhythms.ts";
 import type { Binding, BindingRequest, Rpc } from "./binding.ts";
 import {
@@ -61,8 +61,15 @@ export interface WaitOptions {
 	strict?: boolean | undefined;
 	/** Who asks, for the operator's eyes. */
 	holder?: string | undefined;
-	/** Told the place in line, 1 being next: when the wait begins, and whenever it changes. */
-	onQueued?: ((position: number) => void) | undefined;
+	/** Of those that wait for slots the higher are served first: 0 to 9. Default 0. */
+	priority?: number | undefined;
+	/**
+	 * Whose turn it takes in the line, up to 128 characters: keys that wait take turns, so that one tenant's thousand requests delay
+	 * none of another. Default: one key for all that have none.
+	 */
+	key?: string | undefined;
+	/** Told the place in line, 1 being next, and what is waited for: when the wait begins, and whenever either changes. */
+	onQueued?: ((position: number, waitingFor: WaitingFor) => void) | undefined;
 	/** Ends the waiting: the request is withdrawn and the promise rejects with the signal's reason. */
 	signal?: AbortSignal | undefined;
 	/**
@@ -174,14 +181,15 @@ class Ask {
 	#sent = false;
 	/** Ends it: the caller or the clock has had enough. */
 	readonly #signal: AbortSignal;
-	readonly #onQueued: ((position: number) => void) | undefined;
+	readonly #onQueued: Wish["onQueued"];
 	#heardAt = -1;
 
 	constructor(transport: Transport, wish: Wish, signal: AbortSignal) {
 		this.#transport = transport;
 		this.#signal = signal;
 		this.#onQueued = wish.onQueued;
-		const { slots, rate, mode, leaseSeconds, createIfMissing, strict, holder, settleSeconds, atMost } = wish;
+		const { slots, rate, mode, leaseSeconds, createIfMissing, strict, holder, settleSeconds, atMost, priority, key } =
+			wish;
 		// What is undefined is left out of the JSON.
 		const options = {
 			rate,
@@ -191,6 +199,8 @@ class Ask {
 			holder,
 			settleSeconds,
 			atMost,
+			priority,
+			key,
 		} as Partial<AcquireRequest>;
 		this.#request = { id: crypto.randomUUID(), names: slots, mode, ...options };
 	}
@@ -318,7 +328,7 @@ class Ask {
 				this.#heardAt = now();
 				if (event.event === "queued") {
 					this.position = event.position;
-					this.#onQueued?.(event.position);
+					this.#onQueued?.(event.position, event.waitingFor);
 				}
 				patienceMs = this.position !== null && this.position <= NEAR_PLACES ? NEAR_SILENCE_MS : SILENCE_MS;
 				if (event.event !== "granted" && event.event !== "denied") continue;

@@ -35,7 +35,7 @@ export function priceOf(limit: Limit): Price {
 	return (key) => Math.max(1, Math.round(price / weightOf(weights, key)));
 }
 
-const weightOf = (weights: Limit["settings"]["weights"], key: string | null): number =>
+export const weightOf = (weights: Limit["settings"]["weights"], key: string | null): number =>
 	key !== null && weights !== undefined && Object.hasOwn(weights, key) ? (weights[key] ?? 1) : 1;
 
 /** What was granted came to its end after so long, `freed` slots before they came back by themselves: its key is charged for that. */

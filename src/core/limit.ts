@@ -43,7 +43,7 @@ export interface Settings {
 	starveAfterSeconds?: number;
 }
 
-/** Patience with priorities where none is set: longer than a caller that a person waits for waits. */
+/** Where none is set; see DEFAULTS. */
 export const STARVE_AFTER_SECONDS = 60;
 
 /**

@@ -23,6 +23,10 @@ export interface GuardOptions<C> {
 	skip?: (c: C) => Maybe<boolean>;
 	/** How long a request may wait in line for its turn. Default 0: it is denied at once. */
 	waitSeconds?: number;
+	/** Whose turn it takes in the line, such as a tenant: keys that wait take turns. None: that of all that have none. */
+	key?: (c: C) => Maybe<string | undefined>;
+	/** Of those that wait the higher are served first: 0 to 9. Default 0. */
+	priority?: number | ((c: C) => Maybe<number>);
 	/** The `RateLimit` headers on every answer. Default `"draft-11"`. */
 	headers?: "draft-11" | "draft-6" | false;
 	/** What a limit is called in headers and problems, where its own name is not for every caller. */
@@ -97,6 +101,8 @@ export async function ask<C>(
 ): Promise<Verdict> {
 	if (await options.skip?.(c)) return GO_ON;
 	const names = checkNames(await options.name(c), "name");
+	const key = await options.key?.(c);
+	const priority = typeof options.priority === "function" ? await options.priority(c) : options.priority;
 	const occupy = typeof options.occupy === "function" ? await options.occupy(c) : options.occupy;
 	checkOccupy(occupy);
 	const rate = options.rate && checkNames(await options.rate(c), "rate");
@@ -120,7 +126,7 @@ export async function ask<C>(
 	if (signal?.aborted) leave();
 	// Those who waited in vain are told of what by the limiter itself, which began to count a little later.
 	const patience = waitSeconds > 0 ? { timeoutSeconds: waitSeconds, answerSeconds } : { maxRetries: 0 };
-	const wish = { ...patience, occupy, strict, signal: late.signal };
+	const wish = { ...patience, occupy, strict, key, priority, signal: late.signal };
 	let lease: Lease | null = null;
 	try {
 		if (mode === "rate_limit") {

@@ -6,8 +6,15 @@
 
 import type { Event } from "../core/commands.ts";
 import type { Ms } from "../core/time.ts";
-import type { Lease, LimitStatus, Problem, Receipt } from "../protocol.ts";
-import { type Answered, denial, leaseOf, lease as leaseOfAll, missingStatus } from "../server/contract/answers.ts";
+import type { Lease, LimitStatus, Problem, Receipt, WaitingFor } from "../protocol.ts";
+import {
+	type Answered,
+	denial,
+	leaseOf,
+	lease as leaseOfAll,
+	missingStatus,
+	waitingFor,
+} from "../server/contract/answers.ts";
 import { unknownLimits, withdrawn } from "../server/contract/problems.ts";
 import type { Acquire } from "../server/front/requests.ts";
 import { coreRequest } from "../server/front/verdict.ts";
@@ -35,7 +42,7 @@ interface Asked {
 export class Asking {
 	readonly verdict: Promise<Verdict>;
 	/** The place in line, when it changed. */
-	onQueued: (position: number) => void = () => undefined;
+	onQueued: (position: number, waitingFor: WaitingFor) => void = () => undefined;
 	readonly #house: House;
 	readonly #acquire: Acquire;
 	readonly #asked: Asked[] = [];
@@ -45,6 +52,8 @@ export class Asking {
 	#over = false;
 	/** The last place in line. */
 	position: number | null = null;
+	/** What it waits for there. */
+	waitingFor: WaitingFor | null = null;
 	readonly #stops: (() => void)[] = [];
 	/** When slots of all names may have come back by themselves. */
 	#againMs: Ms = AGAIN_MS;
@@ -101,7 +110,7 @@ export class Asking {
 				this.#end({ lease: null, problem: denial(id, [{ slots, status: limit.status(), denied: event }]) });
 			} else if (event.kind === "left") {
 				this.#end({ lease: null, problem: withdrawn(id) });
-			} else if (event.kind === "queued") this.#queued(event.position);
+			} else if (event.kind === "queued") this.#queued(event.position, waitingFor(limit.status()));
 		};
 		this.#stops.push(limit.hear(id, hear));
 		limit.run({ kind: "acquire", request: coreRequest(this.#acquire, limit.name, slots) });
@@ -160,7 +169,9 @@ export class Asking {
 		}
 		if (isFinal) return this.#end({ lease: null, problem: denial(id, answered) });
 		this.#againMs = Math.max(...refused.map(({ denied }) => denied?.retryAfterMs ?? 0));
-		this.#queued(Math.max(...refused.map(({ denied }) => denied?.position ?? 1)));
+		const [inTheWay] = refused;
+		if (inTheWay)
+			this.#queued(Math.max(...refused.map(({ denied }) => denied?.position ?? 1)), waitingFor(inTheWay.status));
 	}
 
 	#commit(): void {
@@ -178,9 +189,10 @@ export class Asking {
 		this.#end({ lease: leaseOfAll(id, granted, this.#skipped, waitedMs, endsAt), problem: null });
 	}
 
-	#queued(position: number): void {
-		if (position === this.position) return;
+	#queued(position: number, reason: WaitingFor): void {
+		if (position === this.position && reason.reason === this.waitingFor?.reason) return;
 		this.position = position;
-		this.onQueued(position);
+		this.waitingFor = reason;
+		this.onQueued(position, reason);
 	}
 }

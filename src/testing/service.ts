@@ -171,8 +171,9 @@ export class MemoryService implements House, HeadgateBinding, Rpc {
 					say({ event: "heartbeat" });
 					beat = this.clock.start(again, BEAT_MS);
 				};
-				asking.onQueued = (position) => say({ event: "queued", position });
-				if (asking.position !== null) say({ event: "queued", position: asking.position });
+				asking.onQueued = (position, waitingFor) => say({ event: "queued", position, waitingFor });
+				const { position, waitingFor } = asking;
+				if (position !== null && waitingFor) say({ event: "queued", position, waitingFor });
 				beat = this.clock.start(again, BEAT_MS);
 				void asking.verdict.then(({ lease, problem: refused }) => {
 					this.clock.stop(beat);

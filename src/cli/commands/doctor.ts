@@ -71,8 +71,9 @@ function clockCheck(time: string, askedAt: number, answeredAt: number): Check {
 }
 
 async function tokenCheck(context: Context): Promise<Check> {
-	const { name, scope, prefix } = await context.transport().call<TokenInfo>("GET", "/v1/token");
-	const reaches = prefix === "" ? "all names" : `names that start with "${prefix}"`;
+	const { name, scope, prefix, key } = await context.transport().call<TokenInfo>("GET", "/v1/token");
+	const names = prefix === "" ? "all names" : `names that start with "${prefix}"`;
+	const reaches = key === undefined ? names : `${names}, in the turns of "${key}"`;
 	if (context.token === undefined && name === "" && scope === "admin") {
 		return { name: "token", state: "ok", detail: "none needed: the server is open" };
 	}

@@ -2,7 +2,7 @@
 
 import type { LimitInfo, LimitPatch, LimitSummary } from "../../client/index.ts";
 import { isHeadgateError } from "../../client/index.ts";
-import type { HouseTotals, Order, Region, WindowRequest } from "../../protocol.ts";
+import { DEFAULTS, type HouseTotals, type Order, type Region, type WindowRequest } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { bar, type Column, comesBack, counted, type Screen, safe, span, table, word } from "../print.ts";
@@ -105,16 +105,38 @@ export async function inspect(context: Context, name: string): Promise<void> {
 	}
 	if (info.waiting.length > 0) {
 		lines.push("", more("In line", info.waiting.length, info.waitingCount));
-		const columns: Column<LimitInfo["waiting"][number]>[] = [
+		const columns: Column<Waiter>[] = [
 			{ title: "PLACE", drop: 0, right: true, text: ({ position }) => String(position) },
 			{ title: "SLOTS", drop: 0, right: true, text: ({ slots }) => String(slots) },
+			...(info.waiting.some(({ priority }) => priority > 0)
+				? [{ title: "PRIORITY", drop: 0, right: true, text: ({ priority }: Waiter) => String(priority) }]
+				: []),
+			...(info.waiting.some(({ key }) => (key ?? null) !== null)
+				? [{ title: "KEY", drop: 0, cut: true, text: ({ key }: Waiter) => safe(key ?? "-") }]
+				: []),
 			{ title: "HOLDER", drop: 0, cut: true, text: ({ holder }) => safe(holder ?? "-") },
 			{ title: "FOR", drop: 1, right: true, text: ({ since }) => span(Date.now() - Date.parse(since)) },
 			{ title: "ID", drop: 2, text: ({ id }) => safe(id) },
 		];
-		lines.push(...table(out, columns, info.waiting));
+		lines.push(...table(out, columns, info.waiting), ...byKey(out, info));
 	}
 	context.print(...lines);
+}
+
+type Waiter = LimitInfo["waiting"][number];
+type Waiting = NonNullable<LimitInfo["waitingKeys"]>[number];
+
+/** Whose turns there are, where there is more than one. */
+function byKey(out: Screen, { waitingKeys = [] }: LimitInfo): string[] {
+	if (waitingKeys.length === 0) return [];
+	const columns: Column<Waiting>[] = [
+		{ title: "PRIORITY", drop: 1, right: true, text: ({ priority }) => String(priority) },
+		{ title: "KEY", drop: 0, cut: true, text: ({ key }) => (key === null ? "(none)" : safe(key)) },
+		{ title: "WEIGHT", drop: 2, right: true, text: ({ weight }) => String(weight) },
+		{ title: "WAITING", drop: 0, right: true, text: ({ waiting }) => String(waiting) },
+		{ title: "SLOTS", drop: 1, right: true, text: ({ slots }) => String(slots) },
+	];
+	return ["", "Whose turns:", ...table(out, columns, waitingKeys)];
 }
 
 const more = (title: string, shown: number, all: number, how?: string): string =>
@@ -156,10 +178,25 @@ function facts(screen: Screen, info: LimitInfo): [string, string][] {
 		...(info.settled?.count > 0 ? [["settled", settledAs(info)] as [string, string]] : []),
 		["came back", `${totals.released} released, ${totals.expired} expired`],
 		["settings", settingsBy(info)],
+		...turns(info),
 		["region", info.region ?? "none asked for: near its first caller"],
 		["id", safe(info.id)],
 	];
 }
+
+function turns({ weights = {}, starveAfterSeconds = DEFAULTS.starveAfterSeconds }: LimitInfo): [string, string][] {
+	const all = Object.entries(weights);
+	const shown = all.slice(0, WEIGHTS_SHOWN).map(([key, weight]) => `${safe(key)} ${weight}`);
+	const rest = all.length > shown.length ? `, and ${all.length - shown.length} more` : "";
+	const patience = starveAfterSeconds === 0 ? "never" : `after ${span(1_000 * starveAfterSeconds)}`;
+	return [
+		...(all.length > 0 ? [["weights", shown.join(", ") + rest] as [string, string]] : []),
+		...(starveAfterSeconds === DEFAULTS.starveAfterSeconds ? [] : [["starving", patience] as [string, string]]),
+	];
+}
+
+/** Weights in a line; `--json` has them all. */
+const WEIGHTS_SHOWN = 10;
 
 const lent = ({ lentSlots = 0, lendSeconds = 0 }: LimitInfo): string =>
 	`${counted(lentSlots, "slot")} to Workers, ${lendSeconds > 0 ? `each time for ${lendSeconds} s` : "and no more"}`;
@@ -182,6 +219,8 @@ export interface ConfigureOptions {
 	lend?: number;
 	active?: boolean;
 	enforce?: boolean;
+	weights?: Record<string, number>;
+	starveAfterSeconds?: number;
 	window?: WindowRequest | null;
 	activeSlots?: number;
 	region?: Region;
@@ -189,7 +228,7 @@ export interface ConfigureOptions {
 
 /** Changes what is given and leaves the rest; creates the limit when there is none. */
 export async function configure(context: Context, name: string, options: ConfigureOptions): Promise<void> {
-	const { limit, decay, lend, window, active, enforce, activeSlots, region } = options;
+	const { limit, decay, lend, window, active, enforce, activeSlots, region, weights, starveAfterSeconds } = options;
 	const patch: LimitPatch = {
 		...(limit !== undefined && { limit }),
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
@@ -197,6 +236,8 @@ export async function configure(context: Context, name: string, options: Configu
 		...(lend !== undefined && { lendSeconds: lend }),
 		...(active !== undefined && { active }),
 		...(enforce !== undefined && { enforce }),
+		...(weights !== undefined && { weights }),
+		...(starveAfterSeconds !== undefined && { starveAfterSeconds }),
 		...(activeSlots !== undefined && { activeSlots }),
 		...(region !== undefined && { region }),
 	};
@@ -204,7 +245,7 @@ export async function configure(context: Context, name: string, options: Configu
 		throw new CliError(
 			"Nothing to change.",
 			EXIT.usage,
-			"Give at least one of --limit, --decay, --lend-seconds, --window, --on, --off, --used.",
+			"Give at least one of --limit, --decay, --lend-seconds, --window, --weight, --starve-after, --on, --off, --used.",
 		);
 	}
 	const existed = await change(context, name, patch);

@@ -41,7 +41,7 @@ export async function setPolicy(
 	pattern: string,
 	options: ConfigureOptions & { limit: number; idle?: number },
 ): Promise<void> {
-	const { limit, decay, lend, window, active, enforce, idle, region } = options;
+	const { limit, decay, lend, window, active, enforce, idle, region, weights, starveAfterSeconds } = options;
 	const settings = {
 		limit,
 		...(decay !== undefined && { slotDecayPerSecond: decay }),
@@ -49,6 +49,8 @@ export async function setPolicy(
 		...(lend !== undefined && { lendSeconds: lend }),
 		...(active !== undefined && { active }),
 		...(enforce !== undefined && { enforce }),
+		...(weights !== undefined && { weights }),
+		...(starveAfterSeconds !== undefined && { starveAfterSeconds }),
 		...(idle !== undefined && { idleSeconds: idle }),
 		...(region !== undefined && { region }),
 	};

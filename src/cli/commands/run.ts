@@ -3,7 +3,7 @@
 import { hostname } from "node:os";
 import path from "node:path";
 import type { Lease, Slots } from "../../client/index.ts";
-import { BOUNDS } from "../../protocol.ts";
+import { BOUNDS, type WaitingFor } from "../../protocol.ts";
 import { endedBy, exitCodeOf, RunningCommand } from "../command.ts";
 import type { Context } from "../context.ts";
 import { CliError, EXIT, explain } from "../exit.ts";
@@ -17,6 +17,8 @@ export interface RunOptions {
 	occupy?: string[];
 	wait?: number;
 	lease?: number;
+	key?: string;
+	priority?: number;
 	holder?: string;
 	strict?: boolean;
 	create?: boolean;
@@ -88,11 +90,13 @@ async function acquire(
 			holder: options.holder ?? `${hostname()}:${process.pid} ${path.basename(program)}`.slice(0, BOUNDS.holderLength),
 			timeoutSeconds: options.wait,
 			leaseSeconds: options.lease,
+			key: options.key,
+			priority: options.priority,
 			strict: options.strict,
 			createIfMissing: options.create,
 			onLeaseLost: options.onLeaseLost === "continue" ? "continue" : "abort",
 			onError: options.onError === "run" ? "open" : "throw",
-			onQueued: (position) => progress.place(position),
+			onQueued: (position, waitingFor) => progress.place(position, waitingFor),
 		});
 	} finally {
 		progress.end();
@@ -160,6 +164,11 @@ async function checkEnforced(context: Context, lease: Lease, options: RunOptions
 const FRAMES = [..."⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"];
 const FRAME_MS = 100;
 
+/** How a wait may end, where it is not by a holder that gives its slots back. */
+const REASONS: Record<WaitingFor["reason"], string> = {
+	...{ slots: "", rate: "(slots come back by rate)", window: "(until its window has room)", paused: "(it is paused)" },
+};
+
 /** The place in line, on a terminal alone, on one line that goes when the wait is over. */
 class Progress {
 	readonly #context: Context;
@@ -168,6 +177,7 @@ class Progress {
 	readonly #startedAt = performance.now();
 	#timer: NodeJS.Timeout | undefined;
 	#position = 0;
+	#waitingFor: WaitingFor | undefined;
 	#frame = 0;
 
 	constructor(context: Context, names: string[], quiet: boolean) {
@@ -176,8 +186,9 @@ class Progress {
 		this.#shown = context.err.terminal && !quiet;
 	}
 
-	place(position: number): void {
+	place(position: number, waitingFor: WaitingFor | undefined): void {
 		this.#position = position;
+		this.#waitingFor = waitingFor;
 		if (!this.#shown) return;
 		this.#timer ??= setInterval(() => this.#draw(), FRAME_MS);
 		this.#draw();
@@ -193,7 +204,9 @@ class Progress {
 		const { columns } = this.#context.err;
 		const frame = FRAMES[this.#frame++ % FRAMES.length] ?? "";
 		const ahead = this.#position === 1 ? "next in line" : `${counted(this.#position - 1, "request")} ahead`;
-		const text = `${ahead}, ${span(performance.now() - this.#startedAt)}, for ${this.#names}`;
+		const why = this.#waitingFor ? ` ${REASONS[this.#waitingFor.reason]}` : "";
+		const name = this.#waitingFor ? safe(this.#waitingFor.name) : this.#names;
+		const text = `${ahead}, ${span(performance.now() - this.#startedAt)}, for ${name}${why}`;
 		draw(process.stderr, `\r${frame} ${[...text].slice(0, columns - 3).join("")}\x1b[K`);
 	}
 }

@@ -11,11 +11,12 @@ export interface TokenOptions {
 	scope: Scope;
 	name?: string;
 	prefix?: string;
+	key?: string;
 	json?: boolean;
 }
 
-export function newTokenCommand({ scope, name, prefix, json }: TokenOptions): void {
-	const { token, entry } = newToken(name, scope, prefix);
+export function newTokenCommand({ scope, name, prefix, key, json }: TokenOptions): void {
+	const { token, entry } = newToken(name, scope, prefix, key);
 	const known = process.env.HEADGATE_TOKENS ? checkTokens(process.env.HEADGATE_TOKENS) : [];
 	if (known.some((one) => one.name === entry.name)) {
 		throw new CliError(

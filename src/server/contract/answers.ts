@@ -2,7 +2,7 @@
 
 import type { DenialCode, Event } from "../../core/commands.ts";
 import type { At, Ms } from "../../core/time.ts";
-import type { DeniedLimit, Lease, LimitStatus, Problem, Receipt } from "../../protocol.ts";
+import type { DeniedLimit, Lease, LimitStatus, Problem, Receipt, WaitingFor } from "../../protocol.ts";
 import type { Status } from "./outcomes.ts";
 import { problem } from "./problems.ts";
 
@@ -117,6 +117,19 @@ function because(id: string, { slots, status, denied }: Answered): string {
 			return "";
 	}
 }
+
+/** What a waiter for this limit waits for. */
+export const waitingFor = ({
+	name,
+	pausedUntil,
+	windowSeconds,
+	resetsAt,
+	slotDecayPerSecond,
+}: Pick<Status, "name" | "pausedUntil" | "windowSeconds" | "resetsAt" | "slotDecayPerSecond">): WaitingFor => {
+	if (pausedUntil !== undefined) return { name, reason: "paused" };
+	if (windowSeconds !== undefined || resetsAt !== undefined) return { name, reason: "window" };
+	return { name, reason: slotDecayPerSecond > 0 ? "rate" : "slots" };
+};
 
 /** A name that does not exist, and was skipped. */
 export const missingStatus = (name: string): LimitStatus => ({

@@ -4,7 +4,7 @@
  */
 
 import type { Ms } from "../../core/time.ts";
-import type { Policy, Region, Settings, Window } from "../../protocol.ts";
+import { DEFAULTS, type Policy, type Region, type Settings, type Window } from "../../protocol.ts";
 
 /**
  * How old what is known of the policies may be when a request is decided by it. With the second for which a denial
@@ -77,7 +77,8 @@ export const prefixOf = (pattern: string): string | null => (pattern.endsWith("*
 /** The settings alone. */
 export const settingsOf = (settings: Settings): Settings => {
 	const { limit, slotDecayPerSecond, window = null, active, enforce, lendSeconds = 0 } = settings;
-	return { limit, slotDecayPerSecond, window, active, enforce, lendSeconds };
+	const { weights = {}, starveAfterSeconds = DEFAULTS.starveAfterSeconds } = settings;
+	return { limit, slotDecayPerSecond, window, active, enforce, lendSeconds, weights, starveAfterSeconds };
 };
 
 export const sameSettings = (a: Settings, b: Partial<Settings>): boolean =>
@@ -86,7 +87,13 @@ export const sameSettings = (a: Settings, b: Partial<Settings>): boolean =>
 	a.active === b.active &&
 	a.enforce === (b.enforce ?? true) &&
 	(a.lendSeconds ?? 0) === (b.lendSeconds ?? 0) &&
+	(a.starveAfterSeconds ?? DEFAULTS.starveAfterSeconds) === (b.starveAfterSeconds ?? DEFAULTS.starveAfterSeconds) &&
+	sameWeights(a.weights ?? {}, b.weights ?? {}) &&
 	sameWindow(a.window ?? null, b.window ?? null);
+
+const sameWeights = (a: Record<string, number>, b: Record<string, number>): boolean =>
+	Object.keys(a).length === Object.keys(b).length &&
+	Object.entries(a).every(([key, weight]) => Object.hasOwn(b, key) && b[key] === weight);
 
 const sameWindow = (a: Window | null, b: Window | null): boolean =>
 	a === b || (a !== null && b !== null && JSON.stringify(a) === JSON.stringify(b));

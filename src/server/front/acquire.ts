@@ -144,9 +144,9 @@ function streamOfSeveral(env: Env, request: Acquire, caller: Caller): ReadableSt
 	const work = async (): Promise<void> => {
 		try {
 			let waited = false;
-			const coordinator = new Coordinator(env, request, out.gone, (position) => {
+			const coordinator = new Coordinator(env, request, out.gone, (position, waitingFor) => {
 				waited = true;
-				void out.write({ event: "queued", position });
+				void out.write({ event: "queued", position, waitingFor });
 			});
 			const verdict = await coordinator.run();
 			if (verdict.ok && waited && !request.hold) await out.probe();

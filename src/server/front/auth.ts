@@ -10,6 +10,8 @@ export interface Grant {
 	scope: Scope;
 	/** Names it may speak of start with this. */
 	prefix: string;
+	/** Its requests take the turns of this key alone. */
+	key?: string;
 	/** What it may take of what all share, where that is not `BOUNDS.perToken`. */
 	bounds?: Partial<TokenBounds>;
 }
@@ -31,6 +33,9 @@ export const boundsSchema = z.strictObject({
 	sockets: bound,
 } satisfies Record<keyof TokenBounds, z.ZodType>);
 
+/** @internal The key that a token, or a binding, fixes. */
+export const fixedKeySchema = z.string().min(1).max(BOUNDS.keyLength);
+
 const tokensSchema = z.array(
 	z.strictObject({
 		name: z.string().default(""),
@@ -43,6 +48,7 @@ const tokensSchema = z.array(
 			),
 		scope: z.enum(SCOPES),
 		prefix: z.string().default(""),
+		key: fixedKeySchema.exactOptional(),
 		bounds: boundsSchema.exactOptional(),
 	}),
 );

@@ -8,13 +8,14 @@ import type { Env } from "../contract/env.ts";
 import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
 import { problem } from "../contract/problems.ts";
 import { acquireNow } from "./acquire.ts";
-import { forbidden, type Grant } from "./auth.ts";
+import type { Grant } from "./auth.ts";
 import type { Caller } from "./caller.ts";
 import { problemOf } from "./http/refused.ts";
 import { traced } from "./http/trace.ts";
 import type { AskOne, LimitStub } from "./limit-stub.ts";
 import type { Acquire, Parsed } from "./requests.ts";
 import type { Verdict } from "./verdict.ts";
+import { asGranted } from "./whose.ts";
 
 export async function acquireBatch(
 	env: Env,
@@ -39,15 +40,10 @@ async function outcome(env: Env, parsed: Parsed<Acquire>, grant: Grant, caller: 
 		const { code, detail, errors } = parsed.fault;
 		return refused(problem(code, detail, errors && { errors }));
 	}
-	const { names } = parsed.value;
-	const outside = forbidden(
-		grant,
-		"use",
-		names.map(([name]) => name),
-	);
-	if (outside) return refused(outside);
+	const request = asGranted(grant, "use", parsed.value);
+	if ("code" in request) return refused(request);
 	try {
-		return await acquireNow(env, parsed.value, caller, askOne);
+		return await acquireNow(env, request, caller, askOne);
 	} catch (error) {
 		// The others have their own outcomes, and their slots.
 		return refused(problemOf(error as Error));

@@ -10,14 +10,14 @@
 
 import type { Event } from "../../core/commands.ts";
 import type { Request } from "../../core/limit.ts";
-import type { LimitStatus, Problem } from "../../protocol.ts";
-import { type Answered, type Granted, lease, missingStatus, seen } from "../contract/answers.ts";
+import type { LimitStatus, Problem, WaitingFor } from "../../protocol.ts";
+import { type Answered, type Granted, lease, missingStatus, seen, waitingFor } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
 import type { Missing, Outcome, Peeked, Status } from "../contract/outcomes.ts";
 import { failure, outOfReach, unknownLimits, withdrawn } from "../contract/problems.ts";
 import { TooMany } from "./admission/admission.ts";
 import { limitOf } from "./limit-stub.ts";
-import { type Line, lines } from "./ndjson.ts";
+import { type Line, lines, type Place } from "./ndjson.ts";
 import { rulingsOf } from "./policy-copy.ts";
 import type { Acquire } from "./requests.ts";
 import { coreRequest, deniedVerdict, type Verdict } from "./verdict.ts";
@@ -31,7 +31,7 @@ export const TOUCH_MS = 1_500;
 const BREAKS_MAX = 5;
 
 /** What a waiting request is told on its way. */
-export type Progress = (position: number) => void;
+export type Progress = (position: number, waitingFor: WaitingFor) => void;
 
 /** How one name of a request was answered. */
 interface Reserved {
@@ -225,7 +225,7 @@ export class Coordinator {
 			if ("missing" in opened) return null;
 			for await (const line of lines(opened, AbortSignal.any([this.#signal, displaced.signal]))) {
 				const place = placeIn(line);
-				if (place !== null) this.#progress(place);
+				if (place) this.#progress(place.place, place.waitingFor);
 				if ("event" in line && typeof line.event === "object" && line.event.kind !== "queued") return line as Outcome;
 			}
 		} catch (error) {
@@ -390,8 +390,8 @@ export class Withdrawn extends Error {
 	}
 }
 
-function placeIn(line: Line): number | null {
-	if ("place" in line) return line.place;
-	if ("event" in line && typeof line.event === "object" && line.event.kind === "queued") return line.event.position;
-	return null;
+function placeIn(line: Line): Place | null {
+	if ("place" in line) return line;
+	if (!("event" in line) || typeof line.event !== "object" || line.event.kind !== "queued") return null;
+	return { place: line.event.position, waitingFor: waitingFor((line as Outcome).status) };
 }

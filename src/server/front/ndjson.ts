@@ -1,8 +1,15 @@
 /** Reads the lines of a stream that a limit's object made. */
 
+import type { WaitingFor } from "../../protocol.ts";
 import type { Outcome } from "../contract/outcomes.ts";
 
-export type Line = Outcome | { place: number } | { event: "heartbeat" };
+/** The place in a line of a waiter that waits on. */
+export interface Place {
+	place: number;
+	waitingFor: WaitingFor;
+}
+
+export type Line = Outcome | Place | { event: "heartbeat" };
 
 export async function* lines(stream: ReadableStream, signal: AbortSignal): AsyncGenerator<Line> {
 	for await (const text of textLines(stream, signal)) yield JSON.parse(text) as Line;

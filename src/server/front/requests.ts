@@ -61,6 +61,9 @@ export interface Acquire {
 	/** Fewer slots will do where a limit could never grant so many. */
 	atMost?: true;
 	holder: string | null;
+	/** Whose turn it takes in a line; null: the common one. */
+	key: string | null;
+	priority: number;
 	hold: boolean;
 	stream: boolean;
 	/** The name whose part of the lease knows the others, for callers that send no names back. */
@@ -125,7 +128,7 @@ function acquireOf(parsed: Parsed<z.output<typeof streamSchema>>, stream: boolea
 	if (perName.length > BOUNDS.namesPerRequest) {
 		return invalid("names", `at most ${BOUNDS.namesPerRequest} names, not ${perName.length}`);
 	}
-	const { settleSeconds, atMost } = parsed.value;
+	const { settleSeconds, atMost, key, priority } = parsed.value;
 	if (settleSeconds !== undefined && mode === "concurrency" && rated.length === 0) {
 		return invalid("settleSeconds", "nothing is taken by rate: what is held is given back as it is");
 	}
@@ -133,7 +136,8 @@ function acquireOf(parsed: Parsed<z.output<typeof streamSchema>>, stream: boolea
 		...(settleSeconds !== undefined && { settleMs: Math.round(settleSeconds * 1000) }),
 		...(atMost && { atMost }),
 	};
-	const kind = Object.keys(more).length > 0 ? [more] : [];
+	const turn = { ...(key !== undefined && { key }), ...(priority > 0 && { priority }) };
+	const kind = Object.keys({ ...more, ...turn }).length > 0 ? [{ ...more, ...turn }] : [];
 	if (hold && mode === "rate_limit") return invalid("hold", "a rate limit holds nothing: leave `hold` out");
 	return {
 		ok: true,
@@ -145,6 +149,8 @@ function acquireOf(parsed: Parsed<z.output<typeof streamSchema>>, stream: boolea
 			leaseMs: Math.round(leaseSeconds * 1000),
 			waitMs: Math.round(Math.min(waitSeconds ?? LONGEST, stream ? LONGEST : BOUNDS.plainWaitSeconds) * 1000),
 			holder: holder ?? null,
+			key: key ?? null,
+			priority,
 			...more,
 			print: digest(JSON.stringify([perName, mode, leaseSeconds, hold, holder, ...rated, ...kind])),
 		},

@@ -27,6 +27,7 @@ import {
 	type App,
 	accept,
 	allow,
+	allowed,
 	authorize,
 	by,
 	type C,
@@ -52,6 +53,7 @@ import * as requests from "./requests.ts";
 import { LENDS_NOTHING } from "./schemas.ts";
 import { settle } from "./settle.ts";
 import { watchRoutes } from "./watch/routes.ts";
+import { asGranted } from "./whose.ts";
 
 export const app = new Hono<App>({ strict: true });
 
@@ -96,12 +98,8 @@ route(app, { GET: "read" }, "/metrics", {
 route(app, { POST: "use" }, "/v1/acquire", {
 	POST: async (c) => {
 		const stream = wantsStream(c);
-		const request = accept(requests.parseAcquire(await body(c.req.raw), stream, crypto.randomUUID()));
-		allow(
-			c,
-			"use",
-			request.names.map(([name]) => name),
-		);
+		const parsed = accept(requests.parseAcquire(await body(c.req.raw), stream, crypto.randomUUID()));
+		const request = allowed(asGranted(c.get("grant"), "use", parsed));
 		if (stream) {
 			const lines = await acquireStream(c.env, request, callerOf(c));
 			return new Response(lines, { headers: STREAM_HEADERS });
@@ -128,12 +126,7 @@ route(app, { POST: "use" }, "/v1/acquire/batch", {
 
 route(app, { POST: "read" }, "/v1/check", {
 	POST: async (c) => {
-		const request = accept(requests.parseCheck(await body(c.req.raw)));
-		allow(
-			c,
-			"read",
-			request.names.map(([name]) => name),
-		);
+		const request = allowed(asGranted(c.get("grant"), "read", accept(requests.parseCheck(await body(c.req.raw)))));
 		const answer = await check(c.env, request);
 		if (isProblem(answer)) return answerProblem(c.req.raw, answer);
 		return answerJson(answer, rateLimitHeaders(answer.limits));
@@ -186,8 +179,8 @@ route(app, { POST: "use" }, "/v1/settle", {
 
 route(app, { GET: "read" }, "/v1/token", {
 	GET: async (c) => {
-		const { name, scope, prefix } = c.get("grant");
-		return c.json({ name, scope, prefix } satisfies TokenInfo);
+		const { name, scope, prefix, key } = c.get("grant");
+		return c.json({ name, scope, prefix, ...(key !== undefined && { key }) } satisfies TokenInfo);
 	},
 });
 

@@ -64,10 +64,11 @@ const NAMES_MAX = 10 * BOUNDS.namesPerRequest;
 
 export const NOT_AN_OBJECT = "an object from name to slots";
 
+const isRecord = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
+
 /** An object from name to number, as its entries. Not a record: that would lose a limit called `__proto__`. */
 function perName(number: z.ZodType<number>) {
-	const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
-	return z.custom<Slots>(isObject, NOT_AN_OBJECT).transform((value, context) => {
+	return z.custom<Slots>(isRecord, NOT_AN_OBJECT).transform((value, context) => {
 		const entries = Object.entries(value);
 		if (entries.length > NAMES_MAX) {
 			context.addIssue({ code: "custom", message: `at most ${NAMES_MAX} names, not ${entries.length}` });
@@ -101,6 +102,40 @@ const decimal = (least: number, most: number) =>
 				Object.assign(jsonSchema, { type: "integer", minimum: least, maximum: most });
 			},
 		});
+
+/** A text that says whose turn it is. */
+const key = shortText(BOUNDS.keyLength)
+	.min(1)
+	.refine((text) => text.isWellFormed(), "a key is well-formed Unicode")
+	.meta({ id: "Key", example: "tenant-42", override: { minLength: 1, maxLength: BOUNDS.keyLength } });
+
+/** Not a record: that would lose a key called `__proto__`. */
+const weights = z
+	.custom<Record<string, number>>(isRecord, "an object from key to weight")
+	.transform((value, context) => {
+		const entries = Object.entries(value);
+		if (entries.length > BOUNDS.weights) {
+			context.addIssue({ code: "custom", message: `at most ${BOUNDS.weights} keys, not ${entries.length}` });
+			return {};
+		}
+		const weight = z.int().min(1).max(BOUNDS.weight);
+		for (const [of, given] of entries) {
+			const why = [key.safeParse(of), weight.safeParse(given)].find(({ success }) => !success)?.error?.issues[0]
+				?.message;
+			if (why) context.addIssue({ code: "custom", path: [of], message: why });
+		}
+		return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
+	})
+	.meta({
+		description: "What keys are given beside each other while they wait; of a key that is not in it 1.",
+		example: { "tenant-42": 3 },
+		override: {
+			type: "object",
+			propertyNames: { type: "string", minLength: 1, maxLength: BOUNDS.keyLength },
+			additionalProperties: { type: "integer", minimum: 1, maximum: BOUNDS.weight },
+			maxProperties: BOUNDS.weights,
+		},
+	});
 
 export const name = checked(nameFault).meta({ id: "LimitName", example: "database", override: nameJson });
 export const pattern = checked(patternFault).meta({
@@ -168,6 +203,14 @@ const acquireShape = {
 	}),
 	atMost: z.boolean().default(false).meta({
 		description: "Take fewer slots where a limit could never grant so many: the answer says how many.",
+	}),
+	priority: z.int().min(0).max(BOUNDS.priority).default(0).meta({
+		description:
+			"Of those that wait, the higher are served first. While they are, older ones of a lower priority are given every second grant: see `starveAfterSeconds`.",
+	}),
+	key: key.optional().meta({
+		description:
+			"Whose turn it takes in the line: keys that wait take turns, each as its weight says. Default: one key for all that have none.",
 	}),
 	createIfMissing: z
 		.boolean()
@@ -313,6 +356,10 @@ const settingsShape = {
 				"For how long a Worker may borrow slots that come back by themselves, and grant them without asking the limit; 0: not at all.",
 			override: { anyOf: [{ const: 0 }, { minimum: BOUNDS.lendSeconds.min }] },
 		}),
+	weights,
+	starveAfterSeconds: z.number().min(0).max(BOUNDS.starveAfterSeconds).meta({
+		description: "Waiters that are older are given every second grant while a higher priority waits; 0: they are not.",
+	}),
 };
 const region = z.enum(REGIONS);
 const settings = {
@@ -322,6 +369,8 @@ const settings = {
 	active: settingsShape.active.default(true),
 	enforce: settingsShape.enforce.default(true),
 	lendSeconds: settingsShape.lendSeconds.default(0),
+	weights: settingsShape.weights.default({}),
+	starveAfterSeconds: settingsShape.starveAfterSeconds.default(DEFAULTS.starveAfterSeconds),
 };
 
 /** Slots come back in one way. */
@@ -381,6 +430,8 @@ export const patchSchema = z
 		active: settingsShape.active.optional(),
 		enforce: settingsShape.enforce.optional(),
 		lendSeconds: settingsShape.lendSeconds.optional(),
+		weights: settingsShape.weights.optional(),
+		starveAfterSeconds: settingsShape.starveAfterSeconds.optional(),
 		region: region.optional().meta({ description: "Only the one that it was made with: a limit never moves." }),
 		activeSlots: z.int().min(0).max(BOUNDS.limit).optional().meta({
 			description: "Slots in use, set by hand. It never frees a slot that somebody holds.",

@@ -22,8 +22,9 @@ export function coreRequest(acquire: Acquire, name: string, slots: number): Requ
 	const mode = modeOf(acquire, name);
 	const held = acquire.hold && mode === "concurrency";
 	const ifBusy = waitMs > 0 ? "wait" : "deny";
-	const { atMost, settleMs } = acquire;
+	const { atMost, settleMs, key, priority } = acquire;
+	const turn = { ...(key !== null && { key }), ...(priority > 0 && { priority }) };
 	const estimate = settleMs !== undefined && mode === "rate_limit" && { settleMs };
 	const request = { id, slots, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember: idChosen } as const;
-	return { ...request, ...(atMost && { atMost }), ...estimate };
+	return { ...request, ...turn, ...(atMost && { atMost }), ...estimate };
 }

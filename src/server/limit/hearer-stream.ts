@@ -5,9 +5,9 @@
 
 import type { Event } from "../../core/commands.ts";
 import type { Entry, Request } from "../../core/limit.ts";
-import type { Problem, StreamEvent } from "../../protocol.ts";
+import type { Problem, StreamEvent, WaitingFor } from "../../protocol.ts";
 import { BEAT_MS, RENEW_AT } from "../../rhythms.ts";
-import { denial, leaseOf } from "../contract/answers.ts";
+import { denial, leaseOf, waitingFor } from "../contract/answers.ts";
 import type { StreamFor } from "../contract/limit-calls.ts";
 import type { Ask, Status } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
@@ -42,6 +42,7 @@ export class HearerStream implements Hearer {
 	/** `probing`: there is a grant, and it is found out whether its caller is there to be told. */
 	#state: "waiting" | "holding" | "probing" | "ended" = "waiting";
 	#position: number | null = null;
+	#reason: WaitingFor["reason"] | null = null;
 	#beats = 0;
 	#elsewhere: ReadableStreamDefaultReader<Uint8Array> | null = null;
 	/** The reader asks for more, so what it was given before has been written to the connection. */
@@ -89,7 +90,10 @@ export class HearerStream implements Hearer {
 		if (this.#state !== "waiting") return;
 		if (event.kind === "queued") {
 			this.#position = event.position;
-			this.#write(this.#as === "wire" ? { event: "queued", position: event.position } : { event, status });
+			const reason = waitingFor(status);
+			this.#reason = reason.reason;
+			const { position } = event;
+			this.#write(this.#as === "wire" ? { event: "queued", position, waitingFor: reason } : { event, status });
 		} else if (this.#as === "outcomes") {
 			this.#write({ event, status });
 			this.#end();
@@ -104,17 +108,19 @@ export class HearerStream implements Hearer {
 		}
 	}
 
-	/** Tells a changed place at once. */
-	place(position: number): void {
-		if (this.#state !== "waiting" || this.#position === null || position === this.#position) return;
+	/** Tells a changed place, or that something else is waited for, at once. */
+	place(position: number, waitingFor: WaitingFor): void {
+		if (this.#state !== "waiting" || this.#position === null) return;
+		if (position === this.#position && waitingFor.reason === this.#reason) return;
 		this.#position = position;
-		const said: StreamEvent = { event: "queued", position };
-		this.#write(this.#as === "wire" ? said : { place: position });
+		this.#reason = waitingFor.reason;
+		const said: StreamEvent = { event: "queued", position, waitingFor };
+		this.#write(this.#as === "wire" ? said : { place: position, waitingFor });
 	}
 
-	beat(position: number | null): void {
+	beat(position: number | null, waitingFor: WaitingFor | null): void {
 		this.#beats += 1;
-		if (position !== null) this.place(position);
+		if (position !== null && waitingFor) this.place(position, waitingFor);
 		// What a reader does not read is kept in memory.
 		if ((this.#controller.desiredSize ?? 0) > -BACKLOG) this.#write({ event: "heartbeat" });
 		if (this.#state === "holding" && this.#beats % this.#renewBeats === 0) this.#hearers.deps.renew(this.id);

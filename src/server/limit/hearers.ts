@@ -6,6 +6,7 @@
 import type { Event } from "../../core/commands.ts";
 import type { Limit } from "../../core/limit.ts";
 import { positions } from "../../core/line.ts";
+import type { WaitingFor } from "../../protocol.ts";
 import { BEAT_MS, FAR_BEAT_MS, NEAR_PLACES } from "../../rhythms.ts";
 import type { Outcome, Status } from "../contract/outcomes.ts";
 import { answerTo } from "./views.ts";
@@ -30,9 +31,9 @@ export interface Hearer {
 	/** Names the call that waits, so that it alone can leave. */
 	readonly call?: string | undefined;
 	/** A beat of the clock, with the place in line; null while holding. */
-	beat?(position: number | null): void;
-	/** The place in line, as it may have changed. */
-	place?(position: number): void;
+	beat?(position: number | null, waitingFor: WaitingFor | null): void;
+	/** The place in line, and what is waited for, as they may have changed. */
+	place?(position: number, waitingFor: WaitingFor): void;
 }
 
 /** The hearers of one grant: it is given back when the last of them has gone. */
@@ -40,6 +41,8 @@ export type Shared = Set<Hearer>;
 
 interface Deps {
 	limit(): Limit | null;
+	/** What every waiter waits for. */
+	waitingFor(limit: Limit): WaitingFor;
 	/** The connection that a held lease lived by is gone. */
 	detach(id: string): void;
 	renew(id: string): void;
@@ -203,13 +206,14 @@ export class Hearers {
 
 	#beat(): void {
 		this.#beats += 1;
-		for (const hearer of this.#holding) hearer.beat?.(null);
+		for (const hearer of this.#holding) hearer.beat?.(null, null);
 		const limit = this.deps.limit();
-		if (!limit) return;
+		if (!limit || limit.queue.size === 0) return;
+		const waitingFor = this.deps.waitingFor(limit);
 		for (const [entry, position] of positions(limit)) {
 			// Waiters further back take turns, so that no beat is for thousands.
 			if (position > NEAR_PLACES && entry.seq % FAR_BEATS !== this.#beats % FAR_BEATS) continue;
-			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.beat?.(position);
+			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.beat?.(position, waitingFor);
 		}
 	}
 
@@ -217,10 +221,11 @@ export class Hearers {
 	#tellPlaces(): void {
 		this.#placesTimer = null;
 		const limit = this.deps.limit();
-		if (!limit) return;
+		if (!limit || limit.queue.size === 0) return;
+		const waitingFor = this.deps.waitingFor(limit);
 		for (const [entry, position] of positions(limit)) {
 			if (position > NEAR_PLACES) return;
-			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.place?.(position);
+			for (const hearer of this.#byId.get(entry.id) ?? []) hearer.place?.(position, waitingFor);
 		}
 	}
 }

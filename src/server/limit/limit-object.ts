@@ -102,6 +102,7 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 		const conditions = new ConditionTeller({ lifecycle, store, limit, directory, background });
 		const hearers = new Hearers({
 			limit,
+			waitingFor: (of) => views.waitingFor(of, name()),
 			detach: (id) => this.#committer.run({ kind: "detach", id }),
 			renew: (id) => this.#committer.run({ kind: "renew", id, leaseMs: null }),
 			unheard: (id) => this.#committer.run({ kind: "release", id, by: "unheard" }),

@@ -218,10 +218,12 @@ export class Relocation {
 }
 
 function requestOf(entry: Entry, limit: Limit): Request {
-	const { id, mode, leaseMs, holder, held, print, remember, others, standing, giveUpAt, settleMs } = entry;
+	const { id, mode, leaseMs, holder, held, print, remember, others, standing, giveUpAt, settleMs, key, priority } =
+		entry;
+	const turn = { ...(key !== null && { key }), ...(priority > 0 && { priority }) };
 	const wished = { slots: entry.atMost ?? entry.slots, ...(entry.atMost !== null && { atMost: true }) };
 	const ifBusy = standing === "parked" ? ("park" as const) : ("wait" as const);
 	const waitMs = Math.max(0, giveUpAt - limit.clock.lastAt);
 	const estimate = settleMs !== null && { settleMs };
-	return { id, ...wished, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember, others, ...estimate };
+	return { id, ...wished, ...turn, mode, leaseMs, waitMs, ifBusy, holder, held, print, remember, others, ...estimate };
 }

@@ -1,6 +1,7 @@
 /** What a limit looks like from outside: read off its state, never stored. */
 
 import type { Event } from "../../core/commands.ts";
+import { weightOf } from "../../core/fairness.ts";
 import { steadyMs } from "../../core/forecast.ts";
 import { type History, type Reading, SAMPLE_MS, type Sample } from "../../core/history.ts";
 import { lendMs } from "../../core/lending.ts";
@@ -20,14 +21,17 @@ import type { At } from "../../core/time.ts";
 import { SLOT } from "../../core/usage.ts";
 import {
 	BOUNDS,
+	DEFAULTS,
 	type HistorySample,
 	type LeaseInfo,
 	type LimitHistory,
 	type LimitInfo,
 	type LimitSummary,
 	type WaiterInfo,
+	type WaitingFor,
+	type WaitingKey,
 } from "../../protocol.ts";
-import { toIso, toSeconds } from "../contract/answers.ts";
+import { toIso, toSeconds, waitingFor as waitingForOf } from "../contract/answers.ts";
 import { DENIAL_MAX_MS, type Lent, type Status } from "../contract/outcomes.ts";
 import type { Identity } from "./store.ts";
 import type { Picture } from "./watchers.ts";
@@ -87,6 +91,7 @@ export function summary(identity: Identity | null, limit: Limit | null, history:
 	if (!identity || !limit) throw new Error("The limit was deleted.");
 	const { name, id, origin, policy, region, createdAt, updatedAt, updatedBy } = identity;
 	const { limit: capacity, slotDecayPerSecond, window, active, enforce = true, lendSeconds = 0 } = limit.settings;
+	const { weights = {}, starveAfterSeconds = DEFAULTS.starveAfterSeconds } = limit.settings;
 	const { resetsAt } = limit.level;
 	const { waits: _, holds: __, ...totals } = limit.totals;
 	const inUse = activeSlots(limit);
@@ -101,6 +106,8 @@ export function summary(identity: Identity | null, limit: Limit | null, history:
 			active,
 			enforce,
 			lendSeconds,
+			...(Object.keys(weights).length > 0 && { weights }),
+			...(starveAfterSeconds !== DEFAULTS.starveAfterSeconds && { starveAfterSeconds }),
 			origin,
 			policy,
 			region,
@@ -131,7 +138,8 @@ export const info = (summary: LimitSummary, limit: Limit): LimitInfo => ({
 	...summary,
 	settled: settled(limit),
 	leases: leases(limit),
-	waiting: waiting(limit),
+	waiting: waiting(limit, summary.name),
+	...waitingKeys(limit),
 });
 
 export const history = (name: string, history: History, limit: Limit, now: At): LimitHistory => ({
@@ -177,13 +185,32 @@ function lease(limit: Limit, entry: Entry): LeaseInfo {
 	return { id, slots, holder, since: toIso(wallClock(limit, since)), expiresAt: toIso(wallClock(limit, expiresAt)) };
 }
 
-export function waiting(limit: Limit): WaiterInfo[] {
-	const infos: WaiterInfo[] = [];
-	for (const [{ id, slots, holder, since }, position] of positions(limit)) {
-		if (infos.length === BOUNDS.inspectList) break;
-		infos.push({ id, slots, holder, since: toIso(wallClock(limit, since)), position });
-	}
-	return infos;
+export function waiting(limit: Limit, name: string): WaiterInfo[] {
+	const reason = waitingFor(limit, name);
+	return positions(limit)
+		.slice(0, BOUNDS.inspectList)
+		.map(([{ id, slots, holder, since, priority, key }, position]) => ({
+			...{ id, slots, holder, since: toIso(wallClock(limit, since)), position, priority, key, waitingFor: reason },
+		}));
+}
+
+/** What every waiter of this limit waits for. */
+export const waitingFor = (limit: Limit, name: string): WaitingFor =>
+	waitingForOf({
+		name,
+		...(isPaused(limit) && { pausedUntil: pauseEnd(limit) }),
+		slotDecayPerSecond: limit.settings.slotDecayPerSecond,
+		...windowOf(limit),
+	});
+
+function waitingKeys({ order, settings }: Limit): Pick<LimitInfo, "waitingKeys"> {
+	const all = [...order.waiting()].map(
+		({ priority, key, count, size }): WaitingKey => ({
+			...{ priority, key, weight: weightOf(settings.weights, key), waiting: count, slots: size },
+		}),
+	);
+	if (all.length < 2) return {};
+	return { waitingKeys: all.sort((a, b) => b.waiting - a.waiting).slice(0, BOUNDS.inspectList) };
 }
 
 /** What became of a wish to borrow. */

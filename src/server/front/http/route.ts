@@ -1,7 +1,7 @@
 /** What every route needs: who may, a checked name in its path, a checked request, its caller. */
 
 import type { Context, Hono } from "hono";
-import type { Scope } from "../../../protocol.ts";
+import type { Problem, Scope } from "../../../protocol.ts";
 import type { Env } from "../../contract/env.ts";
 import { directoryObject } from "../../contract/placement.ts";
 import { prefixOf } from "../../contract/policies.ts";
@@ -83,6 +83,12 @@ export const by = (c: C): string | null => c.get("grant").name || null;
 export function allow(c: C, scope: Scope, names: string[]): void {
 	const refusal = forbidden(c.get("grant"), scope, names);
 	if (refusal) throw new Refused(refusal);
+}
+
+/** What was found to be allowed, or the refusal. */
+export function allowed<T extends object>(found: T | Problem): T {
+	if ("code" in found) throw new Refused(found);
+	return found;
 }
 
 /** The name in the path, checked. */

@@ -17,7 +17,14 @@ import { type Take, take } from "./take.ts";
 export async function increment(c: C): Promise<Response> {
 	const { names, slots, mode, create_if_missing } = await read(c, bodies.incrementBody);
 	const wanted: Take = {
-		...{ names, slots, mode: mode === "rate_limit" ? "rate_limit" : "unleased", leased: false, holder: null },
+		...{
+			names,
+			slots,
+			mode: mode === "rate_limit" ? "rate_limit" : "unleased",
+			leased: false,
+			holder: null,
+			key: keyOf(c),
+		},
 		...{ leaseMs: 0, waitMs: preferences(c.req.raw).waitMs, createIfMissing: create_if_missing ?? false },
 	};
 	return taken(c, wanted, (_, statuses) => statuses.map(minimal));
@@ -28,11 +35,13 @@ export async function incrementWithLease(c: C): Promise<Response> {
 	const { names, slots, mode, lease_duration, holder } = await read(c, bodies.incrementWithLeaseBody);
 	const leaseMs = leaseMsOf(lease_duration);
 	const wanted: Take = {
-		...{ names, slots, mode: mode ?? "concurrency", leased: true, holder, leaseMs },
+		...{ names, slots, mode: mode ?? "concurrency", leased: true, holder, key: keyOf(c), leaseMs },
 		...{ waitMs: preferences(c.req.raw).waitMs, createIfMissing: false },
 	};
 	return taken(c, wanted, (lease_id, statuses) => ({ lease_id, limits: statuses.map(minimal) }));
 }
+
+const keyOf = (c: C): string | null => c.get("grant").key ?? null;
 
 /** Takes slots, and answers with them or with why not. */
 async function taken(c: C, wanted: Take, show: (leaseId: string, statuses: Status[]) => unknown): Promise<Response> {

@@ -22,6 +22,8 @@ export interface Take {
 	leaseMs: number;
 	waitMs: number;
 	holder: string | null;
+	/** Whose turn the caller's token takes; its wire knows of none. */
+	key: string | null;
 	createIfMissing: boolean;
 	/** The slots are a lease, and its id is to be found again by itself. */
 	leased: boolean;
@@ -52,11 +54,11 @@ export async function take(env: Env, wanted: Take, caller: Caller): Promise<Take
 }
 
 function requestOf(wanted: Take, id: string, names: string[], lead: string | undefined): Acquire {
-	const { slots, mode, leaseMs, waitMs, holder, createIfMissing } = wanted;
+	const { slots, mode, leaseMs, waitMs, holder, key, createIfMissing } = wanted;
 	return {
 		names: names.map((name): [string, number] => [name, slots]),
 		...{ id, idChosen: false, maybeRepeated: false, print: "", mode, leaseMs, waitMs, holder, createIfMissing },
-		...{ strict: false, hold: false, stream: false, rated: [], polled: true },
+		...{ strict: false, hold: false, stream: false, rated: [], polled: true, key, priority: 0 },
 		...(lead !== undefined && { lead }),
 	};
 }

@@ -37,6 +37,8 @@ import {
 	type Totals,
 	VERSION,
 	type WaiterInfo,
+	type WaitingFor,
+	type WaitingKey,
 	type WatchEvent,
 } from "../../../protocol.ts";
 
@@ -149,13 +151,36 @@ const leaseInfo = says<LeaseInfo>()(
 		expiresAt: moment("When it ends unless it is renewed."),
 	}),
 ).meta({ id: "LeaseInfo" });
+const waitingFor = says<WaitingFor>()(
+	z.object({
+		name,
+		reason: z.enum(["slots", "rate", "window", "paused"]).meta({
+			description:
+				"`slots`: until they are given back. `rate`: until they come back by themselves. `window`: until a period ends. `paused`: until the pause is over.",
+		}),
+	}),
+).meta({ id: "WaitingFor", description: "What a waiter waits for: the limit that stands in its way, and why." });
+const turnKey = z.string().nullable().meta({ description: "Whose turn it takes; null: the common one." });
 const waiterInfo = says<WaiterInfo>()(
 	z.object({
 		...{ id: shownId, slots: count("Slots it asks for."), holder },
 		since: moment("When it joined the line."),
 		position: count("Its place in line; 1 is next."),
+		priority: count("The higher are served first."),
+		key: turnKey,
+		waitingFor,
 	}),
 ).meta({ id: "WaiterInfo" });
+
+const waitingKey = says<WaitingKey>()(
+	z.object({
+		priority: count("The higher are served first."),
+		key: turnKey,
+		weight: count("What it is given beside other keys."),
+		waiting: count("Its requests in line."),
+		slots: count("Their slots."),
+	}),
+).meta({ id: "WaitingKey" });
 
 const totals = says<Totals>()(
 	z.object({
@@ -192,6 +217,12 @@ const settingsShape = {
 	enforce: z.boolean().meta({ description: "False: it says what it would deny, and denies nothing." }),
 	lendSeconds: z.number().min(0).exactOptional().meta({
 		description: "For how long a Worker may borrow slots, and grant them without asking the limit; 0: not at all.",
+	}),
+	weights: z.record(z.string(), z.int().min(1)).exactOptional().meta({
+		description: "What keys are given beside each other while they wait; of others 1. Present where there are any.",
+	}),
+	starveAfterSeconds: z.number().min(0).exactOptional().meta({
+		description: "How long a waiter is patient with those of a higher priority. Present where it is not 60.",
 	}),
 };
 const region = (description: string) => z.enum(REGIONS).nullable().meta({ description });
@@ -239,6 +270,10 @@ export const info = says<LimitInfo>()(
 		}),
 		leases: z.array(leaseInfo).meta({ description: "The first hundred." }),
 		waiting: z.array(waiterInfo).meta({ description: "The first hundred." }),
+		waitingKeys: z.array(waitingKey).exactOptional().meta({
+			description:
+				"By whose turn it is, those with the most waiters first, up to a hundred. Absent where all are of one key and priority.",
+		}),
 	}),
 ).meta({ id: "LimitInfo" });
 
@@ -316,6 +351,7 @@ export const token = says<TokenInfo>()(
 			name: z.string().meta({ description: "Who it was made for.", example: "ci" }),
 			scope: z.enum(SCOPES),
 			prefix: z.string().meta({ description: "Names that it may speak of start with this; empty for all." }),
+			key: z.string().exactOptional().meta({ description: "Its requests take the turns of this key alone." }),
 		})
 		.meta({ id: "TokenInfo" }),
 );
@@ -371,7 +407,11 @@ export const batchAnswer = says<BatchAnswer>()(
 
 export const streamEvent = says<StreamEvent>()(
 	z.discriminatedUnion("event", [
-		z.object({ event: z.literal("queued"), position: count("The place in line; told again when it changes.") }),
+		z.object({
+			event: z.literal("queued"),
+			position: count("The place in line; told again when it changes."),
+			waitingFor,
+		}),
 		z.object({ event: z.literal("heartbeat") }),
 		z.object({ event: z.literal("granted"), lease: granted }),
 		z.object({ event: z.literal("denied"), problem }),

@@ -138,7 +138,7 @@ export const routes: RouteDescription[] = [
 				or: {
 					contentType: "application/x-ndjson",
 					schema: answers.streamEvent,
-					example: { event: "queued", position: 3 },
+					example: { event: "queued", position: 3, waitingFor: { name: "database", reason: "slots" } },
 				},
 				links: leaseLinks,
 				limited: true,

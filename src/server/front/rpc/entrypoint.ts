@@ -33,9 +33,10 @@ import {
 import type { Env } from "../../contract/env.ts";
 import { problem } from "../../contract/problems.ts";
 import { admitted } from "../admission/admission.ts";
-import { boundsSchema, forbidden, type Grant, grantTo } from "../auth.ts";
+import { boundsSchema, fixedKeySchema, type Grant, grantTo } from "../auth.ts";
 import { type Acquire, parseAcquire } from "../requests.ts";
 import { service } from "../routes.ts";
+import { asGranted } from "../whose.ts";
 import { BindingRequest, type Decided } from "./binding-request.ts";
 import { HeldLease } from "./held-lease.ts";
 import { refusal } from "./refusal.ts";
@@ -46,13 +47,18 @@ export interface BindingProps {
 	prefix?: string;
 	/** As for a token: `read`, `use` or `admin`. */
 	scope?: Scope;
+	/** As for a token: its requests take the turns of this key alone. */
+	key?: string;
 	/** As for a token: what it may take of what all share. Without a prefix, by default, all there is. */
 	bounds?: Partial<TokenBounds>;
 }
 
 /** Options of `rateLimit`, as of the library's. */
 export interface WaitOptions
-	extends Pick<AcquireRequest, "occupy" | "createIfMissing" | "strict" | "holder" | "id" | "settleSeconds" | "atMost"> {
+	extends Pick<
+		AcquireRequest,
+		"occupy" | "createIfMissing" | "strict" | "holder" | "id" | "settleSeconds" | "atMost" | "key" | "priority"
+	> {
 	/** How long to wait for the slots; 0: not at all. Default: for ever. */
 	timeoutSeconds?: number;
 }
@@ -78,6 +84,7 @@ const ALONE = { bounds: BOUNDS.alone };
 const propsSchema = z.strictObject({
 	prefix: z.string().default(""),
 	scope: z.enum(SCOPES).default("admin"),
+	key: fixedKeySchema.exactOptional(),
 	bounds: boundsSchema.exactOptional(),
 });
 
@@ -215,8 +222,7 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 			const { code, detail, errors } = parsed.fault;
 			return problem(code, detail, errors && { errors });
 		}
-		const names = parsed.value.names.map(([name]) => name);
-		return forbidden(grant, "use", names) ?? parsed.value;
+		return asGranted(grant, "use", parsed.value);
 	}
 
 	async #ask<T>(method: string, path: string, body?: unknown): Promise<T> {
@@ -230,6 +236,6 @@ export class HeadgateService extends WorkerEntrypoint<Env, BindingProps | undefi
 		const parsed = propsSchema.safeParse(this.ctx.props ?? {});
 		if (parsed.success) return { name: "binding", ...(parsed.data.prefix === "" && ALONE), ...parsed.data };
 		const why = z.prettifyError(parsed.error);
-		return problem("forbidden", `The props of this service binding are not { prefix, scope }: ${why}`);
+		return problem("forbidden", `The props of this service binding are not { prefix, scope, key }: ${why}`);
 	}
 }
