@@ -3,7 +3,7 @@
  *
  * Each waiter is of a priority and of a key, whose turn it is; most are of the common key, `null`. A higher priority goes first.
  * Within one, each key has a start tag, at which its next waiter is served, and the key with the lowest tag is next, of equal ones
- * the one whose waiter arrived first. Within a key it is first come, first served:
+ * the one that began to wait first. Within a key it is first come, first served:
  *
  *     as a key begins to wait       tag = max(V, tag)         V: the highest tag that was served
  *     as one of its waiters goes    tag = tag + charge        charge = slots * price of a slot for this key
@@ -51,12 +51,12 @@ export type Price = (key: string | null) => number;
 interface Line<W> {
 	tag: number;
 	first: W | undefined;
+	/** Lines are numbered as their keys come. Of equal tags the lower is next, so that keys take turns and none is passed twice. */
+	readonly number: number;
 }
 
 interface KeyLine<W> extends Line<W> {
 	readonly key: string | null;
-	/** Tells lines of equal tags apart. */
-	readonly number: number;
 	readonly waiters: Ranked<W>;
 	/** The waiter whose row says the tag. */
 	bearer: W | null;
@@ -94,7 +94,7 @@ const seqOf = <W extends Waiter>({ first }: Line<W>): number => first?.seq ?? 0;
 function newLines<L extends Line<W>, W extends Waiter>(): Lines<L> {
 	const one = () => 1;
 	return {
-		next: new Ranked<L>((a, b) => a.tag < b.tag || (a.tag === b.tag && seqOf(a) < seqOf(b)), one),
+		next: new Ranked<L>((a, b) => a.tag < b.tag || (a.tag === b.tag && a.number < b.number), one),
 		oldest: new Ranked<L>((a, b) => seqOf(a) < seqOf(b), one),
 	};
 }
@@ -170,7 +170,8 @@ export class Order<W extends Waiter> {
 		if (this.#owes && starving(this.#classes, before)) return false;
 		if (whose.priority !== first.first.priority) return whose.priority > first.first.priority;
 		const { line, tag } = this.#look(whose);
-		return !line?.first && tag < first.tag;
+		if (line?.first) return false;
+		return tag < first.tag || (tag === first.tag && line !== undefined && line.number < first.number);
 	}
 
 	/** The key of this waiter, which is next, is charged; it leaves the line after that. */
@@ -235,6 +236,7 @@ export class Order<W extends Waiter> {
 		if (starving(this.#classes, before)) return this.#countAhead(of, priceOf, before);
 		const { seq = Number.POSITIVE_INFINITY } = of;
 		const { line: own, tag, lines } = this.#look(of);
+		const number = own?.number ?? Number.POSITIVE_INFINITY;
 		const sum = { count: 0, size: 0 };
 		const add = ({ count, size }: Before): void => {
 			sum.count += count;
@@ -252,9 +254,9 @@ export class Order<W extends Waiter> {
 			if (line === own) continue;
 			const price = priceOf(line.key);
 			add(
-				line.waiters.countWhile((each, size) => {
+				line.waiters.countWhile((_, size) => {
 					const at = line.tag + size * price;
-					return at < servedAt || (at === servedAt && each.seq < seq);
+					return at < servedAt || (at === servedAt && line.number < number);
 				}),
 			);
 		}
@@ -292,11 +294,12 @@ export class Order<W extends Waiter> {
 		}
 		const arriving = asked && { ...asked, since: Number.POSITIVE_INFINITY, tag: null, charge: 0 };
 		const classes = new Map<number, Lines<Cursor>>();
-		const begin = (priority: number, key: string | null, tag: number, waiters: Iterable<Walker>): void => {
+		const begin = (priority: number, line: Pick<KeyLine<W>, "key" | "tag" | "number">, waiters: Iterable<Walker>) => {
 			const lines = classes.get(priority) ?? newLines<Cursor, Walker>();
 			classes.set(priority, lines);
 			const rest = waiters[Symbol.iterator]();
-			const cursor = { key, tag, rest, first: rest.next().value as Walker | undefined };
+			const { key, tag, number } = line;
+			const cursor = { key, tag, number, rest, first: rest.next().value as Walker | undefined };
 			lines.next.add(cursor);
 			lines.oldest.add(cursor);
 		};
@@ -304,10 +307,13 @@ export class Order<W extends Waiter> {
 		for (const { priority, next } of this.#classes) {
 			for (const line of next) {
 				const isOwn = line === own && arriving !== undefined;
-				begin(priority, line.key, line.tag, isOwn ? then(line.waiters, arriving) : line.waiters);
+				begin(priority, line, isOwn ? then(line.waiters, arriving) : line.waiters);
 			}
 		}
-		if (arriving && !own?.first) begin(arriving.priority, arriving.key, tag, [arriving]);
+		if (arriving && !own?.first) {
+			const { number = Number.POSITIVE_INFINITY } = own ?? {};
+			begin(arriving.priority, { key: arriving.key, tag, number }, [arriving]);
+		}
 		const inOrder = [...classes].sort(([a], [b]) => b - a).map(([, lines]) => lines);
 		let owes = this.#owes;
 		for (;;) {

@@ -1,6 +1,6 @@
 /** Who is next: keys that share, and priorities that starve nobody; promise 15. */
 
-import { describe, expect, test } from "vitest";
+import { describe } from "vitest";
 import { RATE, scene } from "./scene.ts";
 
 describe("keys take turns", () => {
