@@ -84,7 +84,16 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 				},
 			],
 			waiting: [
-				{ id: expect.any(String), slots: 1, holder: "worker 2", since: expect.stringMatching(MOMENT), position: 1 },
+				{
+					...{
+						id: expect.any(String),
+						slots: 1,
+						holder: "worker 2",
+						since: expect.stringMatching(MOMENT),
+						position: 1,
+					},
+					...{ key: null, priority: 0, waitingFor: { name, reason: "slots" } },
+				},
 			],
 		});
 		await release(lease);

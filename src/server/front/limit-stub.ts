@@ -31,7 +31,12 @@ export type AskOne = (limit: LimitStub, ask: Ask) => Promise<Outcome | Missing>;
 
 const settingsOf = (summary: LimitSummary) => {
 	const { limit, slotDecayPerSecond, active, enforce, lendSeconds, origin, activeSlots } = summary;
-	return { limit, slotDecayPerSecond, active, enforce, lendSeconds, origin, activeSlots };
+	const { weights, starveAfterSeconds } = summary;
+	return {
+		...{ limit, slotDecayPerSecond, active, enforce, lendSeconds, origin, activeSlots },
+		...(weights && { weights }),
+		...(starveAfterSeconds !== undefined && { starveAfterSeconds }),
+	};
 };
 
 export class LimitStub {

@@ -409,6 +409,8 @@ export const policySchema = z
 	.strictObject({
 		...settings,
 		window: windowSchema.nullable().exactOptional(),
+		weights: settingsShape.weights.exactOptional(),
+		starveAfterSeconds: settingsShape.starveAfterSeconds.exactOptional(),
 		region: region.nullable().default(null).meta({
 			description: "Where keys of the policy are to live, from their first use on; null: where the deployment says.",
 		}),
