@@ -112,6 +112,8 @@ export const BOUNDS = {
 	idleSeconds: { min: 1, max: 604_800 },
 	/** Limits that `/metrics` asks one by one; further ones are left out, and counted. A request has 1,000 calls. */
 	limitsMeasured: 500,
+	/** Keys with weights that `/metrics` shows, of all limits together; further ones are left out, and counted. */
+	keysMeasured: 1_000,
 	/** Limits that one `watch` follows: a page of them, and as many that appear while it is read. */
 	limitsPerWatch: 200,
 	/** Limits that one `watch` has ever followed before it ends and is asked for again; a request has 1,000 calls. */

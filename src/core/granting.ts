@@ -151,6 +151,9 @@ export function grant(turn: Turn, entry: Entry, state: "leased" | "committed"): 
 		if (entry.waitedMs > 0) totals.grantedAfterWait += 1;
 		else totals.grantedAtOnce += 1;
 	}
+	if (entry.key !== null && Object.hasOwn(limit.settings.weights ?? {}, entry.key)) {
+		limit.grantedOf.set(entry.key, (limit.grantedOf.get(entry.key) ?? 0) + 1);
+	}
 	if (entry.enforced) countDenied(limit, -entry.slots);
 	if (entry.mode !== "concurrency" && (state === "leased" || !entry.enforced)) {
 		if (entry.settleMs !== null && entry.mode === "rate_limit") return grantEstimate(turn, entry);

@@ -219,6 +219,8 @@ export interface Limit {
 	/** Slots taken without a lease, on a limit without decay. */
 	unleased: number;
 	totals: Totals;
+	/** Requests granted of each key that has a weight, since the limit was last built: of others there may be any number. */
+	grantedOf: Map<string, number>;
 	/** Mean time that slots were held, recent ones weighing more; null until the first came back. */
 	meanHeldMs: Ms | null;
 	polling: Polling;
@@ -244,6 +246,7 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		loans: new Deadlines(),
 		unleased: 0,
 		totals: newTotals(),
+		grantedOf: new Map(),
 		meanHeldMs: null,
 		polling: newPolling(now),
 		nextSeq: 1,

@@ -191,6 +191,28 @@ function SettingsFields({ settings, focus = false }: { settings: Settings; focus
 					</>
 				)}
 			</fieldset>
+			<details>
+				<summary>Whose turn it is in the line</summary>
+				<label>
+					Weights
+					<span class="hint">of keys that wait, a line each: tenant-42 = 3; of others 1</span>
+					<textarea name="weights" rows={3} spellcheck={false} defaultValue={weightLines(settings.weights ?? {})} />
+				</label>
+				<label>
+					Starving after
+					<span class="hint">seconds that a waiter is patient with higher priorities; 0: for ever</span>
+					<input
+						name="starveAfterSeconds"
+						type="number"
+						inputMode="decimal"
+						required
+						min={0}
+						max={BOUNDS.starveAfterSeconds}
+						step="any"
+						defaultValue={String(settings.starveAfterSeconds ?? DEFAULTS.starveAfterSeconds)}
+					/>
+				</label>
+			</details>
 			<label class="choice">
 				<input type="checkbox" name="active" defaultChecked={settings.active} />
 				Switched on <span class="hint">off: grants at once and holds nothing</span>
@@ -219,8 +241,27 @@ function settingsOf(form: FormData, before: Settings): Asked {
 		active: form.get("active") !== null,
 		enforce: form.get("enforce") !== null,
 		lendSeconds: back === "decay" ? Number(form.get("lendSeconds")) : 0,
+		weights: weightsOf(String(form.get("weights"))),
+		starveAfterSeconds: Number(form.get("starveAfterSeconds")),
 	};
 }
+
+/** Lines of `key = weight`; the last `=` counts, for a key may have one. What is wrong with them the server says. */
+const weightsOf = (text: string): Record<string, number> =>
+	Object.fromEntries(
+		text
+			.split("\n")
+			.filter((line) => line.trim() !== "")
+			.map((line): [string, number] => {
+				const at = line.lastIndexOf("=");
+				return at < 0 ? [line.trim(), Number.NaN] : [line.slice(0, at).trim(), Number(line.slice(at + 1))];
+			}),
+	);
+
+const weightLines = (weights: Record<string, number>): string =>
+	Object.entries(weights)
+		.map(([key, weight]) => `${key} = ${weight}`)
+		.join("\n");
 
 /** Whether what a form says of a window is the one that there is: of that, only what is not by default is asked for. */
 function isSame(asked: WindowRequest | null, window: Window | null): boolean {
@@ -257,6 +298,10 @@ export function LimitForm({ limit, onClose }: { limit?: LimitSummary; onClose: (
 		if (settings.active !== before.active) change.active = settings.active;
 		if (settings.enforce !== before.enforce) change.enforce = settings.enforce;
 		if (settings.lendSeconds !== (before.lendSeconds ?? 0)) change.lendSeconds = settings.lendSeconds ?? 0;
+		if (weightLines(settings.weights ?? {}) !== weightLines(before.weights ?? {}))
+			change.weights = settings.weights ?? {};
+		const patience = before.starveAfterSeconds ?? DEFAULTS.starveAfterSeconds;
+		if (settings.starveAfterSeconds !== patience) change.starveAfterSeconds = settings.starveAfterSeconds ?? patience;
 		const byHand = form.get("activeSlots");
 		if (typeof byHand === "string" && byHand !== "") change.activeSlots = Number(byHand);
 		if (Object.keys(change).length === 0) return say("Nothing was changed.");

@@ -360,12 +360,17 @@ function Countdown({ at }: { at: string }) {
 
 function Waiters({ info }: { info: LimitInfo }) {
 	const hidden = info.waitingCount - info.waiting.length;
+	const hasPriorities = info.waiting.some(({ priority }) => priority > 0);
+	const hasKeys = info.waiting.some(({ key }) => key !== null);
+	const [first] = info.waiting;
 	return (
 		<section aria-labelledby="waiters-title">
 			<h2 id="waiters-title">
 				Who waits <span class="count">{number(info.waitingCount)}</span>
 			</h2>
 			{info.waitingCount === 0 && <p class="quiet">Nobody.</p>}
+			{first && <p class="quiet">{REASONS[first.waitingFor.reason]}</p>}
+			{info.waitingKeys && <WaitingKeys keys={info.waitingKeys} />}
 			{info.waitingCount > 0 && (
 				<div class="frame">
 					<table class="waiters">
@@ -374,6 +379,12 @@ function Waiters({ info }: { info: LimitInfo }) {
 								<th scope="col" class="right">
 									Place
 								</th>
+								{hasPriorities && (
+									<th scope="col" class="right">
+										Priority
+									</th>
+								)}
+								{hasKeys && <th scope="col">Key</th>}
 								<th scope="col">Holder</th>
 								<th scope="col" class="right">
 									Slots
@@ -387,6 +398,16 @@ function Waiters({ info }: { info: LimitInfo }) {
 							{info.waiting.map((waiter) => (
 								<tr key={waiter.id}>
 									<td class="right place">{number(waiter.position)}</td>
+									{hasPriorities && (
+										<td class="right" data-before="priority">
+											{waiter.priority}
+										</td>
+									)}
+									{hasKeys && (
+										<td class="key" data-before="key">
+											<Key of={waiter.key} />
+										</td>
+									)}
 									<th scope="row">
 										<Who {...waiter} />
 									</th>
@@ -406,3 +427,71 @@ function Waiters({ info }: { info: LimitInfo }) {
 		</section>
 	);
 }
+
+/** How a wait may end. */
+const REASONS: Record<LimitInfo["waiting"][number]["waitingFor"]["reason"], string> = {
+	slots: "For slots that others hold.",
+	rate: "For slots that come back by themselves.",
+	window: "For the end of the window.",
+	paused: "For the end of the pause.",
+};
+
+/** Whose turns there are: one that floods is seen to wait for itself. */
+function WaitingKeys({ keys }: { keys: NonNullable<LimitInfo["waitingKeys"]> }) {
+	const hasPriorities = keys.some(({ priority }) => priority > 0);
+	const hasWeights = keys.some(({ weight }) => weight !== 1);
+	return (
+		<div class="frame">
+			<table class="keys" aria-label="Whose turns">
+				<thead>
+					<tr>
+						<th scope="col">Key</th>
+						{hasPriorities && (
+							<th scope="col" class="right">
+								Priority
+							</th>
+						)}
+						{hasWeights && (
+							<th scope="col" class="right">
+								Weight
+							</th>
+						)}
+						<th scope="col" class="right">
+							Waiting
+						</th>
+						<th scope="col" class="right">
+							Slots
+						</th>
+					</tr>
+				</thead>
+				<tbody>
+					{keys.map(({ key, priority, weight, waiting, slots }) => (
+						<tr key={`${priority} ${key}`}>
+							<th scope="row">
+								<Key of={key} />
+							</th>
+							{hasPriorities && (
+								<td class="right" data-before="priority">
+									{priority}
+								</td>
+							)}
+							{hasWeights && (
+								<td class="right" data-before="weight">
+									{number(weight)}
+								</td>
+							)}
+							<td class="right" data-before="waiting">
+								{number(waiting)}
+							</td>
+							<td class="right" data-before="slots">
+								{number(slots)}
+							</td>
+						</tr>
+					))}
+				</tbody>
+			</table>
+		</div>
+	);
+}
+
+const Key = ({ of }: { of: string | null }) => (of === null ? <span class="quiet">none</span> : <bdi>{of}</bdi>);

@@ -137,6 +137,8 @@ export interface Measured {
 	/** Of those, the ones that are lent. */
 	lent: number;
 	waiting: number;
+	/** Of each key that has a weight: its requests in line, and those granted since the object woke. */
+	keys: { key: string; waiting: number; granted: number }[];
 	active: boolean;
 	totals: Totals;
 }

@@ -104,7 +104,19 @@ export function measure(limit: Limit, { name, origin }: Identity): Measured {
 	return {
 		...{ name, origin, capacity: settings.limit, active: settings.active },
 		...{ inUse: activeSlots(limit), lent: limit.sums.lent, waiting: queue.size, totals },
+		keys: measuredKeys(limit),
 	};
+}
+
+/** Of keys that have a weight alone: of others there may be any number. */
+function measuredKeys({ settings, order, grantedOf }: Limit): Measured["keys"] {
+	const keys = Object.keys(settings.weights ?? {});
+	if (keys.length === 0) return [];
+	const waiting = new Map<string, number>();
+	for (const { key, count } of order.waiting()) {
+		if (key !== null) waiting.set(key, (waiting.get(key) ?? 0) + count);
+	}
+	return keys.map((key) => ({ key, waiting: waiting.get(key) ?? 0, granted: grantedOf.get(key) ?? 0 }));
 }
 
 /** One point of Analytics Engine: what was counted since the last one. Names of the columns are in docs/metrics.md. */

@@ -15,7 +15,7 @@ export const OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset
 const AT_ONCE = 25;
 
 /** One limit or policy, as its samples say it. */
-interface Measure extends Omit<Measured, "name" | "origin" | "active" | "lent"> {
+interface Measure extends Omit<Measured, "name" | "origin" | "active" | "lent" | "keys"> {
 	labels: string;
 }
 
@@ -119,6 +119,27 @@ export function text(
 		"Keys of a policy that were heard of in the last minute.",
 		policies.map(({ pattern, keys }) => `headgate_policy_keys{${labelled({ limit: pattern })}} ${keys}`),
 	);
+	const keys = limits.flatMap((limit) =>
+		limit.keys.map(({ key, ...of }) => ({
+			...{ ...of, labels: labelled({ limit: limit.name, origin: limit.origin, key }) },
+		})),
+	);
+	const shown = keys.slice(0, BOUNDS.keysMeasured);
+	family(
+		"key_waiting_requests",
+		"gauge",
+		"Requests in line, of each key that has a weight.",
+		shown.map(({ labels, waiting }) => `headgate_key_waiting_requests{${labels}} ${waiting}`),
+	);
+	family(
+		"key_granted",
+		"counter",
+		"Requests granted, of each key that has a weight, since its limit was last idle.",
+		shown.map(({ labels, granted }) => `headgate_key_granted_total{${labels}} ${granted}`),
+	);
+	family("keys_left_out", "gauge", `Keys beyond the first ${BOUNDS.keysMeasured}, which are not shown.`, [
+		`headgate_keys_left_out ${keys.length - shown.length}`,
+	]);
 	counter("granted_at_once", "Requests granted without a wait.", ({ grantedAtOnce }) => grantedAtOnce);
 	counter("granted_after_wait", "Requests granted after a wait.", ({ grantedAfterWait }) => grantedAfterWait);
 	counter(
