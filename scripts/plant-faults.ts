@@ -21,13 +21,91 @@ interface Fault {
 	is: string;
 	becomes: string;
 	/** The simulation knows nothing of this, and the tables of this file do. */
-	tables?: "calendar" | "window";
+	tables?: "calendar" | "fairness" | "window";
 }
 
 /** What a Worker borrows by: the simulation of Workers runs it. */
 const LOANS = "server/front/lending/loans.ts";
 
 const FAULTS: Fault[] = [
+	{
+		name: "a key that was away has credit",
+		is: `key, tag: of.served, first: undefined`,
+		becomes: `key, tag: 0, first: undefined`,
+		tables: "fairness",
+	},
+	{
+		name: "a key that leaves the line and comes back begins anew",
+		is: `line && line.tag <= of.served;`,
+		becomes: `line && line.tag <= Number.POSITIVE_INFINITY;`,
+		tables: "fairness",
+	},
+	{
+		name: "equal tags are ordered by name",
+		is: `(a.tag === b.tag && a.number < b.number), one)`,
+		becomes: `(a.tag === b.tag && String(a.key) < String(b.key)), one)`,
+		tables: "fairness",
+	},
+	{
+		name: "a tag is lost over a restart",
+		is: `tag: entry.tag ?? undefined,`,
+		becomes: `tag: undefined,`,
+		tables: "fairness",
+	},
+	{
+		name: "what a key was charged is lost over a restart",
+		is: `charge: entry.charge || undefined,`,
+		becomes: `charge: undefined,`,
+		tables: "fairness",
+	},
+	{
+		name: "a charge is not corrected when a lease ends",
+		is: `	settleCharge(limit, entry, slots, heldMs);\n	const { meanHeldMs }`,
+		becomes: `	const { meanHeldMs }`,
+		tables: "fairness",
+	},
+	{
+		name: "a charge is not corrected when an estimate is settled",
+		is: `settleCharge(limit, entry, slots - actual,`,
+		becomes: `settleCharge(limit, entry, 0,`,
+		tables: "fairness",
+	},
+	{
+		name: "what steps back into the line stays charged",
+		is: `limit.order.takeBack(entry);`,
+		becomes: ``,
+		tables: "fairness",
+	},
+	{
+		name: "weights weigh nothing",
+		is: `? (weights[key] ?? 1) : 1`,
+		becomes: `? 1 : 1`,
+		tables: "fairness",
+	},
+	{
+		name: "what is granted beside a line is not charged",
+		is: `if (limit.sums.inTurn > 0) limit.order.charge(`,
+		becomes: `if (limit.sums.inTurn < 0) limit.order.charge(`,
+		tables: "fairness",
+	},
+	{
+		name: "those that starve are given every grant",
+		is: `owed !== undefined && !(this.#owes && owed === waiter)`,
+		becomes: `owed !== undefined`,
+		tables: "fairness",
+	},
+	{
+		name: "a higher priority starves a lower one",
+		is: `const owed = this.#owes ? starving(`,
+		becomes: `const owed = this.#owes && before > 1e15 ? starving(`,
+		tables: "fairness",
+	},
+	{
+		name: "a place counts those of an equal tag that come after it",
+		is: `at === servedAt && line.number < number`,
+		becomes: `at === servedAt`,
+		tables: "fairness",
+	},
 	{
 		name: "a period goes back with the clock",
 		is: `if (wall < this.#period.endsAt) return;`,
@@ -95,8 +173,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "the newest waiter is served first",
-		is: `for (const entry of limit.queue.values()) {\n		if (!inTurn(entry)) continue;`,
-		becomes: `for (const entry of [...limit.queue.values()].reverse()) {\n		if (!inTurn(entry)) continue;`,
+		is: `		(a, b) => a.seq < b.seq,`,
+		becomes: `		(a, b) => a.seq > b.seq,`,
 	},
 	{
 		name: "a head that does not fit is overtaken",
@@ -105,7 +183,7 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "who does not wait jumps the line",
-		is: `return !isPaused(limit) && limit.sums.inTurn === 0 && fits(limit, slots) ? null : "denied";`,
+		is: `return !isPaused(limit) && isNext && fits(limit, slots) ? null : "denied";`,
 		becomes: `return !isPaused(limit) && fits(limit, slots) ? null : "denied";`,
 	},
 	{
@@ -125,8 +203,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "who does not wait is granted in a pause",
-		is: `return !isPaused(limit) && limit.sums.inTurn === 0 && fits(`,
-		becomes: `return limit.sums.inTurn === 0 && fits(`,
+		is: `return !isPaused(limit) && isNext && fits(`,
+		becomes: `return isNext && fits(`,
 	},
 	{
 		name: "the line is served in a pause",
@@ -362,11 +440,6 @@ const FAULTS: Fault[] = [
 		name: "the band above is not written when it moves",
 		is: `sayMoved(turn, limit.level.take(entry.id));`,
 		becomes: `limit.level.take(entry.id);`,
-	},
-	{
-		name: "a parked one comes back at the end of the line",
-		is: `queue.set(entry.id, entry);\n	for (const other of behind) {`,
-		becomes: `queue.set(entry.id, entry);\n	for (const other of behind.slice(1)) {`,
 	},
 	{
 		name: "who went is not passed",

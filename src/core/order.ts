@@ -5,7 +5,7 @@
  * Within one, each key has a start tag, at which its next waiter is served, and the key with the lowest tag is next, of equal ones
  * the one that began to wait first. Within a key it is first come, first served:
  *
- *     as a key begins to wait       tag = max(V, tag)         V: the highest tag that was served
+ *     as a key begins to wait       tag = V, unless it has one that is higher      V: the highest tag that was served
  *     as one of its waiters goes    tag = tag + charge        charge = slots * price of a slot for this key
  *     as its slots come back        tag = tag + what it really took - charge
  *
@@ -130,7 +130,7 @@ export class Order<W extends Waiter> {
 		const of = this.#class(waiter.priority);
 		const line = this.#line(of, waiter.key);
 		const isFirst = line.first === undefined || waiter.seq < line.first.seq;
-		const tag = Math.max(line.tag, waiter.tag ?? 0, line.first ? 0 : of.served);
+		const tag = Math.max(line.tag, waiter.tag ?? 0);
 		if (waiter.tag === tag) line.bearer = waiter;
 		if (!isFirst && tag === line.tag) return line.waiters.add(waiter);
 		this.#change(of, line, () => {
@@ -181,7 +181,7 @@ export class Order<W extends Waiter> {
 		const of = this.#class(waiter.priority);
 		const line = this.#line(of, waiter.key);
 		const isAlone = of.keys.size === 1 && waiter.key === null;
-		const tag = line.first ? line.tag : Math.max(line.tag, of.served);
+		const { tag } = line;
 		const charge = waiter.slots * priceOf(waiter.key);
 		if (line.bearer === waiter) line.bearer = null;
 		waiter.tag = isAlone ? null : tag;
@@ -409,8 +409,7 @@ export class Order<W extends Waiter> {
 	#look({ key, priority }: Whose): { lines: Class<W> | undefined; line: KeyLine<W> | undefined; tag: number } {
 		const lines = this.#classes.find((each) => each.priority === priority);
 		const line = lines?.keys.get(key);
-		const served = lines?.served ?? 0;
-		return { lines, line, tag: line?.first ? line.tag : Math.max(served, line?.tag ?? 0) };
+		return { lines, line, tag: line?.tag ?? lines?.served ?? 0 };
 	}
 
 	/** What orders a line changes only outside of the orders. */

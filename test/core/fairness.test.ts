@@ -27,6 +27,18 @@ describe("keys take turns", () => {
 		100 acquire b1 wait=ever key=b    => queued b1 at 1
 		200 release a1                    => released a1 by caller, granted b1 after 100
 	`;
+	scene("a key that was away begins where the others are", { limit: 1 })`
+		0   acquire x                     => granted x
+		0   acquire a1 wait=ever key=a    => queued a1 at 1
+		0   acquire a2 wait=ever key=a    => queued a2 at 2
+		0   acquire a3 wait=ever key=a    => queued a3 at 3
+		0   acquire a4 wait=ever key=a    => queued a4 at 4
+		100 release x                     => released x by caller, granted a1 after 100
+		200 release a1                    => released a1 by caller, granted a2 after 200
+		300 release a2                    => released a2 by caller, granted a3 after 300
+		300 acquire b1 wait=ever key=b    => queued b1 at 1
+		300 acquire b2 wait=ever key=b    => queued b2 at 3
+	`;
 	scene("by weight", { limit: 1, weights: { a: 2 } })`
 		0   acquire x                     => granted x
 		0   acquire a1 wait=ever key=a    => queued a1 at 1
@@ -116,6 +128,35 @@ describe("keys take turns", () => {
 		500 release a1                    => released a1 by caller, granted b1 after 500
 		501 release b1                    => released b1 by caller, granted b2 after 501
 		502 release b2                    => released b2 by caller, granted a2 after 502
+	`;
+});
+
+describe("what a key was charged", () => {
+	scene("is corrected after a restart too", { limit: 1 })`
+		0    acquire x                     => granted x
+		0    acquire a1 wait=ever key=a    => queued a1 at 1
+		0    acquire a2 wait=ever key=a    => queued a2 at 2
+		0    acquire b1 wait=ever key=b    => queued b1 at 2
+		0    acquire b2 wait=ever key=b    => queued b2 at 4
+		100  release x                     => released x by caller, granted a1 after 100
+		100  restart                       => nothing
+		101  acquire a2 wait=ever key=a    => queued a2 at 2
+		101  acquire b1 wait=ever key=b    => queued b1 at 1
+		101  acquire b2 wait=ever key=b    => queued b2 at 3
+		1100 release a1                    => released a1 by caller, granted b1 after 1100
+		1200 release b1                    => released b1 by caller, granted b2 after 1200
+		1300 release b2                    => released b2 by caller, granted a2 after 1300
+	`;
+	scene("is nothing, once slots were free and nobody waited", { limit: 1 })`
+		0    acquire x                     => granted x
+		0    acquire a1 wait=ever key=a    => queued a1 at 1
+		0    acquire b1 wait=ever key=b    => queued b1 at 2
+		100  release x                     => released x by caller, granted a1 after 100
+		200  release a1                    => released a1 by caller, granted b1 after 200
+		300  release b1                    => released b1 by caller
+		400  acquire y                     => granted y
+		500  acquire b2 wait=ever key=b    => queued b2 at 1
+		500  acquire c1 wait=ever key=c    => queued c1 at 2
 	`;
 });
 
