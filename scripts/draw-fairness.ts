@@ -68,7 +68,16 @@ const seconds = (ms: number): string =>
 const waitMs = ({ grantedAt, arrivedAt }: Served): number => grantedAt - arrivedAt;
 const longest = (all: Served[]): number => all.reduce((most, each) => Math.max(most, waitMs(each)), 0);
 
-function rowOf(way: Way): { row: string; waits: { way: string; wait: number }[] } {
+/** In steps of two percent. */
+function shares(waits: number[]): { wait: number; percent: number }[] {
+	const sorted = [...waits].sort((a, b) => a - b);
+	return Array.from({ length: 51 }, (_, step) => {
+		const at = Math.min(sorted.length - 1, Math.floor((step * sorted.length) / 50));
+		return { wait: sorted[at] ?? 0, percent: 2 * step };
+	});
+}
+
+function rowOf(way: Way): { row: string; waits: { way: string; wait: number; percent: number }[] } {
 	const served = played(way);
 	const own = served.filter(({ tenant }) => isSmall(tenant));
 	const [tenant] = own.map((each) => each.tenant);
@@ -78,7 +87,7 @@ function rowOf(way: Way): { row: string; waits: { way: string; wait: number }[] 
 	const worst = tenant ? seconds(longest(own)) : "–";
 	return {
 		row: `| ${way.way} | ${seconds(mean)} | ${worst} | ${own.length} | ${Math.round(100 * used)} % |`,
-		waits: own.map((each) => ({ way: way.way, wait: Math.max(0.01, waitMs(each) / 1_000) })),
+		waits: shares(own.map((each) => Math.max(0.01, waitMs(each) / 1_000))).map((each) => ({ way: way.way, ...each })),
 	};
 }
 
@@ -119,17 +128,18 @@ for (const [name, lines] of Object.entries(tables)) {
 writeFileSync(page, text);
 
 const spec: TopLevelSpec = {
-	...{ width: 520, height: 220, background: "white" },
+	...{ width: 520, height: 260, background: "white", mark: { type: "line", interpolate: "step-after" } },
 	data: { values: rows.flatMap(({ waits }) => waits) },
-	mark: { type: "tick", thickness: 1, opacity: 0.5 },
+	config: { aria: false },
 	encoding: {
 		x: {
 			field: "wait",
 			type: "quantitative",
 			scale: { type: "log" },
-			title: "seconds that each request of the small one waited",
+			title: "seconds that a request of the small one waited",
 		},
-		y: { field: "way", type: "nominal", title: null, sort: null, axis: { labelLimit: 300 } },
+		y: { field: "percent", type: "quantitative", title: "of its requests, percent that waited no longer" },
+		color: { field: "way", type: "nominal", title: null, sort: null, legend: { labelLimit: 300 } },
 	},
 };
 mkdirSync(path.join(docs, "fairness"), { recursive: true });
