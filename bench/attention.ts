@@ -11,12 +11,13 @@ import { once } from "./http.ts";
 import { seconds } from "./numbers.ts";
 import type { Report } from "./report.ts";
 
-const LIMITS = { full: 10_000, short: 300 };
-const BUSY = { full: 50, short: 5 };
+/** More than a page has. */
+const LIMITS = { full: 10_000, short: 150 };
+const BUSY = { full: 50, short: 3 };
 /** Requests that are made at once while the house is built. */
 const BUILDERS = 16;
 /** How long the busy ones are used while their tellings are counted. */
-const MINUTE_MS = { full: 60_000, short: 6_000 };
+const MINUTE_MS = { full: 60_000, short: 1_000 };
 const SHOWN_MS = 2_000;
 const FOLLOWS_MS = 5_000;
 /** Of one object, by Cloudflare's prices: a request of 0.15 USD a million. */
@@ -49,7 +50,8 @@ export async function attention({ short, progress }: Context): Promise<Report> {
 		await once(server.url, "POST", "/v1/acquire", { names: each, occupy: 2, leaseSeconds: 3_600 });
 		await crowd.wait(each);
 	}
-	await sleep(FOLLOWS_MS + 1_000);
+	// By then each has told; the short form makes do with those that have.
+	await sleep(short ? 0 : FOLLOWS_MS + 1_000);
 
 	progress("opening the list");
 	const openedAt = performance.now();
@@ -64,7 +66,8 @@ export async function attention({ short, progress }: Context): Promise<Report> {
 	await crowd.wait(late);
 	const followed = await crowd.sees(late);
 	const followedMs = followed - busyAt;
-	const sumsMs = (await crowd.sums(busy + 1)) - busyAt;
+	// A limit tells again five seconds after it told, for which the short form has no time.
+	const sums = short ? null : crowd.sums(busy + 1);
 
 	progress("what it costs a minute");
 	const tellings = async () => (await once<{ told: number }>(server.url, "GET", "/told")).told;
@@ -81,7 +84,8 @@ export async function attention({ short, progress }: Context): Promise<Report> {
 		}),
 	);
 	const told = (await tellings()) - before;
-	const most = busy * Math.ceil(minuteMs / 5_000 + 1);
+	const sumsAt = await sums;
+	const most = (busy + 1) * Math.ceil(minuteMs / 5_000 + 1);
 	return {
 		title: "The overview of a large house",
 		notes: [
@@ -94,7 +98,7 @@ export async function attention({ short, progress }: Context): Promise<Report> {
 			["the list is there", seconds(openedMs), `within ${seconds(SHOWN_MS)}`],
 			["busy limits in its first line", `${shown} of ${busy}`, "all"],
 			["another that becomes busy is seen after", seconds(followedMs), `within ${seconds(FOLLOWS_MS)}`],
-			["the sums say so after", seconds(sumsMs), ""],
+			["the sums say so after", sumsAt === null ? "not awaited" : seconds(sumsAt - busyAt), ""],
 			[
 				"tellings a minute",
 				((told / minuteMs) * 60_000).toFixed(0),

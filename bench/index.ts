@@ -37,7 +37,7 @@ const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
 const DOCUMENTS: Record<string, string> = { costs: "costs.md" };
 
 const FULL = { rounds: 5, seconds: 2, waiters: 8_000, keys: 100_000 };
-const SHORT = { rounds: 1, seconds: 0.3, waiters: 200, keys: 200 };
+const SHORT = { rounds: 1, seconds: 0.3, waiters: 200, keys: 100 };
 
 const HELP = `Usage: npm run bench -- [options] [section ...]
 

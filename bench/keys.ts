@@ -16,10 +16,10 @@ import type { Report } from "./report.ts";
 const IDLE_SECONDS = { full: 30, short: 2 };
 const SETTINGS = { limit: 5, slotDecayPerSecond: 100_000 };
 /** First uses that are timed one after the other. */
-const TIMED = 500;
+const TIMED = { full: 500, short: 20 };
 const CALLERS = 16;
-/** An object is put out of memory after ten idle seconds; its files are at their smallest then. */
-const GONE_WITHIN_MS = 600_000;
+/** An object is put out of memory after ten idle seconds; its files are at their smallest then. The short form has no time for it. */
+const GONE_WITHIN_MS = { full: 600_000, short: 0 };
 /** How often it is said how far the many have come. */
 const PROGRESS_MS = 30_000;
 /** How often it is looked whether they are gone: looking reads a folder of a file a key. */
@@ -28,20 +28,22 @@ const LOOK_MS = 2_000;
 const EMPTY_BYTES = 4_096;
 
 export async function keys({ keys: count, short, progress }: Context): Promise<Report> {
-	const idleSeconds = short ? IDLE_SECONDS.short : IDLE_SECONDS.full;
+	const form = short ? "short" : "full";
+	const idleSeconds = IDLE_SECONDS[form];
+	const timed = TIMED[form];
 	await using server = await freshServer();
 	await using bare = await freshServer({ config: `${import.meta.dirname}/bare/wrangler.toml` });
 	await once(server.url, "PUT", "/v1/policies/key:*", { ...SETTINGS, idleSeconds });
 	await once(server.url, "PUT", "/v1/limits/configured", SETTINGS);
 
-	progress(`${TIMED} first uses, one after the other`);
-	await useInTurn(server, (n) => `key:warm-up-${n}`);
-	await useInTurn(bare, (n) => `warm-up-${n}`);
-	const cold = await useInTurn(server, (n) => `key:cold-${n}`);
-	const bareCold = await useInTurn(bare, (n) => `cold-${n}`);
-	const warm = await useInTurn(server, () => "key:cold-1");
-	const bareWarm = await useInTurn(bare, () => "cold-1");
-	const configured = await useInTurn(server, () => "configured");
+	progress(`${timed} first uses, one after the other`);
+	await useInTurn(server, timed, (n) => `key:warm-up-${n}`);
+	await useInTurn(bare, timed, (n) => `warm-up-${n}`);
+	const cold = await useInTurn(server, timed, (n) => `key:cold-${n}`);
+	const bareCold = await useInTurn(bare, timed, (n) => `cold-${n}`);
+	const warm = await useInTurn(server, timed, () => "key:cold-1");
+	const bareWarm = await useInTurn(bare, timed, () => "cold-1");
+	const configured = await useInTurn(server, timed, () => "configured");
 
 	progress(`${count} keys, used once each`);
 	const directoryBefore = bytesOf(server, "DirectoryObject");
@@ -55,7 +57,7 @@ export async function keys({ keys: count, short, progress }: Context): Promise<R
 	const usedMs = performance.now() - startedAt;
 
 	progress("until they are gone");
-	const left = await untilGone(server);
+	const left = await untilGone(server, GONE_WITHIN_MS[form]);
 	clearInterval(look);
 	const goneMs = performance.now() - startedAt - usedMs;
 	const directoryAfter = bytesOf(server, "DirectoryObject");
@@ -118,11 +120,11 @@ interface Turns {
 
 const use = (name: string): string => request("POST", "/v1/acquire", { names: name, occupy: 1, mode: "rate_limit" });
 
-async function useInTurn(server: FreshServer, name: (n: number) => string): Promise<Turns> {
+async function useInTurn(server: FreshServer, count: number, name: (n: number) => string): Promise<Turns> {
 	const connection = await Connection.open(server.url);
 	const taken: number[] = [];
 	const before = written(server.pid);
-	for (let n = 1; n <= TIMED; n += 1) {
+	for (let n = 1; n <= count; n += 1) {
 		const bytes = use(name(n));
 		const sentAt = performance.now();
 		const { status, body } = await connection.call(bytes);
@@ -135,8 +137,8 @@ async function useInTurn(server: FreshServer, name: (n: number) => string): Prom
 	return {
 		p50: percentile(sorted, 0.5),
 		p99: percentile(sorted, 0.99),
-		writes: (after.calls - before.calls) / TIMED,
-		bytes: (after.bytes - before.bytes) / TIMED,
+		writes: (after.calls - before.calls) / count,
+		bytes: (after.bytes - before.bytes) / count,
 	};
 }
 
@@ -160,8 +162,8 @@ async function useAll(server: FreshServer, count: number, progress: Context["pro
 }
 
 /** Waits until no key has anything stored, and answers how many have. */
-async function untilGone(server: FreshServer): Promise<number> {
-	const endsAt = performance.now() + GONE_WITHIN_MS;
+async function untilGone(server: FreshServer, withinMs: number): Promise<number> {
+	const endsAt = performance.now() + withinMs;
 	for (;;) {
 		// The limit that was configured stays.
 		const left = bytesOf(server, "LimitObject").live - 1;
