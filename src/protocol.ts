@@ -102,6 +102,8 @@ export const BOUNDS = {
 	namesComplained: 1_000,
 	/** Characters of the `RateLimit` headers in all. Clients and proxies take 4 to 8 kB of headers, the program's included. */
 	rateLimitHeadersLength: 3_072,
+	/** Characters of names in the header that tells on Prefect's wire which limits a list leaves out, for the same reason. */
+	unavailableLength: 2_048,
 	/** Characters of a limit's name that are made of one text: room for a prefix, and another one. */
 	namePart: 128,
 	/** Characters of a policy's pattern. */

@@ -124,6 +124,19 @@ describe("bounds", () => {
 		expect(refused.detail).toContain(`at most ${BOUNDS.namesPerBatch} names`);
 	});
 
+	test("a flood of faults is told of once: each request of one, and all together of as many as one alone", async () => {
+		const wrong = Array.from({ length: BOUNDS.batch }, () => ({ names: Array(BOUNDS.faults).fill("%") }));
+		const { status, body } = await batch(wrong);
+		expect(status).toBe(200);
+		const told = body.answers.map((answer) => problemOf(answer).errors?.length);
+		expect(told).toEqual([BOUNDS.faults, ...Array(BOUNDS.batch - 1).fill(1)]);
+		expect(problemOf(body.answers[1]).detail).toMatch(/; and 15 more\.$/);
+		// What is right stands where it stood.
+		const answers = await outcomes([...wrong.slice(1), { names: name }]);
+		expect(statuses(answers)).toEqual([...Array(BOUNDS.batch - 1).fill(422), 200]);
+		expect(JSON.stringify(body).length).toBeLessThan(5 * JSON.stringify({ requests: wrong }).length);
+	});
+
 	test("nothing is taken by a batch that is refused as a whole", async () => {
 		const limit = await newLimit({ limit: 200 });
 		expectProblem(await batch(Array(BOUNDS.batch + 1).fill({ names: limit })), 422, "invalid");

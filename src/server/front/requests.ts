@@ -103,7 +103,13 @@ export function parsePause(body: unknown): Parsed<{ ms: number }> {
 export function parseBatch(body: unknown, newId: () => string): Parsed<Parsed<Acquire>[]> {
 	const parsed = parse(batchSchema, body);
 	if (!parsed.ok) return parsed;
-	const requests = parsed.value.requests.map((each) => acquireOf(parse(batchedSchema, each), false, newId()));
+	// Each request is told of one fault in any case, and all of them together of as many as a request alone.
+	let left: number = BOUNDS.faults;
+	const requests = parsed.value.requests.map((each) => {
+		const checked = parse(batchedSchema, each, Math.max(1, left));
+		if (!checked.ok) left -= checked.fault.errors?.length ?? 0;
+		return acquireOf(checked, false, newId());
+	});
 	const names = requests.reduce((sum, each) => sum + (each.ok ? each.value.names.length : 0), 0);
 	if (names > BOUNDS.namesPerBatch) {
 		return invalid("requests", `at most ${BOUNDS.namesPerBatch} names in all, not ${names}: send two batches`);
@@ -249,11 +255,11 @@ function slotsPerName(names: ParsedNames, occupy: number): [string, number][] {
 	return [...new Map(entries)].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-function parse<T>(schema: z.ZodType<T>, input: unknown): Parsed<T> {
+function parse<T>(schema: z.ZodType<T>, input: unknown, faults: number = BOUNDS.faults): Parsed<T> {
 	const result = schema.safeParse(input, { reportInput: false });
 	if (result.success) return { ok: true, value: result.data };
 	const complaints = result.error.issues.flatMap(deepest).flatMap(unknownKeys);
-	const errors = complaints.slice(0, BOUNDS.faults).map(({ path, message }) => ({
+	const errors = complaints.slice(0, faults).map(({ path, message }) => ({
 		field: path.map(String).join(".").slice(0, BOUNDS.faultLength) || "body",
 		message,
 	}));

@@ -1,6 +1,6 @@
 /** Limits over Prefect's wire: made, listed, and by name or id read, changed and deleted. */
 
-import type { Scope } from "../../../protocol.ts";
+import { BOUNDS, type Scope } from "../../../protocol.ts";
 import { directoryObject } from "../../contract/placement.ts";
 import { limitOf } from "../limit-stub.ts";
 import { nameFault } from "../requests.ts";
@@ -47,8 +47,28 @@ export async function list(c: C): Promise<Response> {
 	if (count > FILTER_MAX) wrong(422, `Invalid limit: must be less than or equal to ${FILTER_MAX}.`);
 	if (count < 0) wrong(422, "Invalid limit: must be greater than or equal to 0.");
 	const names = await directory(c).namesAt(c.get("grant").prefix, offset ?? 0, count);
-	const described = await Promise.all(names.map((name) => limitOf(c.env, name).describeIfThere()));
-	return c.json(described.flatMap((each) => (each ? [shown(each.summary, each.status)] : [])));
+	const asked = await Promise.allSettled(names.map((name) => limitOf(c.env, name).describeIfThere()));
+	const failed = asked.filter((each) => each.status === "rejected");
+	// An empty list says that there is none. So where no limit answers, the list is refused like each of them.
+	if (failed[0] && failed.length === names.length) throw failed[0].reason;
+	const limits = asked.flatMap((each) =>
+		each.status === "fulfilled" && each.value ? [shown(each.value.summary, each.value.status)] : [],
+	);
+	if (failed.length > 0)
+		c.header(UNAVAILABLE, leftOut(names.filter((_, index) => asked[index]?.status === "rejected")));
+	return c.json(limits);
+}
+
+/** Says which limits of a page could not be asked: the wire is a bare list of limits, and has no place for it. */
+const UNAVAILABLE = "Headgate-Unavailable";
+
+/** Names in a header, percent-encoded. Further ones are counted. */
+function leftOut(names: string[]): string {
+	const encoded = names.map(encodeURIComponent);
+	let fits = encoded.length;
+	while (encoded.slice(0, fits).join(", ").length > BOUNDS.unavailableLength) fits -= 1;
+	const more = encoded.length - fits;
+	return [...encoded.slice(0, fits), ...(more > 0 ? [`and ${more} more`] : [])].join(", ");
 }
 
 /** What is done with one limit, found by its name and else by its id. */
