@@ -164,6 +164,25 @@ test("a URL has an end", async () => {
 	expect((await send("GET", `${PREFECT}/${"a".repeat(BOUNDS.urlLength)}`)).status).toBe(414);
 });
 
+test("a long path is cut where a refusal shows it", async () => {
+	await send("PUT", "/v1/limits/a", `{"limit":1}`);
+	const long = "x".repeat(BOUNDS.urlLength - 100);
+	for (const [method, path, status] of [
+		["DELETE", `/v1/limits/a/leases/${long}`, 410],
+		["GET", `/v1/limits/a/leases/${long}`, 405],
+		["GET", `/v1/limits/${long}`, 422],
+		["GET", `/v1/policies/${long}`, 422],
+		["GET", `/v1/${long}`, 404],
+		["GET", `/${long}`, 404],
+		["GET", `/assets/${long}`, 404],
+		["GET", `${PREFECT}/${long}`, 404],
+	] as const) {
+		const answer = await send(method, path);
+		expect(answer.status, `${method} ${path.slice(0, 30)}`).toBe(status);
+		expect(answer.body.length).toBeLessThan(1_000);
+	}
+});
+
 test("who may not is told so before anything of the body is read", async () => {
 	// Of a body that never comes nothing can be read.
 	const head = (method: string, path: string) =>

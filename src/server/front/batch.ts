@@ -16,6 +16,7 @@ import type { AskOne, LimitStub } from "./limit-stub.ts";
 import type { Acquire, Parsed } from "./requests.ts";
 import type { Verdict } from "./verdict.ts";
 import { asGranted } from "./whose.ts";
+import { AT_ONCE, inParts, yieldToOthers } from "./yielding.ts";
 
 export async function acquireBatch(
 	env: Env,
@@ -25,15 +26,29 @@ export async function acquireBatch(
 ): Promise<BatchOutcome[]> {
 	const crossings = new Crossings();
 	const traceId = caller.traceId();
-	const answers = requests.map(async (request) => {
+	const answer = async (request: Parsed<Acquire>): Promise<BatchOutcome> => {
 		const verdict = await outcome(env, request, grant, caller, crossings.askOne);
-		if (verdict.ok) return { status: 200, lease: verdict.lease } satisfies BatchOutcome;
+		if (verdict.ok) return { status: 200, lease: verdict.lease };
 		return { status: verdict.problem.status, problem: traced(verdict.problem, traceId) };
-	});
+	};
+	const answers = requests.map((request) => (namesOf(request) > 1 ? null : answer(request)));
 	// Every request for one name has asked by now, for none of them waits before it asks.
-	crossings.depart();
-	return Promise.all(answers);
+	await crossings.depart();
+	let names = 0;
+	for (const [index, request] of requests.entries()) {
+		if (answers[index]) continue;
+		// They have asked for these names by now, or wait for the answers.
+		if (names > 0 && names + namesOf(request) > AT_ONCE) {
+			await yieldToOthers();
+			names = 0;
+		}
+		names += namesOf(request);
+		answers[index] = answer(request);
+	}
+	return Promise.all(answers as Promise<BatchOutcome>[]);
 }
+
+const namesOf = (request: Parsed<Acquire>): number => (request.ok ? request.value.names.length : 0);
 
 async function outcome(env: Env, parsed: Parsed<Acquire>, grant: Grant, caller: Caller, askOne: AskOne): Promise<Told> {
 	if (!parsed.ok) {
@@ -74,8 +89,9 @@ class Crossings {
 			crossing.failed.push(failed);
 		});
 
-	depart(): void {
-		for (const crossing of this.#byName.values()) void cross(crossing);
+	/** Some at a time. None of them is waited for. */
+	async depart(): Promise<void> {
+		await inParts([...this.#byName.values()], async (crossing) => void cross(crossing));
 	}
 }
 

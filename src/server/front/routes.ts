@@ -22,7 +22,7 @@ import { body } from "./http/body.ts";
 import { acrossOrigins } from "./http/cors.ts";
 import { answerHeard } from "./http/heard.ts";
 import { pageRoutes } from "./http/page.ts";
-import { answerProblem, problemOf, Refused, refuse } from "./http/refused.ts";
+import { answerProblem, problemOf, Refused, refuse, shown } from "./http/refused.ts";
 import {
 	type App,
 	accept,
@@ -54,6 +54,7 @@ import { LENDS_NOTHING } from "./schemas.ts";
 import { settle } from "./settle.ts";
 import { watchRoutes } from "./watch/routes.ts";
 import { asGranted } from "./whose.ts";
+import { inParts } from "./yielding.ts";
 
 export const app = new Hono<App>({ strict: true });
 
@@ -70,7 +71,10 @@ app.notFound(async (c) => {
 	if (/^\/v1(\/|$)/.test(c.req.path)) await authorize(c);
 	// An empty pattern: what is wrong with it is said like of any other.
 	if (c.req.path === "/v1/policies/") patterned(c as C, "read");
-	return answerProblem(c.req.raw, problem("not_found", `There is no ${c.req.path} here: see /health and /v1/….`));
+	return answerProblem(
+		c.req.raw,
+		problem("not_found", `There is no ${shown(c.req.path)} here: see /health and /v1/….`),
+	);
 });
 
 // ---------------------------------------------------------------------------------------------- health
@@ -196,7 +200,7 @@ route(app, { GET: "read" }, "/v1/limits", {
 				? await directory(c).names(within, after, count)
 				: { ...(await directory(c).attention(within, count)), next: null };
 		const { names, next } = listed;
-		const answers = await Promise.allSettled(names.map((name) => limitOf(c.env, name).summary()));
+		const answers = await inParts(names, (name) => limitOf(c.env, name).summary());
 		const limits: LimitSummary[] = answers.flatMap((answer) =>
 			answer.status === "fulfilled" && answer.value ? [answer.value] : [],
 		);
@@ -271,7 +275,7 @@ route(app, { DELETE: "admin" }, "/v1/limits/:name/leases/:id", {
 		const name = named(c, "admin");
 		const id = c.req.param("id") ?? "";
 		const answer = (await limitOf(c.env, name).force(id, by(c))) ?? unknown(name);
-		if (!answer.found) refuse("lease_gone", `"${name}" has no lease "${id}": it has ended, or never was.`);
+		if (!answer.found) refuse("lease_gone", `"${name}" has no lease "${shown(id)}": it has ended, or never was.`);
 		return c.json({ released: leases.slotsBack(answer) });
 	},
 });

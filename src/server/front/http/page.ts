@@ -1,7 +1,7 @@
 /** The dashboard at `/`: static files, each with the headers that keep a page from doing anything but its work. */
 
 import type { Hono } from "hono";
-import { refuse } from "./refused.ts";
+import { refuse, shown } from "./refused.ts";
 import { type App, type C, route } from "./route.ts";
 
 /** Scripts and styles of its own files, calls to its own server, and nothing else. */
@@ -38,7 +38,7 @@ export function pageRoutes(app: Hono<App>): void {
 	const asset = async (c: C): Promise<Response> => {
 		const name = c.req.param("file") ?? "";
 		const cache = /-[A-Z0-9]{8}\.\w+$/.test(name) ? "public, max-age=31536000, immutable" : "no-cache";
-		return (await file(c, `assets/${name}`, cache)) ?? refuse("not_found", `There is no ${c.req.path} here.`);
+		return (await file(c, `assets/${name}`, cache)) ?? refuse("not_found", `There is no ${shown(c.req.path)} here.`);
 	};
 	route(app, { GET: "anyone" }, "/", { GET: page });
 	route(app, { GET: "anyone" }, "/assets/:file", { GET: asset });

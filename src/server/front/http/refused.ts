@@ -1,6 +1,6 @@
 /** A refusal on its way to the caller, and as an answer. */
 
-import type { Code, Problem } from "../../../protocol.ts";
+import { BOUNDS, type Code, type Problem } from "../../../protocol.ts";
 import { failure, problem } from "../../contract/problems.ts";
 import { TooMany } from "../admission/admission.ts";
 import { UNKEPT } from "./answer.ts";
@@ -19,6 +19,9 @@ export class Refused extends Error {
 export const refuse = (...given: Parameters<typeof problem>): never => {
 	throw new Refused(problem(...given));
 };
+
+/** What a refusal shows of a text that was sent and that nothing else has bounded. */
+export const shown = (text: string): string => text.slice(0, BOUNDS.faultLength);
 
 /** What an exception is to the caller. The log is told of it, unless it was foreseen. */
 export function problemOf(error: Error, log = true): Problem {

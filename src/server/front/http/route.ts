@@ -10,7 +10,7 @@ import { admitted } from "../admission/admission.ts";
 import { authenticate, forbidden, type Grant } from "../auth.ts";
 import type { Caller } from "../caller.ts";
 import * as requests from "../requests.ts";
-import { answerProblem, Refused, refuse } from "./refused.ts";
+import { answerProblem, Refused, refuse, shown } from "./refused.ts";
 import { traceIdOf } from "./trace.ts";
 
 export type App = { Bindings: Env; Variables: { grant: Grant } };
@@ -44,7 +44,7 @@ export function route<M extends Method>(
 	const isOpen = Object.values(needs).every((each) => each === "anyone");
 	const allowed = (names.includes("GET") ? [...names, "HEAD"] : names).join(", ");
 	const wrong = (c: C): Response => {
-		const refusal = problem("method_not_allowed", `${c.req.path} takes ${allowed}, and not ${c.req.method}.`);
+		const refusal = problem("method_not_allowed", `${shown(c.req.path)} takes ${allowed}, and not ${c.req.method}.`);
 		return answerProblem(c.req.raw, refusal, { Allow: allowed });
 	};
 	for (const method of METHODS) {

@@ -8,11 +8,9 @@ import type { Measured } from "../../contract/limit-calls.ts";
 import { directoryObject } from "../../contract/placement.ts";
 import { policySums } from "../../contract/policy-sums.ts";
 import { limitOf } from "../limit-stub.ts";
+import { AT_ONCE, yieldToOthers } from "../yielding.ts";
 
 export const OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/** Limits that are asked at once: others' requests get their turn in between. */
-const AT_ONCE = 25;
 
 /** One limit or policy, as its samples say it. */
 interface Measure extends Omit<Measured, "name" | "origin" | "active" | "lent" | "keys"> {
@@ -29,6 +27,7 @@ export async function metrics(env: Env, prefix: string): Promise<string> {
 	]);
 	const answers: PromiseSettledResult<Measured | null>[] = [];
 	for (let from = 0; from < names.length; from += AT_ONCE) {
+		if (from > 0) await yieldToOthers();
 		const some = names.slice(from, from + AT_ONCE);
 		answers.push(...(await Promise.allSettled(some.map((name) => limitOf(env, name).measure()))));
 	}

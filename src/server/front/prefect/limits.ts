@@ -4,6 +4,7 @@ import { BOUNDS, type Scope } from "../../../protocol.ts";
 import { directoryObject } from "../../contract/placement.ts";
 import { limitOf } from "../limit-stub.ts";
 import { nameFault } from "../requests.ts";
+import { inParts } from "../yielding.ts";
 import * as bodies from "./bodies.ts";
 import { allow, type C, type Handler, invalid, notFound, read, wrong } from "./http.ts";
 import { forget } from "./leases.ts";
@@ -47,7 +48,7 @@ export async function list(c: C): Promise<Response> {
 	if (count > FILTER_MAX) wrong(422, `Invalid limit: must be less than or equal to ${FILTER_MAX}.`);
 	if (count < 0) wrong(422, "Invalid limit: must be greater than or equal to 0.");
 	const names = await directory(c).namesAt(c.get("grant").prefix, offset ?? 0, count);
-	const asked = await Promise.allSettled(names.map((name) => limitOf(c.env, name).describeIfThere()));
+	const asked = await inParts(names, (name) => limitOf(c.env, name).describeIfThere());
 	const failed = asked.filter((each) => each.status === "rejected");
 	// An empty list says that there is none. So where no limit answers, the list is refused like each of them.
 	if (failed[0] && failed.length === names.length) throw failed[0].reason;

@@ -24,6 +24,7 @@ import type { Caller } from "../caller.ts";
 import { seesIds, veiled } from "../digests.ts";
 import { limitOf } from "../limit-stub.ts";
 import { textLines } from "../ndjson.ts";
+import { inParts } from "../yielding.ts";
 
 /** How long after its stream broke a limit is asked again: doubled each time, up to the last. */
 const AGAIN_MS = { first: 500, last: 30_000 };
@@ -145,7 +146,7 @@ class Crowd {
 		this.#last = next;
 		const limits: LimitSummary[] = [];
 		const unavailable: string[] = [];
-		const first = await Promise.allSettled(names.map((name) => this.#open(name)));
+		const first = await inParts(names, (name) => this.#open(name));
 		for (const [index, answer] of first.entries()) {
 			const name = names[index] as string;
 			const watched = answer.status === "fulfilled" ? answer.value : "full";
