@@ -36,6 +36,12 @@ interface Native {
 }
 const { IdentityTransformStream, FixedLengthStream } = globalThis as Native;
 
+/**
+ * An answer in whose place another one was sent may be read on for that one, or have been let go in the middle. If no part of it
+ * is taken for so many times `unreadSeconds`, it is let go: with the default a minute, for which nginx waits for a reader too.
+ */
+const STALLED = 6;
+
 /** Statuses whose answers have no body. */
 const BODILESS = [101, 204, 205, 304];
 
@@ -73,16 +79,18 @@ export async function holdUntilSent(response: Response, sending: Sending): Promi
 	const pipe = pipeFor(response);
 	const answer = new Response(pipe.readable, response);
 	const dropped = new AbortController();
+	const replaced = new AbortController();
 	// A context without `waitUntil` ends with the answer, and what is not done by then is never done.
 	const beforeEnd = IdentityTransformStream && !waitUntil ? release : undefined;
-	const sent = send(response.body, pipe, sending, dropped.signal, beforeEnd)
+	const sent = send(response.body, pipe, sending, { dropped: dropped.signal, replaced: replaced.signal }, beforeEnd)
 		.finally(release)
 		.catch((error: unknown) =>
 			console.error("The end of an answer failed, and its slots come back with their lease:", error),
 		);
 	if (waitUntil) waitUntil(sent);
 	const drop = (): void => {
-		if (!pipe.readable.locked) dropped.abort(new Error("Another answer was sent in place of this one."));
+		if (pipe.readable.locked) replaced.abort();
+		else dropped.abort(new Error("Another answer was sent in place of this one."));
 	};
 	// Where a runtime makes a body anew with each Response, none can be told from another.
 	return { answer, drop: answer.body === pipe.readable ? drop : null };
@@ -101,7 +109,7 @@ async function send(
 	body: ReadableStream<Uint8Array>,
 	{ readable, writable }: Pipe,
 	sending: Sending,
-	dropped: AbortSignal,
+	{ dropped, replaced }: { dropped: AbortSignal; replaced: AbortSignal },
 	beforeEnd: (() => Promise<void>) | undefined,
 ): Promise<void> {
 	const { lease, gone } = sending;
@@ -124,6 +132,13 @@ async function send(
 	const ignored = new Error(`Nobody began to read the answer within ${unreadSeconds} s, so it is not held any longer.`);
 	const look = () => setTimeout(() => (offered || !readable.locked) && cut(ignored), unreadSeconds * 1_000);
 	let unread = look();
+	const stalled = new Error(`Another answer was sent in place of this one, of which no more is read.`);
+	let stall: ReturnType<typeof setTimeout> | undefined;
+	let isOffering = false;
+	const watch = (): void => {
+		if (isOffering && replaced.aborted) stall = setTimeout(() => cut(stalled), STALLED * unreadSeconds * 1_000);
+	};
+	replaced.addEventListener("abort", watch);
 	const stop = AbortSignal.any([lease.signal, gone, dropped]);
 	const stopped = (): void => cut(stop.reason);
 	stop.addEventListener("abort", stopped);
@@ -137,7 +152,11 @@ async function send(
 				clearTimeout(unread);
 				unread = look();
 			}
+			isOffering = true;
+			watch();
 			await written;
+			isOffering = false;
+			clearTimeout(stall);
 			clearTimeout(unread);
 		}
 		await beforeEnd?.();
@@ -152,6 +171,7 @@ async function send(
 	} finally {
 		clearTimeout(timer);
 		clearTimeout(unread);
+		clearTimeout(stall);
 		stop.removeEventListener("abort", stopped);
 	}
 }

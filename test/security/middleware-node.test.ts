@@ -76,6 +76,8 @@ describe("slots of an answer that nobody sends come back", () => {
 	test.each([
 		["/replaced-long", 203],
 		["/replaced-silent", 203],
+		["/peeked-long", 203],
+		["/cloned-long", 203],
 		["/dropped/long", 200],
 		["/dropped/silent", 200],
 	])("another answer takes its place: %s", async (at, status) => {
@@ -158,6 +160,14 @@ test("an answer that two guards hold, and that others copy, is held until it was
 	expect(response.headers.get("RateLimit")?.split(", ")).toHaveLength(3);
 	await givesBack(name);
 	await givesBack(`${name}-c`);
+});
+
+test("an answer that another one is made of is held while it is read, and is whole", async () => {
+	const name = await newLimit({ limit: 1 });
+	const response = await ask(`/slowly?name=${name}`);
+	expect((await gate.inspect(name)).activeSlots).toBe(1);
+	expect(await response.text()).toBe(Array.from({ length: 6 }, (_, part) => `part ${part}\n`).join(""));
+	await givesBack(name);
 });
 
 test("a name that nobody has configured is refused each time, and logged once", async () => {

@@ -52,6 +52,32 @@ app.get("/told", held, (c) => c.body(parts(3), 200, { "Content-Length": "21" }))
 const patient = concurrency({ gate, name: asked, unreadSeconds: 600 });
 app.get("/replaced-long", replaced, patient, (c) => c.body(parts(Number.POSITIVE_INFINITY)));
 app.get("/replaced-silent", replaced, patient, (c) => c.body(silent()));
+/** Middleware outside of it has begun to read the answer, and sends another one. */
+const peeking = async (c: Context, next: () => Promise<void>): Promise<void> => {
+	await next();
+	await c.res.body?.getReader().read();
+	c.res = new Response("another", { status: 203 });
+};
+const cloning = async (c: Context, next: () => Promise<void>): Promise<void> => {
+	await next();
+	c.res.clone();
+	c.res = new Response("another", { status: 203 });
+};
+const hasty = concurrency({ gate, name: asked, unreadSeconds: 0.1 });
+app.get("/peeked-long", peeking, hasty, (c) => c.body(parts(Number.POSITIVE_INFINITY)));
+app.get("/cloned-long", cloning, hasty, (c) => c.body(parts(Number.POSITIVE_INFINITY)));
+/** Another answer that is made of it, by a reader that takes its time. */
+const slowly = async (c: Context, next: () => Promise<void>): Promise<void> => {
+	await next();
+	const slow = new TransformStream({
+		async transform(part, controller) {
+			await new Promise((resolve) => setTimeout(resolve, 300));
+			controller.enqueue(part);
+		},
+	});
+	c.res = new Response(c.res.body?.pipeThrough(slow));
+};
+app.get("/slowly", slowly, hasty, (c) => c.body(parts(6)));
 const copied = async (c: Context, next: () => Promise<void>): Promise<void> => {
 	await next();
 	c.res = new Response(c.res.body, c.res);
