@@ -133,7 +133,7 @@ async function send(
 	const look = () => setTimeout(() => (offered || !readable.locked) && cut(ignored), unreadSeconds * 1_000);
 	let unread = look();
 	const stalled = new Error(`Another answer was sent in place of this one, of which no more is read.`);
-	let stall: ReturnType<typeof setTimeout> | undefined;
+	let stall = unread;
 	let isOffering = false;
 	const watch = (): void => {
 		if (isOffering && replaced.aborted) stall = setTimeout(() => cut(stalled), STALLED * unreadSeconds * 1_000);
