@@ -1,4 +1,4 @@
-/** One request that calls many objects: others' requests get their turn in between. */
+/** One request that calls many objects: others' requests go in between. */
 
 import { expect, test } from "vitest";
 import { AT_ONCE, inParts } from "../../src/server/front/yielding.ts";
