@@ -49,6 +49,12 @@ def rate_by_asyncio(names: Any, *args: Any, **options: Any) -> headgate_client.R
     return asyncio.run(with_asyncio.rate_limit(names, *args, **options))
 
 
+def settle(taken: Any, actual: Any) -> Any:
+    """What the answer of either face settles, which one of them has to await."""
+    settling = taken.settle(actual)
+    return settling if isinstance(settling, dict) else asyncio.run(settling)
+
+
 holding = pytest.mark.parametrize("hold", [by_sync, by_asyncio])
 rating = pytest.mark.parametrize("rate", [rate_by_sync, rate_by_asyncio])
 
@@ -215,6 +221,102 @@ def test_held_and_counted_in_one_request(hold: Any, new_limit: NewLimit) -> None
     lease = hold(held.name, rate={counted.name: 2})
     assert (lease.names, lease.rate) == ({held.name: 1}, {counted.name: 2})
     assert (held.active, counted.active) == (0, 2)
+
+
+@rating
+def test_an_estimate_is_settled_with_what_it_came_to(rate: Any, new_limit: NewLimit) -> None:
+    limit = new_limit(limit=10, slotDecayPerSecond=0.001)
+    receipt = rate(limit.name, 8, settle_seconds=600)
+    assert limit.active == 8
+    settled = settle(receipt, 3)
+    assert (settled["id"], settled["actual"]) == (receipt.id, {limit.name: 3})
+    assert limit.active == 3
+    assert settle(receipt, {limit.name: 3})["actual"] == {limit.name: 3}
+    with pytest.raises(HeadgateError, match="409 already_settled"):
+        settle(receipt, 4)
+    with pytest.raises(HeadgateError, match="410 receipt_gone"):
+        settle(rate(limit.name), 1)
+    nothing = rate([])
+    assert settle(nothing, 1) == {"id": nothing.id, "actual": {}, "limits": []}
+    for wrong, error in ((-1, ValueError), (1.5, TypeError), ({limit.name: True}, TypeError)):
+        with pytest.raises(error):
+            settle(receipt, wrong)
+
+
+@holding
+def test_what_was_taken_by_rate_beside_a_lease_is_settled(hold: Any, new_limit: NewLimit) -> None:
+    held, counted = new_limit(), new_limit(limit=10, slotDecayPerSecond=0.001)
+    lease = hold(held.name, rate={counted.name: 8}, settle_seconds=600)
+    assert (held.active, counted.active) == (0, 8)
+    assert settle(lease, 2)["actual"] == {counted.name: 2}
+    assert counted.active == 2
+
+
+def test_a_release_settles_in_the_same_call(new_limit: NewLimit) -> None:
+    held, counted = new_limit(), new_limit(limit=100, slotDecayPerSecond=0.001)
+    gate, beside = with_sync.Headgate(), {"rate": {counted.name: 20}, "settle_seconds": 600}
+    gate.concurrency(held.name, **beside).acquire().release(3)
+    assert (held.active, counted.active) == (0, 3)
+    lease = gate.concurrency(held.name, **beside).acquire()
+    assert gate.release(lease.id, lease.names, actual={counted.name: 4}) == 1
+    assert (held.active, counted.active) == (0, 7)
+    lease.release()
+
+    async def main() -> None:
+        other = with_asyncio.Headgate()
+        await (await other.concurrency(held.name, **beside).acquire()).release({counted.name: 5})
+        lease = await other.concurrency(held.name, **beside).acquire()
+        assert await other.release(lease.id, lease.names, actual={counted.name: 6}) == 1
+        assert await other.settle(lease.id, {counted.name: 6})
+        await lease.release()
+
+    asyncio.run(main())
+    assert (held.active, counted.active) == (0, 18)
+
+
+@holding
+def test_as_many_slots_as_there_could_ever_be(hold: Any, new_limit: NewLimit) -> None:
+    limit = new_limit(limit=3)
+    assert hold(limit.name, 5, at_most=True).names == {limit.name: 3}
+    with pytest.raises(ConcurrencySlotAcquisitionError, match="exceeds_limit"):
+        hold(limit.name, 5)
+
+
+@holding
+def test_each_lease_has_a_higher_fence(hold: Any, new_limit: NewLimit) -> None:
+    limit = new_limit()
+    first, second = hold(limit.name).fence, hold(limit.name).fence
+    assert set(first) == {limit.name}
+    assert second[limit.name] > first[limit.name]
+    assert hold([]).fence == {}
+
+
+def test_a_check_takes_nothing(new_limit: NewLimit) -> None:
+    limit, counted = new_limit(limit=2), new_limit(limit=5, slotDecayPerSecond=1)
+    for _ in range(3):
+        answer = with_sync.Headgate().check(limit.name, 2, rate={counted.name: 5})
+        assert (answer["allowed"], [each["remaining"] for each in answer["limits"]]) == (True, [2, 5])
+    limit.take()
+    answer = asyncio.run(with_asyncio.Headgate().check(limit.name, 2))
+    assert (answer["allowed"], answer.get("code")) == (False, "denied")
+    assert (limit.active, limit.waiting, limit.look()["totals"]["denied"]) == (1, 0, 0)
+    assert with_sync.Headgate().check(counted.name, mode="rate_limit")["allowed"]
+    with pytest.raises(HeadgateError, match="404 unknown_limit"):
+        with_sync.Headgate().check(f"missing-{limit.name}", strict=True)
+
+
+def test_a_pause_lets_nothing_through_until_its_end(new_limit: NewLimit) -> None:
+    limit, gate = new_limit(), with_sync.Headgate()
+    assert gate.pause(limit.name, 600)["name"] == limit.name
+    with pytest.raises(ConcurrencySlotAcquisitionError) as caught:
+        by_sync(limit.name, max_retries=0)
+    assert caught.value.problem is not None
+    assert 500 < caught.value.problem.get("retryAfterSeconds", 0) <= 600
+    assert "pausedUntil" in caught.value.problem.get("limits", [{}])[0]
+    asyncio.run(with_asyncio.Headgate().pause(limit.name, 0))
+    assert by_sync(limit.name, max_retries=0).names == {limit.name: 1}
+    with pytest.raises(HeadgateError, match="422 invalid"):
+        gate.pause(limit.name, 601)
 
 
 @holding

@@ -9,7 +9,18 @@ Most callers want `concurrency`, as a context manager or a decorator, and `rate_
     await rate_limit("openai", occupy=3)
 """
 
-from ._answers import LeaseInfo, LimitInfo, LimitStatus, LimitSummary, Problem, Receipt, Slots, WaiterInfo
+from ._answers import (
+    CheckAnswer,
+    LeaseInfo,
+    LimitInfo,
+    LimitStatus,
+    LimitSummary,
+    Problem,
+    Receipt,
+    Settled,
+    Slots,
+    WaiterInfo,
+)
 from .errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
@@ -23,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AcquireConcurrencySlotTimeoutError",
+    "CheckAnswer",
     "ConcurrencySlotAcquisitionError",
     "HeadgateError",
     "HeadgateUnreachableError",
@@ -33,6 +45,7 @@ __all__ = [
     "LimitSummary",
     "Problem",
     "Receipt",
+    "Settled",
     "Slots",
     "WaiterInfo",
     "__version__",

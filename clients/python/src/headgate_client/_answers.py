@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 #: Slots per name.
@@ -22,13 +24,23 @@ class LimitStatus(_Status, total=False):
     """A limit as an answer to an acquire shows it."""
 
     slotDecayPerSecond: float
+    #: With a window: how long it is, or the period that it is in.
+    windowSeconds: float
+    #: With a window of the calendar: when its period ends.
+    resetsAt: str
     nextSlotSeconds: float
+    #: Present while the limit is paused: nothing is granted before.
+    pausedUntil: str
+    #: Present, and true, when the limit is not enforced and would have denied this request.
+    wouldDeny: bool
     #: Present, and true, when the name does not exist and was skipped.
     missing: bool
     #: Present, and false, when nobody has configured the name, neither itself nor by a policy.
     configured: bool
     #: In a denial: the place in line.
     position: int | None
+    #: In a denial: after so long it is worth asking again. None where nothing stood in the way.
+    retryAfterSeconds: float | None
 
 
 class _Problem(TypedDict):
@@ -91,6 +103,34 @@ class LimitInfo(LimitSummary):
     waiting: list[WaiterInfo]
 
 
+class Settled(TypedDict):
+    """What `settle` answers."""
+
+    id: str
+    #: What each name is settled with.
+    actual: Slots
+    limits: list[LimitStatus]
+
+
+class _CheckAnswer(TypedDict):
+    #: Whether every limit would grant its slots at once.
+    allowed: bool
+    #: Each as a denial shows it.
+    limits: list[LimitStatus]
+
+
+class CheckAnswer(_CheckAnswer, total=False):
+    """What `check` answers; when it is not allowed, with what the refusal would say."""
+
+    code: str
+    detail: str
+    retryAfterSeconds: float
+
+
+#: What an estimate came to: slots of each name, or one number for each of them.
+Actual = int | Mapping[str, int]
+
+
 @dataclass(frozen=True)
 class Receipt:
     """What `rate_limit` answers with. Nothing is held: the slots come back by themselves."""
@@ -102,6 +142,7 @@ class Receipt:
     limits: list[LimitStatus]
     #: Whether every limit that was asked for counted the slots.
     enforced: bool
+    _settling: Callable[[Actual], Future[Settled]] = field(repr=False, compare=False)
 
 
 def is_enforced(limits: list[LimitStatus]) -> bool:

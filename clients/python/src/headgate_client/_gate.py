@@ -9,11 +9,11 @@ from concurrent.futures import Future
 from typing import Any
 from urllib.parse import quote
 
-from ._answers import LimitInfo, LimitSummary, Receipt
+from ._answers import CheckAnswer, LimitInfo, LimitSummary, Settled
 from ._engine import engine
-from ._hold import Hold
-from ._names import Names, checked_text, names_of
+from ._names import Names, Occupy, actual_of, checked_text, names_of, slots_of
 from ._transport import LOCAL_URL, Transport
+from ._wait import Mode
 
 
 class Gate:
@@ -46,9 +46,26 @@ class Gate:
             body["leaseSeconds"] = lease_duration
         return self._call("POST", "/v1/renew", body)
 
-    def _releasing(self, lease_id: str, names: Names) -> Future[Any]:
-        body = {"id": checked_text(lease_id, "The id of a lease"), "names": _by_name(names)}
+    def _releasing(self, lease_id: str, names: Names, actual: Mapping[str, int] | None) -> Future[Any]:
+        body: dict[str, Any] = {"id": checked_text(lease_id, "The id of a lease"), "names": _by_name(names)}
+        if actual is not None:
+            body["actual"] = actual_of({}, actual)
         return self._call("POST", "/v1/release", body)
+
+    def _settling(self, request_id: str, actual: Mapping[str, int]) -> Future[Settled]:
+        body = {"id": checked_text(request_id, "The id of a request"), "actual": actual_of({}, actual)}
+        return self._call("POST", "/v1/settle", body)
+
+    def _checking(
+        self, names: Names, occupy: Occupy, mode: Mode, rate: Names | None, create_if_missing: bool, strict: bool
+    ) -> Future[CheckAnswer]:
+        body: dict[str, Any] = {"names": slots_of(names, occupy), "mode": mode}
+        if rate is not None:
+            body["rate"] = slots_of(rate, 1, "rate")
+        return self._call("POST", "/v1/check", {**body, "createIfMissing": create_if_missing, "strict": strict})
+
+    def _pausing(self, name: str, seconds: float) -> Future[LimitSummary]:
+        return self._call("POST", f"{_path_of(name)}/pause", {"seconds": seconds})
 
     def _configuring(self, name: str, limit: int, slot_decay_per_second: float, active: bool) -> Future[LimitSummary]:
         body = {"limit": limit, "slotDecayPerSecond": slot_decay_per_second, "active": active}
@@ -71,10 +88,6 @@ def _path_of(name: str) -> str:
     if checked_text(name, "A name") in ("", ".", ".."):
         raise ValueError(f'A limit cannot be called "{name}" here.')
     return f"/v1/limits/{quote(name, safe='')}"
-
-
-def receipt_of(hold: Hold) -> Receipt:
-    return Receipt(hold.id, hold.names, hold.waited_seconds, hold.limits, hold.enforced)
 
 
 def checked_work(work: Any, is_async: bool) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import Any
 
-from ._answers import Slots
 from ._engine import Engine
 from ._transport import Interruption, Transport, backoff_seconds
 from .errors import HeadgateError
@@ -15,10 +15,8 @@ TRY_SECONDS = 5.0
 SLOWER = 0.1
 
 
-async def give_back(
-    engine: Engine, transport: Transport, lease_id: str, names: Slots, ends_at: float
-) -> Exception | None:
-    """Releases a lease, or takes back a request, until it is done or `ends_at` is past, when it ends by itself.
+async def give_back(engine: Engine, transport: Transport, body: dict[str, Any], ends_at: float) -> Exception | None:
+    """Makes a release, of a lease or of a request, until it is done or `ends_at` is past, when it ends by itself.
 
     Answers with the last failure, or None when it is given back.
     """
@@ -27,7 +25,7 @@ async def give_back(
     while True:
         try:
             async with engine.turn:
-                await transport.once(engine, "POST", "/v1/release", {"id": lease_id, "names": names}, TRY_SECONDS)
+                await transport.once(engine, "POST", "/v1/release", body, TRY_SECONDS)
             return None
         except HeadgateError as refusal:
             return refusal  # What is refused stays so.

@@ -10,9 +10,10 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Any
 
-from ._answers import LimitStatus, Slots, is_enforced
+from ._answers import Actual, LimitStatus, Settled, Slots, is_enforced
 from ._engine import Engine, engine, uncancellable
 from ._giveback import give_back
+from ._names import actual_of
 from ._timers import within
 from ._transport import ANSWER_SECONDS, Interruption, Transport, backoff_seconds, log, silence
 from ._wait import Grant, Wish, names_in, obtain
@@ -34,6 +35,7 @@ class Hold:
         self.id: str = record.get("id") or str(uuid.uuid4())
         self.names: Slots = names_in(record, "names")
         self.rate: Slots = names_in(record, "rate")
+        self.fence: dict[str, int] = record.get("fence", {})
         self.limits: list[LimitStatus] = record.get("limits", [])
         self.waited_seconds: float = record.get("waitedSeconds", 0)
         self.expires_at: str | None = None
@@ -61,39 +63,54 @@ class Hold:
         """Whether this process took it. A forked child has a copy, and neither renews nor releases it."""
         return self._engine.pid == os.getpid()
 
-    def release(self) -> Future[None]:
-        """Gives the slots back, whatever becomes of the caller; once is enough."""
-        return self._engine.run(self.released)
+    def settle(self, taken: Slots, actual: Actual) -> Future[Settled]:
+        """Says what the estimates among `taken` came to. Without any there is nothing to say."""
+        own, transport = engine(), self._transport
+        each = actual_of(taken, actual)
 
-    async def released(self) -> None:
+        async def said() -> Settled:
+            if not taken:
+                return {"id": self.id, "actual": {}, "limits": []}
+            return await transport.call(own, "POST", "/v1/settle", {"id": self.id, "actual": each})
+
+        return own.run(said)
+
+    def release(self, actual: Actual | None = None) -> Future[None]:
+        """Gives the slots back, whatever becomes of the caller; once is enough."""
+        each = None if actual is None else actual_of(self.rate, actual)
+        return self._engine.run(lambda: self.released(each))
+
+    async def released(self, actual: Slots | None = None) -> None:
         if self._releasing is None:
-            self._releasing = self._engine.errand(self._release())
+            self._releasing = self._engine.errand(self._release(actual))
         await self._releasing
 
-    async def _release(self) -> None:
+    async def _release(self, actual: Slots | None) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
         if not self.names:
             return
         if self._later is not None:
             self._later.cancel()
-        body = {"id": self.id, "names": self.names}
+        body: dict[str, Any] = {"id": self.id, "names": self.names}
+        if actual:
+            body["actual"] = actual
         call = self._transport.call(self._engine, "POST", "/v1/release", body, RELEASE_SECONDS)
         try:
             await within(call, RELEASE_SECONDS, silence(RELEASE_SECONDS))
         except HeadgateUnreachableError:
-            self._release_later()
+            self._release_later(body)
             raise
         except HeadgateError:
             self._releasing = None  # It may be tried again.
             raise
         except Interruption as error:
-            self._release_later()
+            self._release_later(body)
             raise self._transport.unreachable(1, error) from error
 
-    def _release_later(self) -> None:
+    def _release_later(self, body: dict[str, Any]) -> None:
         self._releasing = None
-        again = give_back(self._engine, self._transport, self.id, self.names, self._ends_at)
+        again = give_back(self._engine, self._transport, body, self._ends_at)
         self._later = self._engine.errand(again)
 
     async def _keep(self, sound: asyncio.Task[bool] | bool) -> None:

@@ -29,6 +29,14 @@ class AnyLease:
         return self._hold.rate
 
     @property
+    def fence(self) -> dict[str, int]:
+        """Of each limit a number that rises with every lease of that name and with no renewal.
+
+        Send it with what is written, and a store can refuse the holder of an older one. Empty when nothing is held.
+        """
+        return self._hold.fence
+
+    @property
     def limits(self) -> list[LimitStatus]:
         """The limits as they were at the grant."""
         return self._hold.limits

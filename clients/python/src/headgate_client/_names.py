@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
-from ._answers import Slots
+from ._answers import Actual, Slots
 from .errors import quoted
 
 #: The limits to take slots of: one name, several, or slots per name. Repeated names count once; none: nothing is asked.
@@ -43,11 +43,19 @@ def names_of(names: Any, option: str = "names") -> list[str]:
     return list(dict.fromkeys(every))
 
 
-def checked_slots(slots: Any) -> None:
+def checked_slots(slots: Any, least: int = 1) -> None:
     if not isinstance(slots, int) or isinstance(slots, bool):
         raise TypeError(f"Slots must be whole numbers, not {slots!r}.")
-    if slots < 1:
-        raise ValueError(f"Slots must be 1 or more, not {slots}.")
+    if slots < least:
+        raise ValueError(f"Slots must be {least} or more, not {slots}.")
+
+
+def actual_of(taken: Slots, actual: Actual) -> Slots:
+    """What estimates came to, per name: whole slots, from 0."""
+    each = dict(actual) if isinstance(actual, Mapping) else dict.fromkeys(taken, actual)
+    for slots in [*each.values(), 0 if isinstance(actual, Mapping) else actual]:
+        checked_slots(slots, 0)
+    return each
 
 
 def checked_text(text: Any, what: str) -> str:

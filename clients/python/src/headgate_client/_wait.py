@@ -84,12 +84,15 @@ class Wish:
     create_if_missing: bool = True
     strict: bool = False
     holder: str | None = None
+    settle_seconds: float | None = None
+    at_most: bool = False
     on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
         checked_number(self.timeout_seconds or 0, "timeout_seconds")
         checked_number(self.max_retries or 0, "max_retries")
         checked_number(self.lease_seconds, "lease_duration")
+        checked_number(self.settle_seconds or 0, "settle_seconds")
         if self.holder is not None:
             checked_text(self.holder, "The holder")
         if self.on_error not in ("raise", "open"):
@@ -104,6 +107,8 @@ class Wish:
             "createIfMissing": None if self.create_if_missing else False,
             "strict": self.strict or None,
             "holder": self.holder,
+            "settleSeconds": self.settle_seconds,
+            "atMost": self.at_most or None,
         }
         return request | {name: value for name, value in options.items() if value is not None}
 
@@ -223,7 +228,7 @@ class _Ask:
         names = {**self._wish.slots, **(self._wish.rate or {})}
         # A service that never answered most likely never heard of it.
         ends_at = monotonic() + (self._wish.lease_seconds if self.heard else REACH_SECONDS)
-        failed = await give_back(self._engine, self._transport, self._request["id"], names, ends_at)
+        failed = await give_back(self._engine, self._transport, {"id": self._request["id"], "names": names}, ends_at)
         # That a service never answered is told by another error.
         if failed is not None and self.heard:
             log.warning("a request could not be withdrawn, and may hold slots until its lease ends: %s", failed)

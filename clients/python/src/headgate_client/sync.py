@@ -10,18 +10,21 @@ rate_limit("openai", occupy=3)
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from ._answers import LimitInfo, LimitSummary, Receipt
-from ._gate import Gate, checked_work, receipt_of
+from ._answers import Actual, CheckAnswer, LimitInfo, LimitSummary, Settled
+from ._answers import Receipt as AnyReceipt
+from ._gate import Gate, checked_work
 from ._hold import Acquisition, Hold, warn_unreleased
 from ._lease import AnyLease
 from ._names import Names, Occupy, holder_of, slots_of
 from ._transport import log
-from ._wait import LEASE_SECONDS, OnError, Wish
+from ._wait import LEASE_SECONDS, Mode, OnError, Wish
 from .errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
@@ -38,6 +41,7 @@ __all__ = [
     "HeadgateUnreachableError",
     "Lease",
     "LeaseLostError",
+    "Receipt",
     "concurrency",
     "rate_limit",
 ]
@@ -49,20 +53,42 @@ T = TypeVar("T")
 class Lease(AnyLease):
     """Slots, held until `release()`, and renewed in a thread until then."""
 
-    def release(self) -> None:
+    def release(self, actual: Actual | None = None) -> None:
         """Gives the slots back. Once is enough: later calls give back nothing more.
+
+        `actual` settles in the same call what was taken by `rate`, as `settle` does.
 
         Raises `HeadgateUnreachableError` when the service could not be reached within 5 s. It is tried on in the
         background until `expires_at`, when the slots come back by themselves, for as long as this program runs.
         """
         if self._hold.is_own:
-            self._hold.release().result()
+            self._hold.release(actual).result()
+
+    def settle(self, actual: Actual) -> Settled:
+        """Says what the estimates taken by `rate` came to, with `settle_seconds`.
+
+        Below them the rest comes back, above them the difference is taken too. One number is for each of them. Once is
+        enough: the same again changes nothing. It may be said before the release and after it.
+
+        Raises `HeadgateError` with the code `receipt_gone` when `settle_seconds` are over, `already_settled` when it
+        was settled with another number.
+        """
+        return self._hold.settle(self.rate, actual).result()
 
     def _release_quietly(self) -> None:
         try:
             self.release()
         except HeadgateError as error:
             warn_unreleased(self._hold, error)
+
+
+@dataclass(frozen=True)
+class Receipt(AnyReceipt):
+    """What `rate_limit` answers with. Nothing is held: the slots come back by themselves."""
+
+    def settle(self, actual: Actual) -> Settled:
+        """Says what an estimate came to, with `settle_seconds`, as `Lease.settle` does."""
+        return self._settling(actual).result()
 
 
 class Concurrency(AbstractContextManager[Lease, None]):
@@ -116,6 +142,13 @@ def taken(gate: Headgate, wish: Wish) -> Hold:
         raise
 
 
+def _receipt_of(hold: Hold) -> Receipt:
+    def settling(actual: Actual) -> Future[Settled]:
+        return hold.settle(hold.names, actual)
+
+    return Receipt(hold.id, hold.names, hold.waited_seconds, hold.limits, hold.enforced, settling)
+
+
 class Headgate(Gate):
     """A Headgate service: named limits, shared by every program that knows them. Safe for threads, and after a fork.
 
@@ -139,6 +172,8 @@ class Headgate(Gate):
         *,
         create_if_missing: bool = True,
         rate: Names | None = None,
+        settle_seconds: float | None = None,
+        at_most: bool = False,
         on_error: OnError = "raise",
     ) -> Concurrency:
         """Holds slots of all the limits, all or none, while a `with` block or a decorated function runs.
@@ -158,6 +193,8 @@ class Headgate(Gate):
                 Otherwise the loss is an error of the block, raised when it ends or calls `lease.check()`.
             create_if_missing: Create limits that nobody configured, by policy or inactive. False: they are skipped.
             rate: Limits to take in the same request by rate: a name, several, or a mapping of names to slots.
+            settle_seconds: What is taken by rate is an estimate, which `settle` corrects within so long, 1 to 3,600.
+            at_most: Take fewer slots where a limit could never grant so many; `names` and `rate` say how many.
             on_error: When the service cannot be reached. "raise", or "open": the block runs without a limit.
 
         Raises:
@@ -176,6 +213,8 @@ class Headgate(Gate):
             create_if_missing=create_if_missing,
             strict=strict,
             holder=holder_of(holder),
+            settle_seconds=settle_seconds,
+            at_most=at_most,
             on_error=on_error,
         )
         return Concurrency(self, wish, raise_on_lease_renewal_failure is not False)
@@ -190,6 +229,8 @@ class Headgate(Gate):
         max_retries: int | None = None,
         create_if_missing: bool = True,
         holder: Any = None,
+        settle_seconds: float | None = None,
+        at_most: bool = False,
         on_error: OnError = "raise",
     ) -> Receipt:
         """Takes slots that come back by themselves, at the limit's decay; waits in line until they fit.
@@ -204,17 +245,50 @@ class Headgate(Gate):
             create_if_missing=create_if_missing,
             strict=strict,
             holder=holder_of(holder),
+            settle_seconds=settle_seconds,
+            at_most=at_most,
             on_error=on_error,
         )
-        return receipt_of(taken(self, wish))
+        return _receipt_of(taken(self, wish))
 
     def renew(self, lease_id: str, names: Names, lease_duration: float | None = None) -> str:
         """Renews a lease that another program holds, and answers when it ends; a `Lease` renews itself."""
         return self._renewing(lease_id, names, lease_duration).result()["expiresAt"]
 
-    def release(self, lease_id: str, names: Names) -> int:
-        """Gives back a lease by its id and names. Answers with the slots given back: 0 when there was nothing left."""
-        return self._releasing(lease_id, names).result()["released"]
+    def release(self, lease_id: str, names: Names, *, actual: Mapping[str, int] | None = None) -> int:
+        """Gives back a lease by its id and names. Answers with the slots given back: 0 when there was nothing left.
+
+        `actual` settles in the same call what was taken by rate beside it.
+        """
+        return self._releasing(lease_id, names, actual).result()["released"]
+
+    def settle(self, request_id: str, actual: Mapping[str, int]) -> Settled:
+        """Says what estimates of another program came to, by the id of the request."""
+        return self._settling(request_id, actual).result()
+
+    def check(
+        self,
+        names: Names,
+        occupy: Occupy = 1,
+        *,
+        mode: Mode = "concurrency",
+        rate: Names | None = None,
+        create_if_missing: bool = True,
+        strict: bool = False,
+    ) -> CheckAnswer:
+        """Asks whether slots would be granted now; a moment later that may have changed.
+
+        Nothing is taken, counted or created.
+        """
+        return self._checking(names, occupy, mode, rate, create_if_missing, strict).result()
+
+    def pause(self, name: str, seconds: float) -> LimitSummary:
+        """Lets a limit grant nothing for so long, 0 to 600, or until an earlier pause ends, whichever is later.
+
+        Leases stay, and those who wait keep their places. For an upstream that answered 429 with `Retry-After`.
+        0 ends a pause, for tokens of scope `admin`.
+        """
+        return self._pausing(name, seconds).result()
 
     def configure(
         self, name: str, limit: int, *, slot_decay_per_second: float = 0, active: bool = True
