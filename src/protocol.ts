@@ -491,6 +491,8 @@ export interface LeaseInfo {
 	id: string;
 	slots: number;
 	holder: string | null;
+	/** As its holder has it; see `Lease`. Null: it was granted before there were fences. */
+	fence: number | null;
 	since: string;
 	expiresAt: string;
 }

@@ -182,8 +182,11 @@ export class Asking {
 			const events = limit.run({ kind: "commit", id, peers: [] });
 			limit.run({ kind: "resolve", id, committed: true });
 			const event = events.find((each) => each.kind === "granted" && each.id === id);
-			const { expiresAt, fence } = event?.kind === "granted" ? event : { expiresAt: null, fence: null };
-			return { name: limit.name, slots, expiresAt, fence, status: limit.status() };
+			const kept = event?.kind === "granted" ? event : { slots, expiresAt: null, fence: null };
+			return {
+				...{ name: limit.name, slots: kept.slots, expiresAt: kept.expiresAt, fence: kept.fence },
+				status: limit.status(),
+			};
 		});
 		const endsAt = mode === "rate_limit" ? null : now + leaseMs;
 		this.#end({ lease: leaseOfAll(id, granted, this.#skipped, waitedMs, endsAt), problem: null });

@@ -2,11 +2,13 @@
 
 import type { Command, Event } from "../core/commands.ts";
 import { decide } from "../core/decide.ts";
+import { type Asked, foresee } from "../core/granting.ts";
 import { History } from "../core/history.ts";
 import { createLimit, type Ended, type Limit } from "../core/limit.ts";
 import { positions } from "../core/line.ts";
 import type { LimitInfo, LimitSummary, Origin, Policy, Settings } from "../protocol.ts";
-import type { Status } from "../server/contract/outcomes.ts";
+import type { Answered } from "../server/contract/answers.ts";
+import type { Outcome, Status } from "../server/contract/outcomes.ts";
 import { settingsOf } from "../server/contract/policies.ts";
 import type { Identity } from "../server/limit/store.ts";
 import * as views from "../server/limit/views.ts";
@@ -14,7 +16,9 @@ import type { Clock } from "./clock.ts";
 
 /** What a request that has no line of its own waits for. A place that is kept or given up is none: they would wake each other. */
 const freesSlots = (event: Event): boolean =>
-	event.kind === "configured" || (event.kind === "released" && event.slots > 0 && event.by !== "lapse");
+	event.kind === "configured" ||
+	event.kind === "settled" ||
+	(event.kind === "released" && event.slots > 0 && event.by !== "lapse");
 
 export class MemoryLimit {
 	readonly limit: Limit;
@@ -85,6 +89,19 @@ export class MemoryLimit {
 		this.#timer =
 			wakeAt === null ? null : this.#clock.start(() => this.run({ kind: "tick" }), Math.max(0, wakeAt - now));
 		return events;
+	}
+
+	/** What a request would be answered now. Nothing changes. */
+	foresee(asked: Asked): Omit<Answered, "slots"> {
+		this.run({ kind: "inspect" });
+		const { denied, wouldDeny } = foresee(this.limit, asked);
+		return { status: { ...this.status(), ...(wouldDeny && { wouldDeny }) }, denied };
+	}
+
+	settle(id: string, actual: number): Outcome {
+		const events = this.run({ kind: "settle", id, actual });
+		const event = events.findLast((each) => "id" in each && each.id === id && each.kind !== "ended");
+		return { event: event as Event, status: this.status() };
 	}
 
 	hear(id: string, told: (event: Event) => void): () => void {

@@ -9,6 +9,7 @@ import {
 	type AcquireRequest,
 	type BatchOutcome,
 	BOUNDS,
+	type CheckAnswer,
 	type HouseTotals,
 	type LimitPatch,
 	type LimitSummary,
@@ -16,6 +17,7 @@ import {
 	type PolicySettings,
 	type Problem,
 	type Settings,
+	type Settled,
 	type StreamEvent,
 	type TokenInfo,
 	type Window,
@@ -24,6 +26,7 @@ import { toIso } from "../server/contract/answers.ts";
 import { DEFAULT_SETTINGS, PolicyTable, settingsOf } from "../server/contract/policies.ts";
 import { problem, unknownLimits } from "../server/contract/problems.ts";
 import * as requests from "../server/front/requests.ts";
+import { checkAnswer, coreRequest, type Foreseen, foreseeUnmade, settleAnswer } from "../server/front/verdict.ts";
 import * as views from "../server/limit/views.ts";
 import { Asking, type House, type Verdict } from "./acquire.ts";
 import type { Clock } from "./clock.ts";
@@ -202,10 +205,27 @@ export class MemoryService implements House, HeadgateBinding, Rpc {
 			}
 			case "POST acquire/":
 				return ok({ answers: await this.#batch(body) });
+			case "POST check": {
+				const request = accept(requests.parseCheck(body));
+				return answered(
+					checkAnswer(
+						request.id,
+						request.names.map(([name, slots]) => this.#foresee(request, name, slots)),
+					),
+				);
+			}
+			case "POST settle": {
+				const { id, actual } = accept(requests.parseSettle(body));
+				return answered(this.#settle(id, actual));
+			}
 			case "POST renew":
 				return ok(this.#renew(accept(requests.parseRenew(body))));
-			case "POST release":
-				return ok({ released: this.#release(accept(requests.parseRelease(body))) });
+			case "POST release": {
+				const { actual, ...lease } = accept(requests.parseRelease(body));
+				const released = this.#release(lease);
+				if (actual.length > 0) answered(this.#settle(lease.id, actual));
+				return ok({ released });
+			}
 			case "GET token":
 				return ok({ name: "", scope: "admin", prefix: "" } satisfies TokenInfo);
 			case "GET limits":
@@ -303,6 +323,22 @@ export class MemoryService implements House, HeadgateBinding, Rpc {
 		return sum;
 	}
 
+	#settle(id: string, actual: requests.Actual): Settled | Problem {
+		const settled = actual.map(([name, slots]) => ({
+			...{ name, slots, answer: this.#limits.get(name)?.settle(id, slots) ?? null },
+		}));
+		return settleAnswer(id, settled);
+	}
+
+	#foresee(request: requests.Acquire, name: string, slots: number): Foreseen {
+		const known = this.#limits.get(name);
+		if (known && !(request.strict && known.origin === "default")) {
+			return { slots, ...known.foresee(coreRequest(request, name, slots)) };
+		}
+		const policy = known || !request.createIfMissing ? null : this.#table.match(name);
+		return foreseeUnmade(request, name, slots, policy, this.clock.now());
+	}
+
 	#patch(limit: MemoryLimit, { activeSlots, region: _, ...settings }: LimitPatch<Window>) {
 		const own = Object.keys(settings).length > 0;
 		const policy = this.#table.match(limit.name);
@@ -351,6 +387,11 @@ export class MemoryService implements House, HeadgateBinding, Rpc {
 	#policyOf(pattern: string): Policy {
 		return this.#policies.get(pattern) ?? refuse(problem("unknown_policy", `No policy has the pattern "${pattern}".`));
 	}
+}
+
+/** What is answered, unless it is a refusal. */
+function answered(answer: CheckAnswer | Settled | Problem): Reply {
+	return "status" in answer ? refuse(answer) : ok(answer);
 }
 
 const ok = (body: unknown): Reply => ({ status: 200, body: copy(body) });

@@ -128,6 +128,7 @@ describe("a fence", () => {
 		given.push(lease.fence?.[name] as number);
 		await renew(lease);
 		expect((await granted({ names: name, id })).fence).toEqual(lease.fence);
+		expect((await inspect(name)).leases).toMatchObject([{ id, fence: lease.fence?.[name] }]);
 		await release(lease);
 		await crash(name);
 		given.push(await fenceOf(name));

@@ -147,6 +147,53 @@ describe("what the service does", () => {
 		expect(limits.get("none")).toBeUndefined();
 	});
 
+	test("a check says what a request would be answered, and takes, counts and makes nothing", async () => {
+		const { gate, clock, limits } = testGate({
+			limits: { database: 2, openai: { limit: 5, slotDecayPerSecond: 0.5 }, "login:*": 3 },
+		});
+		expect(await gate.check("database", { occupy: 2, rate: { openai: 5 } })).toMatchObject({
+			allowed: true,
+			limits: [{ name: "database" }, { name: "openai", remaining: 5 }],
+		});
+		await gate.acquire("database");
+		await gate.rateLimit("openai", { occupy: 5 });
+		expect(await gate.check("database", { occupy: 2 })).toMatchObject({ allowed: false, code: "denied" });
+		const later = await gate.check("openai", { mode: "rate_limit" });
+		expect(later).toMatchObject({ allowed: false, retryAfterSeconds: 2, limits: [{ position: 1 }] });
+		await clock.advance(2_000);
+		expect(await gate.check("openai", { mode: "rate_limit" })).toMatchObject({ allowed: true });
+		expect(await gate.check("database", { mode: "rate_limit" })).toMatchObject({ allowed: false, code: "no_decay" });
+		expect(await gate.check("login:ann", { occupy: 3 })).toMatchObject({ allowed: true, limits: [{ remaining: 3 }] });
+		expect(await gate.check("login:ann", { occupy: 4 })).toMatchObject({ allowed: false, code: "exceeds_limit" });
+		expect(await gate.check("new")).toMatchObject({ allowed: true, limits: [{ configured: false }] });
+		await expect(gate.check("new", { strict: true })).rejects.toMatchObject({ code: "unknown_limit" });
+		expect(limits.get("database")?.totals).toMatchObject({ grantedAtOnce: 1, denied: 0 });
+		expect([limits.get("login:ann"), limits.get("new")]).toEqual([undefined, undefined]);
+	});
+
+	test("an estimate is settled: the rest is for the next in line, once", async () => {
+		const { gate, clock, limits } = testGate({
+			limits: { tokens: { limit: 100, slotDecayPerSecond: 0.001 }, model: 1 },
+		});
+		const receipt = await gate.rateLimit("tokens", { occupy: 250, settleSeconds: 600, atMost: true });
+		expect(receipt.names).toEqual({ tokens: 100 });
+		const next = gate.concurrency("model", { rate: { tokens: 60 }, settleSeconds: 60 });
+		await clock.advance(1_000);
+		expect(limits.get("tokens")).toMatchObject({ waitingCount: 1 });
+		await receipt.settle(30);
+		await clock.advance(0);
+		const lease = await next;
+		expect(limits.get("tokens")).toMatchObject({ activeSlots: 90, settled: { count: 1, meanRatio: 0.3 } });
+		expect((await receipt.settle(30)).actual).toEqual({ tokens: 30 });
+		await expect(receipt.settle(31)).rejects.toMatchObject({ code: "already_settled" });
+		await lease.settle({ tokens: 10 });
+		await lease.release();
+		expect([limits.get("tokens")?.activeSlots, limits.get("model")?.activeSlots]).toEqual([40, 0]);
+		const late = await gate.rateLimit("tokens", { settleSeconds: 60 });
+		await clock.advance(60_000);
+		await expect(late.settle(0)).rejects.toMatchObject({ code: "receipt_gone" });
+	});
+
 	test("a pause, a window by the calendar, and a limit that only watches", async () => {
 		const { gate, clock, limits } = testGate({
 			limits: { upstream: 1, daily: { limit: 1, window: { every: "day" } }, shadow: { limit: 1, enforce: false } },

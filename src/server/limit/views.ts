@@ -181,8 +181,15 @@ export function leasesPage(limit: Limit, after: number, count: number): { leases
 }
 
 function lease(limit: Limit, entry: Entry): LeaseInfo {
-	const { id, slots, holder, since, expiresAt } = entry;
-	return { id, slots, holder, since: toIso(wallClock(limit, since)), expiresAt: toIso(wallClock(limit, expiresAt)) };
+	const { id, slots, holder, fence, since, expiresAt } = entry;
+	return {
+		id,
+		slots,
+		holder,
+		fence,
+		since: toIso(wallClock(limit, since)),
+		expiresAt: toIso(wallClock(limit, expiresAt)),
+	};
 }
 
 export function waiting(limit: Limit, name: string): WaiterInfo[] {

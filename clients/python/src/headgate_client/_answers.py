@@ -66,6 +66,8 @@ class LeaseInfo(TypedDict):
     id: str
     slots: int
     holder: str | None
+    #: As its holder has it; None of a lease that is older than fences.
+    fence: int | None
     since: str
     expiresAt: str
 

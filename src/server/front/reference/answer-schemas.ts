@@ -147,6 +147,11 @@ export const settled = says<Settled>()(
 const leaseInfo = says<LeaseInfo>()(
 	z.object({
 		...{ id: shownId, slots: count("Slots it took."), holder },
+		fence: z
+			.int()
+			.min(0)
+			.nullable()
+			.meta({ description: "As its holder has it; null of a lease that is older than fences." }),
 		since: moment("When it was granted."),
 		expiresAt: moment("When it ends unless it is renewed."),
 	}),

@@ -60,7 +60,7 @@ const summary = {
 };
 const counted = { grantedAtOnce: 1, grantedAfterWait: 0, denied: 0, released: 0, expired: 0, wouldDeny: 0 };
 const sample = { at: AT, limit: 20, activeSlots: 1, waiting: 0, ...counted };
-const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", since: AT, expiresAt: AT };
+const leaseInfo = { id: ID, slots: 1, holder: "nightly-report", fence: fence.database, since: AT, expiresAt: AT };
 const policy = {
 	...{
 		pattern: "login:*",
