@@ -242,6 +242,7 @@ describe("what is told, and when", () => {
 		const { points, env, analytics } = told();
 		const { reporter, totals, settled } = reporterOf("configured", { ...env, ...analytics });
 		totals.grantedAtOnce = 1;
+		totals.wouldDeny = 2;
 		observe(totals.waits, 0);
 		reporter.after(1_000);
 		expect({ due: reporter.dueAt(), points: points.length }).toEqual({ due: TELL_MS, points: 0 });
@@ -249,7 +250,7 @@ describe("what is told, and when", () => {
 		await settled();
 		await reporter.tell(TELL_MS + 1);
 		expect(points).toEqual([
-			{ indexes: ["n"], blobs: ["n", "configured", "n*"], doubles: [5, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0] },
+			{ indexes: ["n"], blobs: ["n", "configured", "n*"], doubles: [5, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2] },
 		]);
 	});
 

@@ -123,14 +123,14 @@ function measuredKeys({ settings, order, grantedOf }: Limit): Measured["keys"] {
 function dataPoint(identity: Identity, limit: Limit, { totals, inUse, waiting }: Told): AnalyticsEngineDataPoint {
 	const { name, origin, policy } = identity;
 	const sums = [totals.waits.sumMs / 1000, totals.holds.sumMs / 1000];
-	const { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired } = totals;
+	const { grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired, wouldDeny } = totals;
 	return {
 		// An index is cut at 96 bytes, so the whole name is a blob.
 		indexes: [(origin === "policy" ? (policy ?? name) : name).slice(0, 24)],
 		blobs: [name, origin, policy ?? ""],
 		doubles: [
 			...[limit.settings.limit, inUse, waiting],
-			...[grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired, ...sums],
+			...[grantedAtOnce, grantedAfterWait, denied, timedOut, released, expired, ...sums, wouldDeny],
 		],
 	};
 }
