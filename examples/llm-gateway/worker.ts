@@ -18,8 +18,6 @@ const gateway = new Hono<{ Bindings: { MODEL_URL?: string }; Variables: LeaseVar
 const TOKENS = "model:tokens";
 /** What one answer may come to. */
 const MOST_TOKENS = 400;
-/** The longest pause there is, and the one where the model does not say how long it is too busy. */
-const PAUSE_SECONDS = { most: 600, usual: 5 };
 
 gateway.post("/setup", async (c) => {
 	const gate = ownGate();
@@ -39,6 +37,8 @@ const limited = concurrency({
 	waitSeconds: 10,
 	// No answer of the model takes longer; a reader that stopped reading does not keep its place.
 	maxBodySeconds: 120,
+	// What the model says of being too busy.
+	pauseOn429: () => "model",
 });
 
 gateway.post("/chat", limited, async (c) => {
@@ -49,15 +49,9 @@ gateway.post("/chat", limited, async (c) => {
 		c.executionCtx.waitUntil(settled.catch((error: unknown) => console.warn("The estimate stands:", error)));
 	};
 	const answer = await ask(c.env.MODEL_URL, chat, lease?.signal);
-	if (answer.status === 429) {
-		settle(0);
-		const seconds = secondsOf(answer.headers.get("Retry-After"));
-		await ownGate().pause("model", seconds);
-		return c.text("The model is too busy.\n", 429, { "Retry-After": String(seconds) });
-	}
 	if (!answer.ok || !answer.body) {
 		settle(0);
-		return c.text("The model failed.\n", 502);
+		return answer.status === 429 ? answer : c.text("The model failed.\n", 502);
 	}
 	const type = answer.headers.get("Content-Type") ?? "text/event-stream";
 	return c.body(metered(answer.body, settle), 200, { "Content-Type": type });
@@ -67,14 +61,6 @@ gateway.post("/chat", limited, async (c) => {
 function ask(url: string | undefined, chat: Chat, signal: AbortSignal | undefined): Promise<Response> | Response {
 	if (url === undefined) return standIn(chat);
 	return fetch(url, { method: "POST", body: JSON.stringify(chat), ...(signal && { signal }) });
-}
-
-/** `Retry-After` is seconds, or a date. */
-function secondsOf(retryAfter: string | null): number {
-	const seconds = /^\d+$/.test(retryAfter ?? "")
-		? Number(retryAfter)
-		: Math.ceil((Date.parse(retryAfter ?? "") - Date.now()) / 1_000);
-	return Math.min(PAUSE_SECONDS.most, Math.max(1, seconds || PAUSE_SECONDS.usual));
 }
 
 export default gateway;

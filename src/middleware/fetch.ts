@@ -16,7 +16,7 @@
 import type { Lease, LimitStatus } from "../client/index.ts";
 import { rateLimitHeaders as headersOf } from "../headers.ts";
 import { holdUntilSent, sendable } from "./body.ts";
-import { ask, type ConcurrencyOptions, checkOptions, type GuardOptions, withHeaders } from "./guard.ts";
+import { ask, type ConcurrencyOptions, checkOptions, type GuardOptions, passOn, withHeaders } from "./guard.ts";
 
 export { type AddressOptions, clientAddress, namePart } from "./address.ts";
 export type { ConcurrencyOptions, GuardOptions } from "./guard.ts";
@@ -56,9 +56,12 @@ type Guarded<E> = (request: Request, env: E, ctx?: Background) => Promise<Respon
 export function withRateLimit<E = unknown>(options: GuardOptions<Incoming<E>>, handler: Handler<E>): Guarded<E> {
 	checkOptions(options);
 	return async (request, env, ctx) => {
-		const verdict = await ask({ request, env, ctx }, "rate_limit", options, request.signal);
+		const incoming = { request, env, ctx };
+		const verdict = await ask(incoming, "rate_limit", options, request);
 		if (!verdict.goOn) return verdict.response;
-		return withHeaders(sendable(await handler(request, env, ctx)), verdict.headers);
+		const answer = sendable(await handler(request, env, ctx));
+		await passOn(incoming, options, request, answer);
+		return withHeaders(answer, verdict.headers);
 	};
 }
 
@@ -70,7 +73,8 @@ export function withConcurrency<E = unknown>(
 	checkOptions(options);
 	return async (request, env, ctx) => {
 		const gone = request.signal;
-		const verdict = await ask({ request, env, ctx }, "concurrency", options, gone);
+		const incoming = { request, env, ctx };
+		const verdict = await ask(incoming, "concurrency", options, request);
 		if (!verdict.goOn) return verdict.response;
 		const { lease, headers } = verdict;
 		if (!lease) return handler(request, env, ctx, null);
@@ -79,6 +83,7 @@ export function withConcurrency<E = unknown>(
 		const sending = { lease, method: request.method, maxBodySeconds, unreadSeconds, gone, waitUntil };
 		try {
 			const response = sendable(await handler(request, env, ctx, lease));
+			await passOn(incoming, options, request, response);
 			return (await holdUntilSent(withHeaders(response, headers), sending)).answer;
 		} catch (error) {
 			await lease[Symbol.asyncDispose]();

@@ -45,6 +45,11 @@ export interface GuardOptions<C> {
 	 * refuses, such as a name that cannot be one, is an error of the program, and thrown. Default `"closed"`.
 	 */
 	onError?: "closed" | "open" | ((c: C, error: unknown) => Maybe<Response | undefined>);
+	/**
+	 * Limits that an answer of 429 pauses, for as long as its `Retry-After` says: for a route before an upstream, whose word
+	 * it passes on. Without one it is 5 s, and never more than 600 s. The denial of a guard is no such answer. Default: none.
+	 */
+	pauseOn429?: (c: C) => Maybe<string | string[]>;
 	/** Longest time for the limiter to answer, waiting aside. Default 5. */
 	answerSeconds?: number;
 }
@@ -71,6 +76,8 @@ export type Verdict =
 
 const GO_ON: Verdict = { goOn: true, lease: null, headers: {} };
 const ANSWER_SECONDS = 5;
+/** The pause where an upstream did not say how long it is too busy. */
+const PAUSE_SECONDS = 5;
 
 /** Refuses at start what could never work. */
 export function checkOptions<C>(options: ConcurrencyOptions<C>): void {
@@ -97,8 +104,9 @@ export async function ask<C>(
 	c: C,
 	mode: "concurrency" | "rate_limit",
 	options: ConcurrencyOptions<C>,
-	signal?: AbortSignal,
+	request: Request,
 ): Promise<Verdict> {
+	const { signal } = request;
 	if (await options.skip?.(c)) return GO_ON;
 	const names = checkNames(await options.name(c), "name");
 	const key = await options.key?.(c);
@@ -106,7 +114,7 @@ export async function ask<C>(
 	const occupy = typeof options.occupy === "function" ? await options.occupy(c) : options.occupy;
 	checkOccupy(occupy);
 	const rate = options.rate && checkNames(await options.rate(c), "rate");
-	const gate = typeof options.gate === "function" ? options.gate(c) : options.gate;
+	const gate = gateOf(c, options);
 	const {
 		waitSeconds = 0,
 		answerSeconds = ANSWER_SECONDS,
@@ -121,9 +129,9 @@ export async function ask<C>(
 		() => late.abort(new Error(`The limiter did not answer within ${answerSeconds} s.`)),
 		(waitSeconds + answerSeconds) * 1_000,
 	);
-	const leave = (): void => late.abort(signal?.reason);
-	signal?.addEventListener("abort", leave);
-	if (signal?.aborted) leave();
+	const leave = (): void => late.abort(signal.reason);
+	signal.addEventListener("abort", leave);
+	if (signal.aborted) leave();
 	// Those who waited in vain are told of what by the limiter itself, which began to count a little later.
 	const patience = waitSeconds > 0 ? { timeoutSeconds: waitSeconds, answerSeconds } : { maxRetries: 0 };
 	const wish = { ...patience, occupy, strict, key, priority, signal: late.signal };
@@ -137,8 +145,9 @@ export async function ask<C>(
 		return { goOn: true, lease, headers: headersOf(options, lease.limits) };
 	} catch (error) {
 		await lease?.[Symbol.asyncDispose]();
+		refused.add(request);
 		// The answer has no reader. To go on would let a caller through who only had to leave at the right moment.
-		if (signal?.aborted) return { goOn: false, response: new Response(null, { status: 499 }) };
+		if (signal.aborted) return { goOn: false, response: new Response(null, { status: 499 }) };
 		const problem = deniedBy(error);
 		if (problem) return { goOn: false, response: await denied(c, options, problem) };
 		if (isAcquisitionError(error) && error.code === "unknown_limit") return unconfigured(c, options, error);
@@ -146,8 +155,36 @@ export async function ask<C>(
 		throw error;
 	} finally {
 		clearTimeout(timer);
-		signal?.removeEventListener("abort", leave);
+		signal.removeEventListener("abort", leave);
 	}
+}
+
+const gateOf = <C>(c: C, { gate }: GuardOptions<C>): Headgate => (typeof gate === "function" ? gate(c) : gate);
+
+/** Requests that a guard did not let through as they were: what they are answered is no upstream's word. */
+const refused = new WeakSet<Request>();
+
+/**
+ * Carries `pauseOn429` out. Before the slots are given back, or the next in line would ask the upstream in vain; that a
+ * limit could not be paused changes nothing of the answer.
+ */
+export async function passOn<C>(c: C, options: GuardOptions<C>, request: Request, answer: Response): Promise<void> {
+	if (answer.status !== 429 || !options.pauseOn429 || refused.has(request)) return;
+	const seconds = pauseSecondsOf(answer.headers.get("Retry-After"));
+	const gate = gateOf(c, options);
+	const names = [await options.pauseOn429(c)].flat();
+	const paused = await Promise.allSettled(names.map((name) => gate.pause(name, seconds)));
+	for (const each of paused) {
+		if (each.status === "rejected")
+			console.warn("What an upstream said of being too busy pauses nothing:", each.reason);
+	}
+}
+
+/** `Retry-After` is seconds, or a date. */
+function pauseSecondsOf(retryAfter: string | null): number {
+	const said = retryAfter ?? "";
+	const seconds = /^\d+$/.test(said) ? Number(said) : Math.ceil((Date.parse(said) - Date.now()) / 1_000);
+	return Number.isNaN(seconds) ? PAUSE_SECONDS : Math.min(BOUNDS.pauseSeconds, Math.max(1, seconds));
 }
 
 /** A limit that holds back, or a bound of this program's token: neither is passed by asking again, nor by `onError`. */
@@ -168,10 +205,10 @@ function deniedBy(error: unknown): Problem | null {
 const QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
 
-async function denied<C>(c: C, options: GuardOptions<C>, refused: Problem): Promise<Response> {
-	const { code, retryAfterSeconds, limits = [] } = refused;
+async function denied<C>(c: C, options: GuardOptions<C>, denial: Problem): Promise<Response> {
+	const { code, retryAfterSeconds, limits = [] } = denial;
 	const { label = (name) => name } = options;
-	const violated = (refused["violated-policies"] ?? []).map(label);
+	const violated = (denial["violated-policies"] ?? []).map(label);
 	const list = violated.map((name) => `"${name}"`).join(", ");
 	const detail = `No free slots of ${list || "a limit"}.`;
 	// How others stand in line is for the operator, not for every caller.

@@ -14,7 +14,7 @@
 import type { Context, Env, MiddlewareHandler } from "hono";
 import type { Lease } from "../client/index.ts";
 import { holdUntilSent, sendable, type WaitUntil } from "./body.ts";
-import { ask, type ConcurrencyOptions, checkOptions, type GuardOptions, withHeaders } from "./guard.ts";
+import { ask, type ConcurrencyOptions, checkOptions, type GuardOptions, passOn, withHeaders } from "./guard.ts";
 
 export { type AddressOptions, clientAddress, namePart } from "./address.ts";
 export type { ConcurrencyOptions, GuardOptions } from "./guard.ts";
@@ -33,11 +33,14 @@ export interface LeaseVariables {
 export function rateLimit<E extends Env = any>(options: GuardOptions<Context<E>>): MiddlewareHandler<E> {
 	checkOptions(options);
 	return async (c, next) => {
-		const verdict = await ask(c, "rate_limit", options, c.req.raw.signal);
+		const verdict = await ask(c, "rate_limit", options, c.req.raw);
 		if (!verdict.goOn) return verdict.response;
 		await next();
 		// Hono says itself that no handler answered.
-		if (c.finalized) replace(c, withHeaders(sendable(c.res), verdict.headers));
+		if (!c.finalized) return undefined;
+		const answer = sendable(c.res);
+		await passOn(c, options, c.req.raw, answer);
+		replace(c, withHeaders(answer, verdict.headers));
 		return undefined;
 	};
 }
@@ -51,7 +54,7 @@ export function concurrency<E extends Env = any>(options: ConcurrencyOptions<Con
 	checkOptions(options);
 	return async (c, next) => {
 		const gone = c.req.raw.signal;
-		const verdict = await ask(c, "concurrency", options, gone);
+		const verdict = await ask(c, "concurrency", options, c.req.raw);
 		if (!verdict.goOn) return verdict.response;
 		const { lease, headers } = verdict;
 		if (!lease) return next();
@@ -63,7 +66,9 @@ export function concurrency<E extends Env = any>(options: ConcurrencyOptions<Con
 			await next();
 			// Hono says itself that no handler answered.
 			if (!c.finalized) return undefined;
-			const { answer, drop } = await holdUntilSent(withHeaders(sendable(c.res), headers), sending);
+			const response = sendable(c.res);
+			await passOn(c, options, c.req.raw, response);
+			const { answer, drop } = await holdUntilSent(withHeaders(response, headers), sending);
 			held = true;
 			replace(c, answer);
 			if (answer.body && drop) onReplaced(c, answer.body, drop);

@@ -348,6 +348,52 @@ describe("concurrency", () => {
 	});
 });
 
+describe("pauseOn429", () => {
+	const date = (inSeconds: number) => () => new Date(Date.now() + inSeconds * 1_000).toUTCString();
+
+	test.each<[at: string, what: string, said: () => string | null, seconds: number]>([
+		["/busy", "of so many seconds", () => "30", 30],
+		["/busy", "of no time", () => "0", 1],
+		["/busy", "of more than may be", () => "99999999999999999999", 600],
+		["/busy", "of a date", date(300), 300],
+		["/busy", "of a date that is past", date(-300), 1],
+		["/busy", "of no number", () => "soon", 5],
+		["/busy", "that was left out", () => null, 5],
+		["/busy-rate", "of so many seconds", () => "30", 30],
+		["/plain/busy", "of so many seconds", () => "30", 30],
+		["/plain/busy-rate", "of so many seconds", () => "30", 30],
+	])("%s with a Retry-After %s pauses its limit", async (at, _, said, seconds) => {
+		const name = await newLimit({ limit: 5, ...(at.endsWith("rate") && SLOW) });
+		const value = said();
+		const askedAt = Date.now();
+		const answer = await get(`${at}?name=${name}${value === null ? "" : `&said=${encodeURIComponent(value)}`}`);
+		expect(answer).toMatchObject({ status: 429, body: "busy" });
+		const answeredAt = Date.now();
+		const { pausedUntil } = await gate.inspect(name);
+		// A pause may be over before it is looked at, and a date is rounded to seconds.
+		const until = pausedUntil === null ? Date.now() : Date.parse(pausedUntil);
+		expect(until).toBeGreaterThanOrEqual(askedAt + (seconds - 1) * 1_000);
+		if (pausedUntil !== null) expect(until).toBeLessThanOrEqual(answeredAt + seconds * 1_000);
+	});
+
+	test("the denial of a guard pauses nothing, whatever another middleware made of it, nor does another failure", async () => {
+		const name = await newLimit({ limit: 5 });
+		await gate.configure(`${name}-own`, { limit: 1, ...SLOW });
+		expect((await get(`/busy-own?name=${name}`)).status).toBe(200);
+		expect((await get(`/busy-own?name=${name}`)).body["violated-policies"]).toEqual([`${name}-own`]);
+		expect((await get(`/not-busy?name=${name}`)).status).toBe(503);
+		await isFree(name);
+		expect((await gate.inspect(name)).pausedUntil).toBeNull();
+	});
+
+	test("a limit that cannot be paused changes nothing of the answer", async () => {
+		const name = await newLimit({ limit: 1 });
+		expect(await get(`/busy-nowhere?name=${name}&said=30`)).toMatchObject({ status: 429, body: "busy" });
+		await isFree(name);
+		expect((await gate.inspect(name)).pausedUntil).toBeNull();
+	});
+});
+
 describe("a plain fetch handler", () => {
 	test("is limited in the same way", async () => {
 		const name = await newLimit({ limit: 1, ...SLOW });

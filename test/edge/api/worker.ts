@@ -194,6 +194,27 @@ api.get("/held-twice", long, concurrency<App>({ gate, name: (c) => `${asked(c)}-
 api.get("/sixteen", rateLimit({ gate, name: (c) => c.req.queries("name") ?? [] }), hello);
 api.get("/held-waits-briefly", concurrency<App>({ gate, name: asked, waitSeconds: 0.3 }), hello);
 
+/** What an upstream says of being too busy; and a guard of one caller before it, whose denial is no such word. */
+const busy = (c: Context): Response => {
+	const said = c.req.query("said");
+	return new Response("busy", { status: 429, ...(said !== undefined && { headers: { "Retry-After": said } }) });
+};
+const pauseOn429 = (c: Context): string[] => [asked(c)];
+api.get("/busy", concurrency<App>({ gate, name: asked, pauseOn429 }), busy);
+api.get("/busy-rate", rateLimit({ gate, name: asked, pauseOn429 }), busy);
+api.get("/busy-nowhere", concurrency<App>({ gate, name: asked, pauseOn429: () => "nowhere" }), busy);
+api.get("/not-busy", concurrency<App>({ gate, name: asked, pauseOn429 }), (c) => c.text("ill", 503));
+api.get(
+	"/busy-own",
+	concurrency<App>({ gate, name: asked, pauseOn429 }),
+	outside(async (c, next) => {
+		await next();
+		c.res = new Response(c.res.body, c.res);
+	}),
+	rateLimit({ gate, name: (c) => `${asked(c)}-own` }),
+	hello,
+);
+
 api.get("/held-waits", concurrency<App>({ gate, name: asked, waitSeconds: 10 }), hello);
 api.get("/held-and-rate", concurrency<App>({ gate, name: asked, rate: (c) => `${asked(c)}-rate` }), hello);
 /** Those who are at work right now under each name, and the most that ever were: a load that is over has stragglers. */
@@ -251,6 +272,14 @@ const plain: Record<string, ReturnType<typeof withRateLimit>> = {
 	"/plain/told": withConcurrency(
 		{ gate, name: ({ request }) => nameOf(request) },
 		() => new Response(parts(3, 10), { headers: { "Content-Length": "21" } }),
+	),
+	"/plain/busy": withConcurrency(
+		{ gate, name: ({ request }) => nameOf(request), pauseOn429: ({ request }) => nameOf(request) },
+		() => new Response("busy", { status: 429, headers: { "Retry-After": "30" } }),
+	),
+	"/plain/busy-rate": withRateLimit(
+		{ gate, name: ({ request }) => nameOf(request), pauseOn429: ({ request }) => nameOf(request) },
+		() => new Response("busy", { status: 429, headers: { "Retry-After": "30" } }),
 	),
 	"/plain/nothing": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, gives(undefined)),
 	"/plain/locked": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, readAlready),
