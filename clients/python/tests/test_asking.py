@@ -7,6 +7,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -319,6 +320,36 @@ def test_a_pause_lets_nothing_through_until_its_end(new_limit: NewLimit) -> None
         gate.pause(limit.name, 601)
 
 
+def test_who_is_next_says_the_priority_and_whose_turn_it_is_the_key(new_limit: NewLimit) -> None:
+    limit = new_limit()
+
+    def line() -> list[tuple[int, str | None]]:
+        return [(each["priority"], each["key"]) for each in limit.look()["waiting"]]
+
+    async def main() -> None:
+        gate, held = with_asyncio.Headgate(), limit.take()
+        patient = asyncio.ensure_future(gate.concurrency(limit.name, key="tenant").acquire())
+        await asyncio.to_thread(limit.wait_for, waiting=1)
+        urgent = asyncio.ensure_future(gate.concurrency(limit.name, priority=5).acquire())
+        await asyncio.to_thread(limit.wait_for, waiting=2)
+        assert line() == [(5, None), (0, "tenant")]
+        limit.give(held)
+        await (await urgent).release()
+        await (await patient).release()
+
+    asyncio.run(main())
+    slow = limit = new_limit(limit=1, slotDecayPerSecond=0.001)
+    with_sync.rate_limit(slow.name, priority=0, key="first")
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(with_sync.rate_limit, slow.name, priority=9, key="second")
+        slow.wait_for(waiting=1)
+        assert line() == [(9, "second")]
+        assert slow.http.patch(f"/v1/limits/{slow.name}", json={"activeSlots": 0}).is_success
+        assert taken.result().names == {slow.name: 1}
+    with pytest.raises(ConcurrencySlotAcquisitionError, match=r"422 invalid.*priority"):
+        by_sync(slow.name, priority=10)
+
+
 @holding
 def test_promise_13_a_service_that_is_not_there_is_an_error(hold: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADGATE_URL", "http://127.0.0.1:9")
@@ -350,6 +381,9 @@ def test_an_answer_of_something_else_is_named(hold: Any, headgate_server: str, m
         ("a", {"timeout_seconds": "3"}),
         ("a", {"max_retries": "3"}),
         ("a", {"holder": 7}),
+        ("a", {"key": 7}),
+        ("a", {"priority": "9"}),
+        ("a", {"settle_seconds": "9"}),
     ],
 )
 @pytest.mark.parametrize("face", [with_sync, with_asyncio])
@@ -367,6 +401,8 @@ def test_a_mistake_is_a_type_error_before_anything_is_asked(face: Any, names: An
         ("a", {"timeout_seconds": -1}),
         ("a", {"timeout_seconds": float("nan")}),
         ("a", {"max_retries": -1}),
+        ("a", {"priority": -1}),
+        ("a", {"key": "a\ud800"}),
         ("a", {"on_error": "close"}),
     ],
 )

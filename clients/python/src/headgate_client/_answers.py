@@ -81,6 +81,10 @@ class WaiterInfo(TypedDict):
     since: str
     #: 1 is next.
     position: int
+    #: 0 to 9; a higher one is served first.
+    priority: int
+    #: Whose turn it takes; None: the common one.
+    key: str | None
 
 
 class LimitSummary(TypedDict):

@@ -26,7 +26,7 @@ def slots_of(names: Names, occupy: Occupy = 1, option: str = "names") -> Slots:
             raise ValueError(f"`occupy` speaks of {quoted(str(name))}, which is not among the names.")
     slots = {name: own.get(name, each.get(name, rest)) for name in every}
     for given in [*slots.values(), rest]:
-        checked_slots(given)
+        checked_whole(given, 1, "The slots of a name")
     return slots
 
 
@@ -43,18 +43,18 @@ def names_of(names: Any, option: str = "names") -> list[str]:
     return list(dict.fromkeys(every))
 
 
-def checked_slots(slots: Any, least: int = 1) -> None:
-    if not isinstance(slots, int) or isinstance(slots, bool):
-        raise TypeError(f"Slots must be whole numbers, not {slots!r}.")
-    if slots < least:
-        raise ValueError(f"Slots must be {least} or more, not {slots}.")
+def checked_whole(value: Any, least: int, what: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what} must be a whole number, not {value!r}.")
+    if value < least:
+        raise ValueError(f"{what} must be {least} or more, not {value}.")
 
 
 def actual_of(taken: Slots, actual: Actual) -> Slots:
     """What estimates came to, per name: whole slots, from 0."""
     each = dict(actual) if isinstance(actual, Mapping) else dict.fromkeys(taken, actual)
     for slots in [*each.values(), 0 if isinstance(actual, Mapping) else actual]:
-        checked_slots(slots, 0)
+        checked_whole(slots, 0, "What an estimate came to")
     return each
 
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from ._answers import Problem, Slots
 from ._engine import Engine
 from ._giveback import give_back
-from ._names import checked_number, checked_text
+from ._names import checked_number, checked_text, checked_whole
 from ._timers import FOREVER, within
 from ._transport import (
     ANSWER_SECONDS,
@@ -86,6 +86,8 @@ class Wish:
     holder: str | None = None
     settle_seconds: float | None = None
     at_most: bool = False
+    priority: int | None = None
+    key: str | None = None
     on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
@@ -95,6 +97,10 @@ class Wish:
         checked_number(self.settle_seconds or 0, "settle_seconds")
         if self.holder is not None:
             checked_text(self.holder, "The holder")
+        if self.key is not None:
+            checked_text(self.key, "The key")
+        if self.priority is not None:
+            checked_whole(self.priority, 0, "The priority")
         if self.on_error not in ("raise", "open"):
             raise ValueError(f'`on_error` must be "raise" or "open", not {self.on_error!r}.')
 
@@ -109,6 +115,8 @@ class Wish:
             "holder": self.holder,
             "settleSeconds": self.settle_seconds,
             "atMost": self.at_most or None,
+            "priority": self.priority,
+            "key": self.key,
         }
         return request | {name: value for name, value in options.items() if value is not None}
 

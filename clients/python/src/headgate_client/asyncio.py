@@ -230,6 +230,8 @@ class Headgate(Gate):
         rate: Names | None = None,
         settle_seconds: float | None = None,
         at_most: bool = False,
+        priority: int | None = None,
+        key: str | None = None,
         on_error: OnError = "raise",
     ) -> Concurrency:
         """Holds slots of all the limits, all or none, while an `async with` block or a decorated function runs.
@@ -251,6 +253,8 @@ class Headgate(Gate):
             rate: Limits to take in the same request by rate: a name, several, or a mapping of names to slots.
             settle_seconds: What is taken by rate is an estimate, which `settle` corrects within so long, 1 to 3,600.
             at_most: Take fewer slots where a limit could never grant so many; `names` and `rate` say how many.
+            priority: 0 to 9; waiters of a higher one are served first. None: 0.
+            key: Whose turn it takes in line, such as a tenant's; keys that wait take turns. None: one key for all.
             on_error: When the service cannot be reached. "raise", or "open": the block runs without a limit.
 
         Raises:
@@ -271,6 +275,8 @@ class Headgate(Gate):
             holder=holder_of(holder),
             settle_seconds=settle_seconds,
             at_most=at_most,
+            priority=priority,
+            key=key,
             on_error=on_error,
         )
         return Concurrency(self, wish, raise_on_lease_renewal_failure is not False)
@@ -287,6 +293,8 @@ class Headgate(Gate):
         holder: Any = None,
         settle_seconds: float | None = None,
         at_most: bool = False,
+        priority: int | None = None,
+        key: str | None = None,
         on_error: OnError = "raise",
     ) -> Receipt:
         """Takes slots that come back by themselves, at the limit's decay; waits in line until they fit.
@@ -303,6 +311,8 @@ class Headgate(Gate):
             holder=holder_of(holder),
             settle_seconds=settle_seconds,
             at_most=at_most,
+            priority=priority,
+            key=key,
             on_error=on_error,
         )
         return _receipt_of(await taken(self, wish))
