@@ -110,25 +110,26 @@ const FAULTS: Fault[] = [
 		name: "a period goes back with the clock",
 		is: `if (wall < this.#period.endsAt) return;`,
 		becomes: `if (wall >= this.#period.startsAt && wall < this.#period.endsAt) return;`,
-		tables: "window",
 	},
 	{
 		name: "a period ends by the limit's own time, and not by the clock",
 		is: `const wall = this.at - this.#clock.offsetMs;`,
 		becomes: `const wall = this.at;`,
-		tables: "window",
+	},
+	{
+		name: "what was set by hand is owned again after a restart, in a window",
+		is: `for (const id of held) say(turn, { kind: "rewritten", id });`,
+		becomes: `for (const id of held) if (id === "") say(turn, { kind: "rewritten", id });`,
 	},
 	{
 		name: "a period is not stored",
 		is: `if (period) this.#period = { ...period };`,
 		becomes: `if (period && this.#granted < 0) this.#period = { ...period };`,
-		tables: "window",
 	},
 	{
 		name: "what a period before owned is owned again after a restart",
 		is: `if (order === this.#period.startsAt) this.#bands.set(`,
 		becomes: `if (order <= this.#period.startsAt) this.#bands.set(`,
-		tables: "window",
 	},
 	{
 		name: "a boundary that is shown twice is the second",
@@ -146,7 +147,6 @@ const FAULTS: Fault[] = [
 		name: "a slot of a sliding window comes back a moment early",
 		is: `if (at + this.windowMs > this.at) break;`,
 		becomes: `if (at + this.windowMs > this.at + 1) break;`,
-		tables: "window",
 	},
 	{
 		name: "moments of a sliding window are rounded down",
@@ -158,13 +158,11 @@ const FAULTS: Fault[] = [
 		name: "a change of the window gives fresh slots",
 		is: `if (decays(limit)) limit.level.reset(wholeSlots(free));`,
 		becomes: `if (decays(limit)) limit.level.reset(didDecay ? 0 : wholeSlots(free));`,
-		tables: "window",
 	},
 	{
 		name: "a lease holds slots of a window",
 		is: `if (mode === "concurrency" && hasWindow(settings)) return "no_lease";`,
 		becomes: ``,
-		tables: "window",
 	},
 	{
 		name: "a lease never expires",

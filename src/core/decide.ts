@@ -34,6 +34,7 @@ import {
 	type Ended,
 	type Entry,
 	enforces,
+	hasWindow,
 	inTurn,
 	isGranted,
 	isLease,
@@ -342,7 +343,7 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 	if (isOtherKind) changeKind(turn, didDecay);
 	else if (limit.level instanceof Level) limit.level.setRate(limit.settings.slotDecayPerSecond);
 	if (slots !== undefined) {
-		if (decays(limit)) limit.level.reset(Math.max(0, slots - limit.sums.lent));
+		if (decays(limit)) setInUse(turn, Math.max(0, slots - limit.sums.lent));
 		else limit.unleased = Math.max(0, slots - limit.sums.leased);
 	}
 	for (const entry of [...limit.queue.values()].sort((a, b) => a.seq - b.seq)) {
@@ -353,6 +354,14 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 		deny(turn, entry, never, entry.slots);
 	}
 	say(turn, { kind: "configured" });
+}
+
+/** By hand; leases hold nothing of it. The rows of those in a window say what they held, and have to be written anew. */
+function setInUse(turn: Turn, slots: number): void {
+	const { level, entries, settings } = turn.limit;
+	const held = hasWindow(settings) ? [...entries.keys()].filter((id) => level.owned(id) > 0n) : [];
+	level.reset(slots);
+	for (const id of held) say(turn, { kind: "rewritten", id });
 }
 
 function pause(turn: Turn, ms: Ms): void {

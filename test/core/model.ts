@@ -65,7 +65,21 @@ export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy" | "slo
 interface Layer {
 	owner: string | null;
 	left: bigint;
+	/** When it was laid, in the limit's own time. */
+	at: number;
 }
+
+/** The period of a calendar, by the caller's clock. Those of a fixed length are counted from the epoch. */
+interface Period {
+	startsAt: number;
+	endsAt: number;
+}
+
+/** The length of a window of this model, all of which are so many seconds long. */
+export const windowMs = ({ window }: Settings): number => (window ? Number(window.every) * 1_000 : 0);
+/** How slots come back. */
+const kindOf = ({ slotDecayPerSecond, window }: Settings): string =>
+	window ? `${window.sliding} ${windowMs({ window } as Settings)}` : slotDecayPerSecond > 0 ? "decay" : "release";
 
 interface State {
 	settings: Settings;
@@ -75,6 +89,8 @@ interface State {
 	asked: Asked[];
 	/** Oldest first. */
 	layers: Layer[];
+	/** That a window by the calendar is in. */
+	period: Period | null;
 	unleased: number;
 	pausedUntil: number;
 	/** The fence of the newest lease. */
@@ -120,6 +136,7 @@ export class Model {
 			offsetMs: 0,
 			asked: [],
 			layers: [],
+			period: periodOf(settings, now),
 			unleased: 0,
 			pausedUntil: 0,
 			fence: 0,
@@ -157,6 +174,7 @@ export class Model {
 			if (asked.state !== "reserved" || !asked.written || asked.written.reserved) continue;
 			Object.assign(asked, {
 				state: "waiting",
+				slots: this.#size(asked.wished, asked.atMost),
 				enforced: true,
 				wouldDeny: false,
 				waitedMs: 0,
@@ -185,8 +203,13 @@ export class Model {
 
 	// ---------------------------------------------------------------------------------- what is true now
 
+	get hasWindow(): boolean {
+		return Boolean(this.state.settings.window);
+	}
+
+	/** Whether slots come back by themselves. */
 	get decays(): boolean {
-		return this.state.settings.slotDecayPerSecond > 0;
+		return this.state.settings.slotDecayPerSecond > 0 || this.hasWindow;
 	}
 
 	/** The level in units, reservations aside. */
@@ -254,6 +277,15 @@ export class Model {
 
 	/** Whole milliseconds until the level, draining alone, is at most `units`. */
 	msUntilLevel(units: bigint): number {
+		const { period, offsetMs, layers, settings } = this.state;
+		if (this.hasWindow) {
+			// Layers lie in the order in which they were laid.
+			const oldest = layers.map(({ at }) => at + windowMs(settings) - this.#now);
+			const ends = period ? [period.endsAt + offsetMs - this.#now] : oldest;
+			const isFewEnough = (after: number): boolean =>
+				layers.reduce((sum, { left }, index) => sum + ((ends[index] ?? after) <= after ? 0n : left), 0n) <= units;
+			return this.level <= units ? 0 : period ? (ends[0] ?? 0) : (ends.find(isFewEnough) ?? NEVER);
+		}
 		const rate = unitsOfRate(this.state.settings.slotDecayPerSecond);
 		const excess = this.level - units;
 		if (excess <= 0n) return 0;
@@ -302,7 +334,15 @@ export class Model {
 	}
 
 	#drainTo(now: number): void {
-		let units = unitsOfRate(this.state.settings.slotDecayPerSecond) * BigInt(now - this.#now);
+		const { settings, period, offsetMs } = this.state;
+		if (period && now - offsetMs >= period.endsAt) {
+			this.state.layers = [];
+			this.state.period = periodOf(settings, now - offsetMs);
+		}
+		if (this.hasWindow && !period) {
+			this.state.layers = this.state.layers.filter(({ at }) => at + windowMs(settings) > now);
+		}
+		let units = unitsOfRate(settings.slotDecayPerSecond) * BigInt(now - this.#now);
 		for (const layer of this.state.layers) {
 			const drained = units < layer.left ? units : layer.left;
 			layer.left -= drained;
@@ -449,7 +489,8 @@ export class Model {
 		const known = this.#loan(id);
 		if (known) this.#account(known, used, grants);
 		const lentMs = Math.round((settings.lendSeconds ?? 0) * 1_000);
-		const lends = isGiven && this.enforces && !this.paused && this.decays && settings.limit > 0 && lentMs > 0;
+		const lends =
+			isGiven && this.enforces && !this.paused && settings.slotDecayPerSecond > 0 && settings.limit > 0 && lentMs > 0;
 		const has = known ? known.slots - known.used : 0;
 		let most = has;
 		const isFair = (more: number): boolean =>
@@ -500,7 +541,7 @@ export class Model {
 	/** What was used of a loan is in use from now on. */
 	#account(loan: Asked, used: number, grants: number): void {
 		const slots = Math.max(0, Math.min(used, loan.slots) - loan.used);
-		if (slots > 0) this.state.layers.push({ owner: null, left: BigInt(slots) * ONE });
+		if (slots > 0) this.#lay(null, slots);
 		loan.used = Math.max(loan.used, used);
 		loan.slots = Math.max(loan.slots, loan.used);
 		for (; loan.grants < grants; loan.grants += 1) {
@@ -569,6 +610,7 @@ export class Model {
 	#never({ slots, mode }: { slots: number; mode: Request["mode"] }): DenialCode | null {
 		if (!this.state.settings.active) return null;
 		if (slots > this.state.settings.limit && this.state.settings.limit > 0) return "exceeds_limit";
+		if (mode === "concurrency" && this.hasWindow) return "no_lease";
 		return mode === "rate_limit" && !this.decays ? "no_decay" : null;
 	}
 
@@ -612,7 +654,7 @@ export class Model {
 		const isEstimate = asked.mode === "rate_limit" && asked.settleMs !== undefined;
 		const isReceipt = asked.mode !== "concurrency" && (state === "leased" || !asked.enforced);
 		if (asked.enforced && this.decays) {
-			this.state.layers.push({ owner: isReceipt && !isEstimate ? null : asked.id, left: BigInt(asked.slots) * ONE });
+			this.#lay(isReceipt && !isEstimate ? null : asked.id, asked.slots);
 		}
 		if (isReceipt && asked.enforced && asked.mode === "unleased" && !this.decays) this.state.unleased += asked.slots;
 		asked.expiresAt = this.#now + asked.leaseMs;
@@ -660,7 +702,7 @@ export class Model {
 			layer.left = left;
 		}
 		if (asked.enforced && this.decays && actual > asked.slots) {
-			this.state.layers.push({ owner: null, left: BigInt(actual - asked.slots) * ONE });
+			this.#lay(null, actual - asked.slots);
 		}
 		this.state.ratios.push(actual / asked.slots);
 		this.#receipt(asked, actual);
@@ -757,6 +799,10 @@ export class Model {
 		}
 	}
 
+	#lay(owner: string | null, slots: number): void {
+		this.state.layers.push({ owner, left: BigInt(slots) * ONE, at: this.#now });
+	}
+
 	/** Removes a request and the layers it owns. */
 	#drop(asked: Asked): void {
 		if (this.owned(asked.id) > 0n) this.takings.set(asked.id, this.owned(asked.id));
@@ -766,21 +812,28 @@ export class Model {
 
 	#configure(change: Partial<Settings>, activeSlots: number | undefined): void {
 		const did = this.decays;
-		const { slotDecayPerSecond = this.state.settings.slotDecayPerSecond } = change;
-		if (did !== slotDecayPerSecond > 0) for (const loan of this.#loans) this.#writeOff(loan);
-		this.state.settings = { ...this.state.settings, ...change };
-		if (did && !this.decays) this.state.layers = [];
-		if (!did && this.decays) {
-			this.state.layers = [{ owner: null, left: BigInt(this.state.unleased) * ONE }];
-			for (const asked of this.state.asked) {
-				if (!holds(asked)) continue;
-				this.state.layers.push({ owner: asked.id, left: BigInt(asked.slots) * ONE });
+		const settings = { ...this.state.settings, ...change };
+		const isOther = kindOf(settings) !== kindOf(this.state.settings);
+		if (isOther) for (const loan of this.#loans) this.#writeOff(loan);
+		this.state.settings = settings;
+		if (isOther) {
+			// What is in use goes along in whole slots, rounded up; where nothing comes back by itself, what no lease holds is free.
+			const whole = (units: bigint): number => Number((units + ONE - 1n) / ONE);
+			const owned = this.state.asked.map((asked): [string, bigint] => [asked.id, this.#goesAlong(asked, did)]);
+			const all = owned.reduce((sum, [, own]) => sum + own, 0n);
+			const free = did ? this.level - all : BigInt(this.state.unleased) * ONE;
+			this.state.period = periodOf(settings, this.#now - this.state.offsetMs);
+			this.state.layers = [];
+			if (this.decays) {
+				this.#lay(null, whole(free));
+				for (const [id, own] of owned) if (own > 0n) this.#lay(id, whole(own));
+				this.state.unleased = 0;
 			}
-			this.state.unleased = 0;
 		}
 		if (activeSlots !== undefined) {
 			const others = Math.max(0, activeSlots - this.lent);
-			if (this.decays) this.state.layers = [{ owner: null, left: BigInt(others) * ONE }];
+			if (this.decays) this.state.layers = [];
+			if (this.decays) this.#lay(null, others);
 			else this.state.unleased = Math.max(0, others - this.leased);
 		}
 		for (const asked of this.state.asked.filter((other) => other.state === "waiting")) {
@@ -791,6 +844,12 @@ export class Model {
 			this.#deny(asked.id, never);
 		}
 		this.#say({ kind: "configured" });
+	}
+
+	/** What a request keeps of what is in use when slots come back in another way. */
+	#goesAlong(asked: Asked, did: boolean): bigint {
+		if (did) return this.owned(asked.id);
+		return holds(asked) ? BigInt(asked.slots) * ONE : 0n;
 	}
 
 	// ------------------------------------------------------------------------------------------ saying
@@ -838,6 +897,13 @@ const holds = (asked: Asked): boolean => asked.enforced && granted(asked) && ask
 const would = ({ wouldDeny }: { wouldDeny?: boolean }): { wouldDeny?: true } => (wouldDeny ? { wouldDeny: true } : {});
 export const inTurn = (asked: Pick<Asked, "standing">): boolean =>
 	asked.standing === "present" || asked.standing === "resuming";
+
+function periodOf(settings: Settings, wall: number): Period | null {
+	const { window } = settings;
+	if (!window || window.sliding) return null;
+	const startsAt = wall - (wall % windowMs(settings));
+	return { startsAt, endsAt: startsAt + windowMs(settings) };
+}
 
 const sumOf = (asked: Asked[]): number => asked.reduce((sum, { slots }) => sum + slots, 0);
 

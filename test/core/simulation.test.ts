@@ -28,7 +28,9 @@ const OUTCOMES = `
 	granted a lease after a wait, though it would deny | granted a receipt again, though it would deny | as many as the limit could ever grant
 	served by inspect | taken back | taken back before the peers answered | clock jumped back | restart | restart with waiters | restart after something fell due
 	restart with part of a band drained | released twice | retry at the announced moment
-	retry at the announced moment, with loans
+	retry at the announced moment, with loans | retry at the end of a period | retry when a sliding window gives slots back
+	a period ended with slots in use | a sliding window gave slots back | clock jumped back, in a period | restart in a later period
+	restart with slots in a window | another way with slots in use | a lease gave back to a window | a lease outlived its window
 	retry at the announced moment, after others in line | retry at the announced moment, with reservations
 
 	nothing -> present | nothing -> parked | nothing -> reserved | nothing -> leased
@@ -45,8 +47,8 @@ const OUTCOMES = `
 	granted a receipt at once | granted a receipt at once, unenforced | granted a receipt after a wait
 	granted a receipt after a wait, unenforced | granted a receipt again | granted a receipt again, unenforced
 	reserved | reserved, unenforced | reserved again | reserved again, unenforced | queued | parked
-	denied denied | denied by a limit of 0 | denied exceeds_limit | denied no_decay | denied id_in_use | denied queue_full
-	denied a waiter denied | denied a waiter exceeds_limit | denied a waiter no_decay | denied a waiter id_in_use
+	denied denied | denied by a limit of 0 | denied exceeds_limit | denied no_decay | denied no_lease | denied id_in_use | denied queue_full
+	denied a waiter denied | denied a waiter exceeds_limit | denied a waiter no_decay | denied a waiter no_lease | denied a waiter id_in_use
 	denied a waiter unknown_limit | left cancelled | left gone
 	gone to commit | gone to cancel | gone to touch | gone to renew | renewed
 	released by caller | released by caller, nothing | released by operator | released by operator, nothing

@@ -1,11 +1,12 @@
 /** One life of one limit, drawn from a seed, checked after every step against the model and the promises. */
 
+import type { Window } from "../../src/core/calendar.ts";
 import type { Borrowing, Command, Event } from "../../src/core/commands.ts";
 import { activeSlots, type Entry, isLease, type Limit, type Request, type Settings } from "../../src/core/limit.ts";
 import { positions } from "../../src/core/line.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
 import { SLOT } from "../../src/core/usage.ts";
-import { type Asked, granted, inTurn, Model, ONE, unitsOfRate } from "./model.ts";
+import { type Asked, granted, inTurn, Model, ONE, unitsOfRate, windowMs } from "./model.ts";
 import { Random } from "./random.ts";
 import { Subject, type Written } from "./subject.ts";
 
@@ -16,6 +17,12 @@ export type Outcomes = Map<string, number>;
 const TAIL = Number(process.env.HEADGATE_TAIL ?? 12);
 const START = 1_700_000_000_000;
 const RATES = [0, 0, 0, 0.1, 0.7, 1, 3, 7, 20, 1000, 0.142857142857142, 0.333333333333333];
+
+/** So short that lives of a limit go through many of them. */
+const WINDOWS: Window[] = [
+	...[1, 2, 60].map((every) => ({ every, sliding: true })),
+	...[1, 5, 60].map((every) => ({ every, sliding: false })),
+].map((each) => ({ ...each, timeZone: "UTC", at: "00:00", startsOn: null }));
 
 const LENDS = [0, 0.1, 1, 1, 10];
 
@@ -57,7 +64,7 @@ export class Simulation {
 		this.#leaseMs = this.#random.pick([500, 5_000, 60_000]);
 		const settings: Settings = {
 			limit: this.#random.int(1, 8),
-			slotDecayPerSecond: this.#random.pick(RATES),
+			...this.#drawKind(),
 			active: this.#random.chance(0.9),
 			...(this.#random.chance(0.5) && { lendSeconds: this.#random.pick(LENDS) }),
 		};
@@ -170,6 +177,8 @@ export class Simulation {
 		const events = this.#decide({ kind: "tick" });
 		if (overdue) return;
 		this.#hold(9, events.length === 0 && this.#everything() === before, "a clock that jumped back changed something");
+		// A period ends by the caller's clock, whatever became of it.
+		if (this.#model.state.period) return this.#reach("clock jumped back, in a period");
 		const stillToWake = this.#wakeAt === null ? null : this.#wakeAt - this.#wall;
 		this.#hold(9, toWake === stillToWake, "a clock that jumped back changed what is due");
 		this.#reach("clock jumped back");
@@ -182,6 +191,9 @@ export class Simulation {
 			const left = this.#limit.level.owned(id);
 			if (left > 0n && left < BigInt(slots) * SLOT) this.#reach("restart with part of a band drained");
 		}
+		const { period } = this.#model.state;
+		if (this.#model.hasWindow && this.#model.level > 0n) this.#reach("restart with slots in a window");
+		if (period && this.#wall >= period.endsAt) this.#reach("restart in a later period");
 		this.#subject.restart(this.#wall);
 		this.#model.restart(this.#wall);
 		this.#reach("restart");
@@ -225,6 +237,8 @@ export class Simulation {
 		this.#reach("retry at the announced moment");
 		if (this.#model.line.length > 0) this.#reach("retry at the announced moment, after others in line");
 		if (this.#model.reserved > 0) this.#reach("retry at the announced moment, with reservations");
+		if (this.#model.state.period) this.#reach("retry at the end of a period");
+		else if (this.#model.hasWindow) this.#reach("retry when a sliding window gives slots back");
 	}
 
 	#releaseAgain(command: Command & { kind: "release" }): void {
@@ -340,7 +354,7 @@ export class Simulation {
 		}
 		const { limit } = this.#model.state.settings;
 		const slots = random.chance(0.05) ? limit + 1 : Math.max(1, random.chance(0.6) ? 1 : random.int(1, limit));
-		const isRate = this.#model.decays !== random.chance(0.1) && random.chance(0.5);
+		const isRate = this.#model.decays !== random.chance(0.1) && random.chance(this.#model.hasWindow ? 0.9 : 0.5);
 		const mode = random.chance(0.1) ? "unleased" : isRate ? "rate_limit" : "concurrency";
 		const atMost = random.chance(0.1);
 		const request: Request = {
@@ -357,6 +371,13 @@ export class Simulation {
 		return request;
 	}
 
+	/** How slots come back: with their leases, by decay or by a window. */
+	#drawKind(): Pick<Settings, "slotDecayPerSecond" | "window"> {
+		const random = this.#random;
+		if (random.chance(0.3)) return { slotDecayPerSecond: 0, window: random.pick(WINDOWS) };
+		return { slotDecayPerSecond: random.pick(RATES), window: null };
+	}
+
 	#drawSettings(): Command {
 		const random = this.#random;
 		const settings: Partial<Settings> = {};
@@ -365,7 +386,7 @@ export class Simulation {
 				settings.limit = random.int(0, 8);
 				break;
 			case "rate":
-				settings.slotDecayPerSecond = random.pick(RATES);
+				Object.assign(settings, this.#drawKind());
 				break;
 			case "active":
 				// Rather on than off: an inactive limit has little to tell.
@@ -384,7 +405,7 @@ export class Simulation {
 					kind: "configure",
 					settings: {
 						limit: random.int(1, 8),
-						slotDecayPerSecond: random.pick(RATES),
+						...this.#drawKind(),
 						active: random.chance(0.8),
 						enforce: true,
 					},
@@ -405,6 +426,8 @@ export class Simulation {
 		const before = new Map([...this.#limit.entries].map(([id, entry]) => [id, { ...entry } as Look]));
 		const usedBefore = usedOf(this.#limit);
 		const pausedUntil = this.#model.paused ? this.#model.state.pausedUntil : 0;
+		const { settings: settingsBefore, period: periodBefore } = this.#model.state;
+		const levelBefore = this.#model.level;
 		const { events, wakeAt, written } = this.#subject.decide(command, this.#wall);
 		this.#wakeAt = wakeAt;
 		const told = events.filter((event) => event.kind !== "rewritten");
@@ -423,6 +446,7 @@ export class Simulation {
 		if (command.kind !== "close") this.#checkWritten(written);
 		this.#checkPause(command, events, pausedUntil);
 		this.#count(command, events, before, lined);
+		this.#countWindow(events, before, { settings: settingsBefore, period: periodBefore, level: levelBefore });
 		return events;
 	}
 
@@ -484,7 +508,8 @@ export class Simulation {
 				gave ||= before.get(event.id)?.state !== "reserved";
 			} else if (event.kind === "released" || event.kind === "left" || event.kind === "settled") {
 				const estimate = before.get(event.id);
-				const more = event.kind === "settled" && estimate?.enforced ? event.slots - estimate.slots : 0;
+				const isNow = event.kind === "settled" && event.outcome === "settled";
+				const more = isNow && estimate?.enforced ? event.slots - estimate.slots : 0;
 				// What was set aside before a debt may still be committed after it.
 				if (more > 0 && model.decays) this.#flow.push({ at: now, units: BigInt(more) * ONE });
 				debt += Math.max(0, more);
@@ -505,6 +530,7 @@ export class Simulation {
 		this.#checkLoans(events);
 		this.#flow = this.#flow.slice(-60);
 		if (!upTo || !model.decays) return;
+		if (model.hasWindow) return this.#checkWindow(upTo, most);
 		const rate = unitsOfRate(model.state.settings.slotDecayPerSecond);
 		let granted = 0n;
 		for (const { at, units } of upTo.toReversed()) {
@@ -512,6 +538,14 @@ export class Simulation {
 			const allowed = most + rate * BigInt(now - at);
 			this.#hold(1, granted <= allowed, `${granted} units granted in ${now - at} ms, ${allowed} allowed`);
 		}
+	}
+
+	/** Of any stretch of a sliding window, and of any period, no more than the limit was granted. */
+	#checkWindow(flow: { at: number; units: bigint }[], most: bigint): void {
+		const { settings, lastAt, period, offsetMs } = this.#model.state;
+		const since = period ? period.startsAt + offsetMs - 1 : lastAt - windowMs(settings);
+		const granted = flow.reduce((sum, { at, units }) => (at > since ? sum + units : sum), 0n);
+		this.#hold(1, granted <= most, `${granted} units granted in one window, of ${most}`);
 	}
 
 	/** What is lent is counted, and at least as much is left of what nobody uses. */
@@ -730,6 +764,27 @@ export class Simulation {
 		if (isBefore) this.#reach(`${was.standing} and back at its place`);
 	}
 
+	#countWindow(
+		events: Event[],
+		before: Map<string, Look>,
+		was: { settings: Settings; period: object | null; level: bigint },
+	): void {
+		const { state, hasWindow, level } = this.#model;
+		if (was.level > 0n && was.settings.window !== state.settings.window && level > 0n)
+			this.#reach("another way with slots in use");
+		if (!hasWindow || was.settings.window !== state.settings.window) return;
+		if (was.level > 0n && was.period !== state.period) this.#reach("a period ended with slots in use");
+		if (!state.period && level < was.level && events.every(({ kind }) => kind === "granted"))
+			this.#reach("a sliding window gave slots back");
+		for (const event of events) {
+			if (event.kind !== "released" || !before.get(event.id)?.enforced) continue;
+			const { state: stood } = before.get(event.id) as Look;
+			if (stood === "leased" || stood === "committed") {
+				this.#reach(event.slots > 0 ? "a lease gave back to a window" : "a lease outlived its window");
+			}
+		}
+	}
+
 	#reach(outcome: string): void {
 		this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1);
 	}
@@ -792,7 +847,8 @@ function stateOf(look: Look | undefined): string {
 function usedOf(limit: Limit): bigint {
 	const all = [...limit.entries.values()];
 	const reserved = slotsOf([...all.filter((entry) => entry.enforced && entry.state === "reserved"), ...loansOf(all)]);
-	if (limit.settings.slotDecayPerSecond > 0) return limit.level.total * (ONE / SLOT) + BigInt(reserved) * ONE;
+	if (limit.settings.slotDecayPerSecond > 0 || limit.settings.window)
+		return limit.level.total * (ONE / SLOT) + BigInt(reserved) * ONE;
 	return BigInt(slotsOf(all.filter(isLease)) + limit.unleased + reserved) * ONE;
 }
 

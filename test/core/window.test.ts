@@ -87,6 +87,14 @@ describe("a calendar window", () => {
 		60001 resolve a no      => released a x0 by abort
 		60002 used?             => 1
 	`;
+	scene("gives back nothing of what was set by hand, nor after a restart", calendar(3))`
+		0 reserve a x2 rate => reserved a x2
+		1 commit a          => granted a x2
+		2 configure slots=3 => configured
+		3 restart           => nothing
+		4 resolve a no      => released a x0 by abort
+		5 used?             => 3
+	`;
 	scene("whose clock jumps back over a boundary stays in its period, and gives no slot twice", calendar(1))`
 		59000  acquire a rate => granted a
 		60000  acquire b rate => granted b
@@ -210,6 +218,15 @@ describe("a sliding window", () => {
 		4    resolve b no   => released b by abort
 		4    acquire c rate => granted c
 		4    acquire d rate => denied d, retry 59996
+	`;
+
+	scene("gives back nothing of what was set by hand, nor after a restart", sliding(3))`
+		0 reserve a x2 rate => reserved a x2
+		1 commit a          => granted a x2
+		2 configure slots=3 => configured
+		3 restart           => nothing
+		4 resolve a no      => released a x0 by abort
+		5 used?             => 3
 	`;
 
 	/** What a caller was granted, moment by moment, and the most that any window of `ms` had of it. */
