@@ -32,6 +32,12 @@ const compiled = mkdtempSync(path.join(tmpdir(), "headgate-compiled-"));
 process.env.NODE_COMPILE_CACHE = compiled;
 process.on("exit", () => rmSync(compiled, { recursive: true, force: true }));
 
+const inExamples = [
+	{ find: /^headgate$/, replacement: path.resolve("src/client/index.ts") },
+	{ find: "headgate/hono", replacement: path.resolve("src/middleware/hono.ts") },
+	{ find: "headgate/testing", replacement: path.resolve("src/testing/index.ts") },
+];
+
 export default defineConfig(async () => {
 	// `wrangler.toml` names the folder, so it has to be there.
 	await buildDashboard();
@@ -76,7 +82,11 @@ const config = async () => ({
 					...patience,
 				},
 			},
-			{ test: { name: "testing", include: ["test/testing/**/*.test.ts"], ...patience } },
+			{
+				// In the examples the package is its sources.
+				resolve: { alias: inExamples },
+				test: { name: "testing", include: ["test/testing/**/*.test.ts", "examples/**/*.test.ts"], ...patience },
+			},
 			{
 				test: {
 					name: "cli",

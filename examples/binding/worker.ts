@@ -2,13 +2,14 @@
 
 import type { HeadgateService } from "headgate/worker";
 
-interface Env {
-	LIMITS: Service<HeadgateService>;
+/** Of the binding this much is used. */
+export interface Env {
+	LIMITS: Pick<Service<HeadgateService>, "concurrency" | "configure">;
 }
 
 /** What takes 20 ms of a database that bears two at once. */
 async function query(): Promise<string> {
-	await scheduler.wait(20);
+	await new Promise((resolve) => setTimeout(resolve, 20));
 	return "42 rows";
 }
 

@@ -1,46 +1,16 @@
-/**
- * A Hono API with a quota for every key and one for all of them together. A policy gives each key its limit when it is
- * first seen; nothing is set up per customer.
- */
+/** The API of `quotas.ts` in a Worker that embeds Headgate. */
 
-import { namePart, rateLimit } from "headgate/hono";
-import { Hono } from "hono";
 import { ownGate } from "../loopback.ts";
+import { LIMITS, quotas } from "./quotas.ts";
 
 export { DirectoryObject, HeadgateService, LimitObject } from "headgate/worker";
 
-const api = new Hono();
+const api = quotas(ownGate);
 
 api.post("/setup", async (c) => {
-	const gate = ownGate();
-	// Five requests at once for a key, then one every ten seconds; together no more than eight, and one a second.
-	await gate.configurePolicy("key:*", { limit: 5, slotDecayPerSecond: 0.1 });
-	await gate.configure("all", { limit: 8, slotDecayPerSecond: 1 });
+	await ownGate().configurePolicy("key:*", LIMITS["key:*"]);
+	await ownGate().configure("all", LIMITS.all);
 	return c.text("ready\n");
 });
-
-/** A key in a name, and so in lists and headers, would be a key for everybody who reads them: its digest is none. */
-async function digestOf(text: string): Promise<string> {
-	const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
-	return Array.from(bytes.subarray(0, 12), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-api.use("/v2/*", async (c, next) => {
-	if (!c.req.header("X-Api-Key")) return c.json({ error: "send your X-Api-Key" }, 401);
-	return next();
-});
-api.use(
-	"/v2/*",
-	rateLimit({
-		gate: ownGate,
-		// Both or neither: a key that is denied does not use up what belongs to all.
-		name: async (c) => [`key:${namePart(await digestOf(c.req.header("X-Api-Key") ?? ""))}`, "all"],
-		// A search costs as much as three other calls.
-		occupy: (c) => (c.req.path === "/v2/search" ? 3 : 1),
-		label: (name) => (name === "all" ? "all" : "key"),
-	}),
-);
-api.get("/v2/hello", (c) => c.json({ hello: "world" }));
-api.get("/v2/search", (c) => c.json({ found: [] }));
 
 export default api;

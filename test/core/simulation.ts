@@ -357,14 +357,14 @@ export class Simulation {
 		const isRate = this.#model.decays !== random.chance(0.1) && random.chance(this.#model.hasWindow ? 0.9 : 0.5);
 		const mode = random.chance(0.1) ? "unleased" : isRate ? "rate_limit" : "concurrency";
 		const atMost = random.chance(0.1);
+		const wished = atMost ? slots * random.int(1, 3) : slots;
 		const request: Request = {
-			...{ id, mode, waitMs, ifBusy, holder: random.chance(0.5) ? "someone" : null },
-			slots: atMost ? slots * random.int(1, 3) : slots,
+			...{ id, mode, waitMs, ifBusy, holder: random.chance(0.5) ? "someone" : null, slots: wished },
 			...(atMost && { atMost }),
 			...(mode === "rate_limit" && random.chance(0.5) && { settleMs: random.pick([100, 1_000, 10_000]) }),
 			leaseMs: random.int(1, this.#leaseMs),
 			held: random.chance(0.2),
-			print: `${slots} ${mode}`,
+			print: `${wished}${atMost ? " at most" : ""} ${mode}`,
 			remember: random.chance(0.7),
 		};
 		this.#requests.set(id, { request, wants });
@@ -504,7 +504,7 @@ export class Simulation {
 				this.#flow.push({ at: now, units: BigInt(event.slots) * ONE });
 				upTo = this.#flow.slice(-60);
 			} else if (event.kind === "reserved" && event.enforced) {
-				if (command.kind === "configure") reserved.add(event.id);
+				if (command.kind === "configure" || command.kind === "settle") reserved.add(event.id);
 				gave ||= before.get(event.id)?.state !== "reserved";
 			} else if (event.kind === "released" || event.kind === "left" || event.kind === "settled") {
 				const estimate = before.get(event.id);
