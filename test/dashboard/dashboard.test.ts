@@ -327,6 +327,37 @@ describe("settings", () => {
 		expect(await accessibilityFaults(page)).toEqual([]);
 	});
 
+	test("whose turns there are in a line, by key and weight, and what all of them wait for", async () => {
+		const name = newName();
+		await scene.configure(name, { limit: 1 });
+		await openLimit(name);
+		await button("Change").click();
+		await dialog().getByText("Whose turn it is in the line").click();
+		await dialog().getByLabel("Weights").fill("gold = 3\na=b = 2");
+		await dialog()
+			.getByLabel(/^Starving after/)
+			.fill("30");
+		await button("Save").click();
+		await said(/weights, starveAfterSeconds/);
+		expect(await inspect(name)).toMatchObject({ weights: { gold: 3, "a=b": 2 }, starveAfterSeconds: 30 });
+		await scene.acquire({ names: name });
+		for (let index = 0; index < 3; index += 1) await scene.wait({ names: name, key: "gold" });
+		await scene.wait({ names: name, priority: 2, key: "<b>urgent</b>" });
+		const turns = page.getByRole("table", { name: "Whose turns" });
+		await turns.getByRole("row", { name: "gold 0 3 3 3" }).waitFor();
+		await turns.getByRole("row", { name: "<b>urgent</b> 2 1 1 1" }).waitFor();
+		await page.getByText("For slots that others hold.").waitFor();
+		const first = page.locator("table.waiters tbody tr").first();
+		await first.getByText("<b>urgent</b>", { exact: true }).waitFor();
+		// What the form does not touch stays as it is.
+		await button("Change").click();
+		await dialog().getByLabel("Limit", { exact: false }).first().fill("2");
+		await button("Save").click();
+		await said(/was changed: limit\./);
+		expect(await inspect(name)).toMatchObject({ weights: { gold: 3, "a=b": 2 }, limit: 2 });
+		expect(await accessibilityFaults(page)).toEqual([]);
+	});
+
 	test("a limit only watches once it is told to, and says what it would deny", async () => {
 		const name = newName();
 		await scene.configure(name, { limit: 1 });
