@@ -19,6 +19,7 @@ import { leases } from "./leases.ts";
 import { lending } from "./lending.ts";
 import { type Report, toText, write } from "./report.ts";
 import { timing } from "./timing.ts";
+import { turns } from "./turns.ts";
 import { waiters } from "./waiters.ts";
 
 const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
@@ -31,6 +32,7 @@ const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
 	batch,
 	keys,
 	attention,
+	turns,
 	costs,
 };
 /** Figures that are no times have a page of their own. */

@@ -32,8 +32,15 @@ const FIRST_HELD_MS: Ms = 1_000;
 export function priceOf(limit: Limit): Price {
 	const { weights } = limit.settings;
 	const price = decays(limit) ? SLOT_PRICE : SLOT_MS_PRICE * Math.max(1, limit.meanHeldMs ?? FIRST_HELD_MS);
+	const usual = Math.max(1, Math.round(price));
+	if (weights === undefined || isEmpty(weights)) return () => usual;
 	return (key) => Math.max(1, Math.round(price / weightOf(weights, key)));
 }
+
+const isEmpty = (weights: object): boolean => {
+	for (const _ in weights) return false;
+	return true;
+};
 
 export const weightOf = (weights: Limit["settings"]["weights"], key: string | null): number =>
 	key !== null && weights !== undefined && Object.hasOwn(weights, key) ? (weights[key] ?? 1) : 1;

@@ -47,38 +47,34 @@ export interface Waiter extends Whose {
 /** What one slot counts for when a key is charged. */
 export type Price = (key: string | null) => number;
 
-/** The waiters of one key and priority, as far as the order needs them. */
-interface Line<W> {
-	tag: number;
-	first: W | undefined;
+/** The waiters of one key and priority. */
+interface KeyLine<W> {
+	readonly key: string | null;
 	/** Lines are numbered as their keys come. Of equal tags the lower is next, so that keys take turns and none is passed twice. */
 	readonly number: number;
-}
-
-interface KeyLine<W> extends Line<W> {
-	readonly key: string | null;
+	tag: number;
 	readonly waiters: Ranked<W>;
+	first: W | undefined;
 	/** The waiter whose row says the tag. */
 	bearer: W | null;
 }
 
-/** Lines that have waiters, in two orders. */
-interface Lines<L> {
-	/** By tag: the first is next. */
-	readonly next: Ranked<L>;
-	/** By the arrival of their first waiters. */
-	readonly oldest: Ranked<L>;
-}
-
-interface Class<W> extends Lines<KeyLine<W>> {
+/** Those of one priority. */
+interface Class<W> {
 	readonly priority: number;
 	/** V. */
 	served: number;
 	/** V when slots were last free and no waiter had a turn. What was charged before that is nothing to correct. */
 	rested: number;
 	readonly keys: Map<string | null, KeyLine<W>>;
+	/** Lines that have waiters, by tag: the first is next. */
+	readonly next: Ranked<KeyLine<W>>;
+	/** Of them, those that have more than one. */
+	readonly longer: Ranked<KeyLine<W>>;
 	/** Keys without waiters, by tag. */
 	readonly idle: Ranked<KeyLine<W>>;
+	/** All waiters, by arrival. */
+	readonly arrivals: Ranked<W>;
 }
 
 /** What a restart needs beside the rows of waiters. */
@@ -89,33 +85,10 @@ export interface SavedOrder {
 	owes?: true;
 }
 
-const seqOf = <W extends Waiter>({ first }: Line<W>): number => first?.seq ?? 0;
+/** Waiters of which each place is played while some starve; of longer lines it is counted as if they were of the highest priority. */
+const PLAYED_MAX = 1_000;
 
-function newLines<L extends Line<W>, W extends Waiter>(): Lines<L> {
-	const one = () => 1;
-	return {
-		next: new Ranked<L>((a, b) => a.tag < b.tag || (a.tag === b.tag && a.number < b.number), one),
-		oldest: new Ranked<L>((a, b) => seqOf(a) < seqOf(b), one),
-	};
-}
-
-/** Of the classes below the first that has waiters, the waiter that arrived first, if it did at `before` or earlier. */
-function starving<L extends Line<W>, W extends Waiter>(classes: Iterable<Lines<L>>, before: At): L | undefined {
-	let isBelow = false;
-	let oldest: L | undefined;
-	for (const { next, oldest: by } of classes) {
-		if (next.count === 0) continue;
-		const line = isBelow ? by.first : undefined;
-		if (line && (!oldest || seqOf(line) < seqOf(oldest))) oldest = line;
-		isBelow = true;
-	}
-	return oldest?.first && oldest.first.since <= before ? oldest : undefined;
-}
-
-const firstOf = <L>(classes: Iterable<Lines<L>>): L | undefined => {
-	for (const { next } of classes) if (next.count > 0) return next.first;
-	return undefined;
-};
+const byTag = <W>(a: KeyLine<W>, b: KeyLine<W>): boolean => a.tag < b.tag || (a.tag === b.tag && a.number < b.number);
 
 export class Order<W extends Waiter> {
 	/** By priority, the highest first. */
@@ -129,13 +102,16 @@ export class Order<W extends Waiter> {
 	add(waiter: W): void {
 		const of = this.#class(waiter.priority);
 		const line = this.#line(of, waiter.key);
-		const isFirst = line.first === undefined || waiter.seq < line.first.seq;
 		const tag = Math.max(line.tag, waiter.tag ?? 0);
 		if (waiter.tag === tag) line.bearer = waiter;
-		if (!isFirst && tag === line.tag) return line.waiters.add(waiter);
+		of.arrivals.add(waiter);
+		if (line.first && waiter.seq > line.first.seq && tag === line.tag) {
+			line.waiters.add(waiter);
+			if (line.waiters.count === 2) of.longer.add(line);
+			return;
+		}
 		this.#change(of, line, () => {
 			line.waiters.add(waiter);
-			if (isFirst) line.first = waiter;
 			line.tag = tag;
 		});
 	}
@@ -144,13 +120,12 @@ export class Order<W extends Waiter> {
 	remove(waiter: W): void {
 		const of = this.#class(waiter.priority);
 		const line = this.#line(of, waiter.key);
+		of.arrivals.remove(waiter);
 		if (line.first !== waiter) {
+			if (line.waiters.count === 2) of.longer.remove(line);
 			line.waiters.remove(waiter);
 		} else {
-			this.#change(of, line, () => {
-				line.waiters.remove(waiter);
-				line.first = line.waiters.first;
-			});
+			this.#change(of, line, () => line.waiters.remove(waiter));
 		}
 		if (line.bearer !== waiter) return;
 		line.bearer = null;
@@ -159,16 +134,16 @@ export class Order<W extends Waiter> {
 
 	/** The one that is next. `before`: who arrived then or earlier starves, if a higher priority waits. */
 	next(before: At): W | undefined {
-		const owed = this.#owes ? starving(this.#classes, before) : undefined;
-		return (owed ?? firstOf(this.#classes))?.first;
+		return (this.#owes ? this.#starving(before) : undefined) ?? this.#top?.next.first?.first;
 	}
 
 	/** Whether a request that arrives now would be next. */
 	isNext(whose: Whose, before: At): boolean {
-		const first = firstOf(this.#classes);
-		if (!first?.first) return true;
-		if (this.#owes && starving(this.#classes, before)) return false;
-		if (whose.priority !== first.first.priority) return whose.priority > first.first.priority;
+		const top = this.#top;
+		const first = top?.next.first;
+		if (!top || !first) return true;
+		if (this.#owes && this.#starving(before)) return false;
+		if (whose.priority !== top.priority) return whose.priority > top.priority;
 		const { line, tag } = this.#look(whose);
 		if (line?.first) return false;
 		return tag < first.tag || (tag === first.tag && line !== undefined && line.number < first.number);
@@ -176,7 +151,7 @@ export class Order<W extends Waiter> {
 
 	/** The key of this waiter, which is next, is charged; it leaves the line after that. */
 	charge(waiter: W, priceOf: Price, before: At): void {
-		const owed = starving(this.#classes, before)?.first;
+		const owed = this.#starving(before);
 		this.#owes = owed !== undefined && !(this.#owes && owed === waiter);
 		const of = this.#class(waiter.priority);
 		const line = this.#line(of, waiter.key);
@@ -233,105 +208,120 @@ export class Order<W extends Waiter> {
 
 	/** How many are served before this waiter, or this request if it arrived now, and their slots. */
 	ahead(of: Whose & { readonly seq?: number }, priceOf: Price, before: At): Before {
-		if (starving(this.#classes, before)) return this.#countAhead(of, priceOf, before);
-		const { seq = Number.POSITIVE_INFINITY } = of;
-		const { line: own, tag, lines } = this.#look(of);
-		const number = own?.number ?? Number.POSITIVE_INFINITY;
-		const sum = { count: 0, size: 0 };
-		const add = ({ count, size }: Before): void => {
-			sum.count += count;
-			sum.size += size;
-		};
+		const top = this.#top;
+		if (!top) return { count: 0, size: 0 };
+		const starving = this.#starving(before);
+		if (starving && of.priority < top.priority && this.#count <= PLAYED_MAX) return this.#played(of, priceOf, before);
+		const sum = this.#inTurn(of, priceOf);
+		if (!starving) return sum;
+		// Beside each of them, and once more where one is owed, one that starves is served.
+		const most = sum.count + (this.#owes ? 1 : 0);
+		let left = most;
 		for (const each of this.#classes) {
-			if (each.priority <= of.priority) break;
-			for (const { waiters } of each.next) add(waiters);
+			if (each.priority >= top.priority) continue;
+			const hungry = each.arrivals.countWhile(({ since }) => since <= before);
+			const served = Math.min(left, hungry.count);
+			left -= served;
+			sum.count += served;
+			if (hungry.count > 0) sum.size += Math.round((served * hungry.size) / hungry.count);
 		}
+		return sum;
+	}
+
+	/** Those that are before by priority and by the turns of keys. */
+	#inTurn(of: Whose & { readonly seq?: number }, priceOf: Price): Before {
+		const sum = { count: 0, size: 0 };
+		const add = ({ count, size }: Before, sign = 1): void => {
+			sum.count += sign * count;
+			sum.size += sign * size;
+		};
+		for (const { priority, arrivals } of this.#classes) if (priority > of.priority) add(arrivals);
+		const { lines, line: own, tag } = this.#look(of);
+		if (!lines) return sum;
+		const { seq = Number.POSITIVE_INFINITY } = of;
+		const number = own?.number ?? Number.POSITIVE_INFINITY;
 		const ofKey = own?.waiters.countWhile((each) => each.seq < seq) ?? { count: 0, size: 0 };
 		add(ofKey);
 		const servedAt = tag + ofKey.size * priceOf(of.key);
-		for (const line of lines?.next ?? []) {
-			if (line.tag > servedAt) break;
-			if (line === own) continue;
+		const isBefore = (at: number, line: KeyLine<W>): boolean =>
+			at < servedAt || (at === servedAt && line.number < number);
+		// The first of each line, and of the longer ones those behind it.
+		add(lines.next.countWhile((line) => isBefore(line.tag, line)));
+		if (own?.first && isBefore(own.tag, own)) add({ count: 1, size: own.first.slots }, -1);
+		lines.longer.visit((line) => {
+			if (line === own) return true;
+			if (!isBefore(line.tag, line)) return line.tag <= servedAt;
 			const price = priceOf(line.key);
-			add(
-				line.waiters.countWhile((_, size) => {
-					const at = line.tag + size * price;
-					return at < servedAt || (at === servedAt && line.number < number);
-				}),
-			);
-		}
+			const { count, size } = line.waiters;
+			if (count === size) {
+				const rounds = (servedAt - line.tag) / price;
+				const whole = Math.floor(rounds);
+				const served = whole + (rounds > whole || line.number < number ? 1 : 0);
+				const behind = Math.min(count, served) - 1;
+				sum.count += behind;
+				sum.size += behind;
+			} else {
+				add(line.waiters.countWhile((_, slots) => isBefore(line.tag + slots * price, line)));
+				add({ count: 1, size: line.first?.slots ?? 0 }, -1);
+			}
+			return true;
+		});
 		return sum;
 	}
 
-	#countAhead(of: Whose & { readonly seq?: number }, priceOf: Price, before: At): Before {
-		const sum = { count: 0, size: 0 };
+	/** The same, by playing the line. */
+	#played(of: Whose & { readonly seq?: number }, priceOf: Price, before: At): Before {
 		const asked = of.seq === undefined ? { ...of, seq: Number.POSITIVE_INFINITY, slots: 0 } : undefined;
-		for (const each of this.walk(priceOf, before, asked)) {
-			if (each === asked || each.seq === of.seq) break;
-			sum.count += 1;
-			sum.size += each.slots;
-		}
-		return sum;
+		const all = asked ? this.walk(priceOf, before, asked) : this.walk(priceOf, before);
+		const place = all.findIndex((each) => each === asked || each.seq === of.seq);
+		return { count: place, size: all.slice(0, place).reduce((sum, { slots }) => sum + slots, 0) };
 	}
 
 	/** All that have their turn, in the order in which they are served if nothing changes. */
-	walk(priceOf: Price, before: At): Generator<W, void, undefined>;
+	walk(priceOf: Price, before: At): W[];
 	/** With a request that arrives now. */
-	walk<A extends Whose & { slots: number; seq: number }>(
-		priceOf: Price,
-		before: At,
-		asked: A | undefined,
-	): Generator<W | A, void, undefined>;
-	*walk<A extends Whose & { slots: number; seq: number }>(
-		priceOf: Price,
-		before: At,
-		asked?: A,
-	): Generator<W | A, void, undefined> {
-		type Walker = Waiter | (A & Waiter);
-		interface Cursor extends Line<Walker> {
-			readonly key: string | null;
-			readonly rest: Iterator<Walker>;
-		}
-		const arriving = asked && { ...asked, since: Number.POSITIVE_INFINITY, tag: null, charge: 0 };
-		const classes = new Map<number, Lines<Cursor>>();
-		const begin = (priority: number, line: Pick<KeyLine<W>, "key" | "tag" | "number">, waiters: Iterable<Walker>) => {
-			const lines = classes.get(priority) ?? newLines<Cursor, Walker>();
-			classes.set(priority, lines);
-			const rest = waiters[Symbol.iterator]();
-			const { key, tag, number } = line;
-			const cursor = { key, tag, number, rest, first: rest.next().value as Walker | undefined };
-			lines.next.add(cursor);
-			lines.oldest.add(cursor);
+	walk<A extends Whose & { slots: number; seq: number }>(priceOf: Price, before: At, asked: A): (W | A)[];
+	walk<A extends Whose & { slots: number; seq: number }>(priceOf: Price, before: At, asked?: A): (W | A)[] {
+		const all: { one: W | A; priority: number; tag: number; number: number }[] = [];
+		const join = (one: W | A, tag: number, number: number): number => {
+			all.push({ one, priority: one.priority, tag, number });
+			return tag + one.slots * priceOf(one.key);
 		};
-		const { line: own, tag } = asked ? this.#look(asked) : { line: undefined, tag: 0 };
-		for (const { priority, next } of this.#classes) {
+		for (const { next } of this.#classes) {
 			for (const line of next) {
-				const isOwn = line === own && arriving !== undefined;
-				begin(priority, line, isOwn ? then(line.waiters, arriving) : line.waiters);
+				let { tag } = line;
+				for (const waiter of line.waiters) tag = join(waiter, tag, line.number);
 			}
 		}
-		if (arriving && !own?.first) {
-			const { number = Number.POSITIVE_INFINITY } = own ?? {};
-			begin(arriving.priority, { key: arriving.key, tag, number }, [arriving]);
+		if (asked) {
+			const { line, tag } = this.#look(asked);
+			join(asked, tag + (line?.waiters.size ?? 0) * priceOf(asked.key), line?.number ?? Number.POSITIVE_INFINITY);
 		}
-		const inOrder = [...classes].sort(([a], [b]) => b - a).map(([, lines]) => lines);
+		// Those of one line stand in their order already, and sorting keeps it.
+		all.sort((a, b) => b.priority - a.priority || a.tag - b.tag || a.number - b.number || 0);
+		const inTurn = all.map(({ one }) => one);
+		return this.#starving(before) ? this.#alternate(inTurn, before) : inTurn;
+	}
+
+	/** With every second grant for those that starve. */
+	#alternate<A extends Whose & { seq: number }>(inTurn: (W | A)[], before: At): (W | A)[] {
+		const hungry = inTurn
+			.filter((one): one is W => "since" in one && one.since <= before)
+			.sort((a, b) => a.seq - b.seq);
+		const served = new Set<W | A>();
 		let owes = this.#owes;
-		for (;;) {
-			const hungry = starving<Cursor, Walker>(inOrder, before);
-			const cursor = (owes ? hungry : undefined) ?? firstOf(inOrder);
-			const { first } = cursor ?? {};
-			if (!cursor || !first) return;
-			owes = hungry !== undefined && !(owes && hungry === cursor);
-			const lines = classes.get(first.priority) as Lines<Cursor>;
-			lines.next.remove(cursor);
-			lines.oldest.remove(cursor);
-			yield (first === arriving ? asked : first) as W | A;
-			cursor.tag += first.slots * priceOf(cursor.key);
-			cursor.first = cursor.rest.next().value as Walker | undefined;
-			if (!cursor.first) continue;
-			lines.next.add(cursor);
-			lines.oldest.add(cursor);
+		let at = 0;
+		for (const one of inTurn) {
+			while (!served.has(one)) {
+				// What is of the priority that is served now does not starve, and is served before another one is.
+				while (at < hungry.length && (served.has(hungry[at] as W) || (hungry[at] as W).priority >= one.priority))
+					at += 1;
+				const starves = hungry[at];
+				served.add(owes && starves ? starves : one);
+				owes = starves !== undefined && !owes;
+			}
 		}
+		return [...served];
 	}
 
 	/** Those whose keys wait, and how many of them and of their slots, in no order. */
@@ -374,6 +364,28 @@ export class Order<W extends Waiter> {
 		for (const [priority, tag] of saved?.served ?? []) this.#class(priority).served = tag;
 	}
 
+	/** The highest priority that waits. */
+	get #top(): Class<W> | undefined {
+		return this.#classes.find(({ next }) => next.count > 0);
+	}
+
+	get #count(): number {
+		return this.#classes.reduce((sum, { arrivals }) => sum + arrivals.count, 0);
+	}
+
+	/** Of those below the highest priority that waits, the waiter that arrived first, if it did at `before` or earlier. */
+	#starving(before: At): W | undefined {
+		let isBelow = false;
+		let oldest: W | undefined;
+		for (const { arrivals } of this.#classes) {
+			const { first } = arrivals;
+			if (!first) continue;
+			if (isBelow && (!oldest || first.seq < oldest.seq)) oldest = first;
+			isBelow = true;
+		}
+		return oldest && oldest.since <= before ? oldest : undefined;
+	}
+
 	#class(priority: number): Class<W> {
 		let at = 0;
 		for (; at < this.#classes.length; at += 1) {
@@ -381,11 +393,14 @@ export class Order<W extends Waiter> {
 			if (each.priority === priority) return each;
 			if (each.priority < priority) break;
 		}
-		const idle = new Ranked<KeyLine<W>>(
-			(a, b) => a.tag < b.tag || (a.tag === b.tag && a.number < b.number),
-			() => 1,
-		);
-		const made = { ...newLines<KeyLine<W>, W>(), priority, served: 0, rested: 0, keys: new Map(), idle };
+		const one = () => 1;
+		const made = {
+			...{ priority, served: 0, rested: 0, keys: new Map() },
+			next: new Ranked<KeyLine<W>>(byTag, ({ first }) => first?.slots ?? 0),
+			longer: new Ranked<KeyLine<W>>(byTag, one),
+			idle: new Ranked<KeyLine<W>>(byTag, one),
+			arrivals: newArrivals<W>(),
+		};
 		this.#classes.splice(at, 0, made);
 		return made;
 	}
@@ -393,10 +408,7 @@ export class Order<W extends Waiter> {
 	#line(of: Class<W>, key: string | null): KeyLine<W> {
 		const known = of.keys.get(key);
 		if (known) return known;
-		const waiters = new Ranked<W>(
-			(a, b) => a.seq < b.seq,
-			({ slots }) => slots,
-		);
+		const waiters = newArrivals<W>();
 		const line = { key, tag: of.served, first: undefined, number: this.#numbers++, waiters, bearer: null };
 		of.keys.set(key, line);
 		of.idle.add(line);
@@ -414,19 +426,14 @@ export class Order<W extends Waiter> {
 
 	/** What orders a line changes only outside of the orders. */
 	#change(of: Class<W>, line: KeyLine<W>, change: () => void): void {
-		if (line.first) {
-			of.next.remove(line);
-			of.oldest.remove(line);
-		} else {
-			of.idle.remove(line);
-		}
+		if (!line.first) of.idle.remove(line);
+		else of.next.remove(line);
+		if (line.waiters.count > 1) of.longer.remove(line);
 		change();
+		line.first = line.waiters.first;
 		this.#changed.set(line, of);
-		if (line.first) {
-			of.next.add(line);
-			of.oldest.add(line);
-			return;
-		}
+		if (line.waiters.count > 1) of.longer.add(line);
+		if (line.first) return of.next.add(line);
 		of.idle.add(line);
 		if (of.idle.count > KEYS_MAX) of.served = Math.max(of.served, of.idle.first?.tag ?? 0);
 		this.#forget(of);
@@ -442,7 +449,8 @@ export class Order<W extends Waiter> {
 	}
 }
 
-function* then<A, B>(all: Iterable<A>, last: B): Generator<A | B> {
-	yield* all;
-	yield last;
-}
+const newArrivals = <W extends Waiter>(): Ranked<W> =>
+	new Ranked<W>(
+		(a, b) => a.seq < b.seq,
+		({ slots }) => slots,
+	);

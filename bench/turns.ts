@@ -1,0 +1,119 @@
+/**
+ * What one decision costs in a long line: to join it and leave it, and to serve it as a lease ends, with a lease of the next one;
+ * in the core alone, for everything around it costs the same whatever the line.
+ */
+
+import { decide } from "../src/core/decide.ts";
+import type { Request } from "../src/core/limit.ts";
+import { createLimit, type Limit } from "../src/core/limit.ts";
+import type { Context } from "./context.ts";
+import { medianOf, times } from "./numbers.ts";
+import type { Report } from "./report.ts";
+
+const WAITERS = [10, 10_000];
+/** Whose turns: nobody says a key, a hundred keys, and a key for each waiter; with four priorities. */
+const LINES: { line: string; whose: (index: number) => Pick<Request, "key" | "priority"> }[] = [
+	{ line: "no keys", whose: () => ({}) },
+	{ line: "100 keys", whose: (index) => ({ key: `tenant-${index % 100}` }) },
+	{ line: "a key each", whose: (index) => ({ key: `tenant-${index}` }) },
+	{ line: "100 keys, 4 priorities", whose: (index) => ({ key: `tenant-${index % 100}`, priority: index % 4 }) },
+];
+const USUAL = {
+	slots: 1,
+	mode: "concurrency",
+	leaseMs: 3_600_000,
+	waitMs: Number.POSITIVE_INFINITY,
+	ifBusy: "wait",
+} as const;
+const REST = { holder: null, held: false, print: "", remember: false } as const;
+
+class Line {
+	readonly limit: Limit = createLimit({ limit: 1, slotDecayPerSecond: 0, active: true }, 0, () => undefined);
+	readonly #whose: (index: number) => Pick<Request, "key" | "priority">;
+	#next = 0;
+	#held: string;
+
+	constructor(count: number, whose: (index: number) => Pick<Request, "key" | "priority">) {
+		this.#whose = whose;
+		this.#held = this.join();
+		for (let index = 0; index < count; index += 1) this.join();
+	}
+
+	join(): string {
+		const index = this.#next++;
+		const id = `r${index}`;
+		decide(this.limit, { kind: "acquire", request: { id, ...USUAL, ...REST, ...this.#whose(index) } }, index);
+		return id;
+	}
+
+	joinAndLeave(): void {
+		const id = this.join();
+		decide(this.limit, { kind: "cancel", id, keepPlace: false }, this.#next);
+	}
+
+	/** The lease ends, the next one is served, and another joins. */
+	serve(): void {
+		const { events } = decide(this.limit, { kind: "release", id: this.#held, by: "caller" }, this.#next);
+		for (const event of events) if (event.kind === "granted") this.#held = event.id;
+		this.join();
+	}
+}
+
+interface Round {
+	joinUs: number;
+	serveUs: number;
+}
+
+function measure(line: Line, ms: number): Round {
+	const each = (work: () => void): number => {
+		const startedAt = performance.now();
+		let count = 0;
+		for (; performance.now() - startedAt < ms; count += 50) for (let n = 0; n < 50; n += 1) work();
+		return ((performance.now() - startedAt) * 1_000) / count;
+	};
+	return { joinUs: each(() => line.joinAndLeave()), serveUs: each(() => line.serve()) };
+}
+
+export async function turns({ rounds, sliceMs, progress }: Context): Promise<Report> {
+	const all = LINES.flatMap(({ line, whose }) =>
+		WAITERS.map((waiters) => ({ line, waiters, made: new Line(waiters, whose), rounds: [] as Round[] })),
+	);
+	for (const { made } of all) measure(made, sliceMs / 4);
+	for (let round = 0; round < rounds; round += 1) {
+		progress(`round ${round + 1}`);
+		for (const each of all) each.rounds.push(measure(each.made, sliceMs / 4));
+	}
+	const of = (line: string, waiters: number): Round[] =>
+		all.find((each) => each.line === line && each.waiters === waiters)?.rounds ?? [];
+	const microseconds = (us: number): string => `${us.toFixed(1)} µs`;
+	const ratio = (line: string, pick: (round: Round) => number): number => {
+		const [few = 0, many = 0] = WAITERS;
+		const less = of(line, few);
+		return medianOf(
+			of(line, many).map((round, index) => pick(round) / pick(less[index] ?? round)),
+			(each) => each,
+		);
+	};
+	return {
+		title: "Long lines",
+		notes: [
+			`Medians of ${rounds} interleaved rounds of ${sliceMs / 4} ms, in the core alone: a grant over HTTP costs some hundred times as much.`,
+		],
+		head: ["whose turns", "waiters", "join and leave", "serve the next, and join"],
+		rows: all.map(({ line, waiters, rounds: done }) => [
+			line,
+			waiters.toLocaleString("en"),
+			microseconds(medianOf(done, ({ joinUs }) => joinUs)),
+			microseconds(medianOf(done, ({ serveUs }) => serveUs)),
+		]),
+		targets: LINES.flatMap(({ line }) => [
+			{ line, what: "join and leave", measured: ratio(line, ({ joinUs }) => joinUs) },
+			{ line, what: "serve and join", measured: ratio(line, ({ serveUs }) => serveUs) },
+		]).map(({ line, what, measured }) => ({
+			what: `${what}, ${line}: 10,000 waiters`,
+			aim: "at most 1.5 × 10",
+			measured: times(measured),
+			met: measured <= 1.5,
+		})),
+	};
+}
