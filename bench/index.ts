@@ -14,6 +14,7 @@ import { costs } from "./costs.ts";
 import { denials } from "./denials.ts";
 import { Generator } from "./generator.ts";
 import { hotName } from "./hot-name.ts";
+import { inversion } from "./inversion.ts";
 import { keys } from "./keys.ts";
 import { leases } from "./leases.ts";
 import { lending } from "./lending.ts";
@@ -33,6 +34,7 @@ const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
 	keys,
 	attention,
 	turns,
+	inversion,
 	costs,
 };
 /** Figures that are no times have a page of their own. */

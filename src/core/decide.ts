@@ -11,7 +11,7 @@
 
 import type { Command, Decision } from "./commands.ts";
 import { conclude, drop, giveBack } from "./ending.ts";
-import { priceOf, settleCharge, starveBefore } from "./fairness.ts";
+import { hasWeight, priceOf, settleCharge, starveBefore } from "./fairness.ts";
 import { fitsAt } from "./forecast.ts";
 import {
 	deny,
@@ -340,6 +340,7 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 	const loans = isOtherKind ? [...limit.entries.values()].filter(({ state }) => state === "lent") : [];
 	for (const loan of loans) writeOff(turn, loan);
 	limit.settings = settings;
+	for (const key of limit.grantedOf.keys()) if (!hasWeight(limit, key)) limit.grantedOf.delete(key);
 	if (isOtherKind) changeKind(turn, didDecay);
 	else if (limit.level instanceof Level) limit.level.setRate(limit.settings.slotDecayPerSecond);
 	if (slots !== undefined) {

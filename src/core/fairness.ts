@@ -37,6 +37,9 @@ export function priceOf(limit: Limit): Price {
 	return (key) => Math.max(1, Math.round(price / weightOf(weights, key)));
 }
 
+export const hasWeight = ({ settings }: Limit, key: string): boolean =>
+	settings.weights !== undefined && Object.hasOwn(settings.weights, key);
+
 const isEmpty = (weights: object): boolean => {
 	for (const _ in weights) return false;
 	return true;

@@ -11,7 +11,7 @@
 
 import type { DenialCode, Event } from "./commands.ts";
 import { conclude } from "./ending.ts";
-import { ahead, priceOf, starveBefore } from "./fairness.ts";
+import { ahead, hasWeight, priceOf, starveBefore } from "./fairness.ts";
 import { retryAfterMs } from "./forecast.ts";
 import {
 	count,
@@ -151,7 +151,7 @@ export function grant(turn: Turn, entry: Entry, state: "leased" | "committed"): 
 		if (entry.waitedMs > 0) totals.grantedAfterWait += 1;
 		else totals.grantedAtOnce += 1;
 	}
-	if (entry.key !== null && Object.hasOwn(limit.settings.weights ?? {}, entry.key)) {
+	if (entry.key !== null && hasWeight(limit, entry.key)) {
 		limit.grantedOf.set(entry.key, (limit.grantedOf.get(entry.key) ?? 0) + 1);
 	}
 	if (entry.enforced) countDenied(limit, -entry.slots);
