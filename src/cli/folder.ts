@@ -22,7 +22,7 @@ import { StartError, systemErrorCode } from "./errors.ts";
  */
 export function prepareFolder(given: string): string {
 	const folder = withFolder(given, "made", () => {
-		mkdirSync(given, { recursive: true, mode: 0o700 });
+		makePath(path.resolve(given));
 		return realpathSync(given);
 	});
 	const { uid, mode } = withFolder(given, "read", () => statSync(folder));
@@ -43,6 +43,21 @@ export function prepareFolder(given: string): string {
 		);
 	}
 	return folder;
+}
+
+/**
+ * Makes a folder, and what is missing above it. One by one: where a file system takes no folders, as `/proc` does not, Node's own
+ * `recursive` tries for ever.
+ */
+function makePath(folder: string): void {
+	if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
+	if (statSync(path.dirname(folder), { throwIfNoEntry: false }) === undefined) makePath(path.dirname(folder));
+	try {
+		mkdirSync(folder, { mode: 0o700 });
+	} catch (error) {
+		// Another program may have made it meanwhile.
+		if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw error;
+	}
 }
 
 /** A folder in the data folder, for its owner alone; a link in its place is refused, whatever it leads to. */
@@ -88,6 +103,7 @@ const MEANINGS: Record<string, string> = {
 	EACCES: "this user has no right to write there. Take a user who has",
 	EPERM: "this user has no right to do that there. Take a user who has",
 	ENOTDIR: "a part of its path is a file and not a folder. Move that away",
+	ENOENT: "the file system there takes no folders. Take another one",
 	EEXIST: "it is a file and not a folder. Move that away",
 	ENAMETOOLONG: "its path is longer than the system allows. Make it shorter",
 	ELOOP: "there is a link that leads to itself, or that is not followed. Remove it",

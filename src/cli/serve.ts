@@ -151,9 +151,10 @@ function textBindings(options: ServerOptions, host: string): Record<string, stri
 		checkTokens(json);
 		bindings.HEADGATE_TOKENS = json;
 	}
-	const admin = options.adminToken?.trim();
-	if (admin) bindings.HEADGATE_ADMIN_TOKEN = checkAdminToken(admin);
-	if (bindings.HEADGATE_TOKENS !== undefined || admin) return bindings;
+	// One of spaces alone is a token that nobody has, and not none.
+	const admin = options.adminToken === "" ? undefined : options.adminToken?.trim();
+	if (admin !== undefined) bindings.HEADGATE_ADMIN_TOKEN = checkAdminToken(admin);
+	if (bindings.HEADGATE_TOKENS !== undefined || admin !== undefined) return bindings;
 	if (isLoopback(host)) {
 		bindings.HEADGATE_OPEN = "true";
 	} else {

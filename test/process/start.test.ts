@@ -347,6 +347,7 @@ test.each([
 	[{ HEADGATE_REGION: "europe" }, 'HEADGATE_REGION is "europe", which is none of wnam, enam,'],
 	[{ HEADGATE_JURISDICTION: "de" }, 'HEADGATE_JURISDICTION is "de", which is none of eu, us,'],
 	[{ HEADGATE_JURISDICTION: "eu" }, "HEADGATE_JURISDICTION is for Cloudflare"],
+	[{ HEADGATE_ADMIN_TOKEN: "                        " }, "HEADGATE_ADMIN_TOKEN has 0 characters"],
 ])("a server on this machine does not start with %o", async (variables, why) => {
 	await using folder = await temporaryFolder();
 	await using program = start(folder.path, [], variables);

@@ -63,7 +63,7 @@ export async function start(options: StartOptions): Promise<number> {
 	}
 
 	const tokens = process.env.HEADGATE_TOKENS;
-	const admin = process.env.HEADGATE_ADMIN_TOKEN?.trim();
+	const admin = process.env.HEADGATE_ADMIN_TOKEN;
 	const cors = process.env.HEADGATE_CORS_ORIGINS;
 	const hosts = process.env.HEADGATE_HOSTS;
 	const memory = process.env.HEADGATE_DENIAL_MEMORY;
