@@ -145,8 +145,9 @@ export class Isolates {
 		}
 		if (isolate.loans.isAwaited(NAME, now)) {
 			this.#reach(waitedMs < 2_000 ? "waited for a loan" : "waited for a loan in vain");
-			if (waitedMs >= 2_000) return;
-			return this.#soon(() => this.#whenAwake(isolate, () => this.#ask(isolate, slots, waitedMs + 20)), 20);
+			if (waitedMs < 2_000)
+				return this.#soon(() => this.#whenAwake(isolate, () => this.#ask(isolate, slots, waitedMs + 20)), 20);
+			if (!isolate.loans.mayAsk(NAME)) return;
 		}
 		const asking = isolate.loans.ask(NAME, this.#clockOf(isolate));
 		const request: Request = {

@@ -197,6 +197,19 @@ describe("a Worker's loans", () => {
 		expect(loans.isAwaited("b", 0)).toBe(false);
 	});
 
+	test("that are waited for in vain let one call more through at a time, and as many as ever where calls are answered", () => {
+		const loans = new Loans(() => "~1");
+		expect(loans.mayAsk("a")).toBe(true);
+		loans.heard("a", 1, status, null, undefined, 0);
+		loans.sends("a");
+		expect(loans.isAwaited("a", 0)).toBe(true);
+		expect(loans.mayAsk("a")).toBe(true);
+		loans.sends("a");
+		expect(loans.mayAsk("a")).toBe(false);
+		loans.sent("a", 0, 10, true);
+		expect(loans.mayAsk("a")).toBe(true);
+	});
+
 	test("are not asked for again soon where they are over when the answer comes", () => {
 		const loans = new Loans(() => "~1");
 		const near = { ...status, lendMs: 100 };

@@ -12,6 +12,7 @@ import {
 	crash,
 	expectProblem,
 	granted,
+	holdBack,
 	inspect,
 	limitObject,
 	newId,
@@ -290,6 +291,17 @@ test("the requests of a batch are granted from the loan, each by itself", async 
 		expect(body.answers.map((answer) => answer.status)).toEqual([200, 200, 200, 200, 200]);
 	});
 	expect(calls).toBe(0);
+});
+
+test("a request that waits in vain for the answer of another asks the limit itself, and is not refused", async () => {
+	const name = await newLimit(LENDS);
+	await take(name);
+	const held = await holdBack(limitObject(name), "acquireText");
+	const first = take(name);
+	await held.reached();
+	expect((await acquire({ names: name, mode: "rate_limit" })).status).toBe(200);
+	held.resume();
+	await first;
 });
 
 test("a release that gives slots back leaves the loan as it is", async () => {

@@ -35,8 +35,8 @@ export function fromLoan(env: Env, request: Acquire, again = false): Verdict | n
 
 /**
  * Waits for a loan that is on its way, each request by a timer of its own (what one request awaits must not hang on another's), and
- * grants from it; null: its limit has to be asked. Undefined: there is nothing to wait for. One that waits in vain is refused, and
- * not sent after those that its limit does not answer.
+ * grants from it; null: its limit has to be asked. Undefined: there is nothing to wait for. Of those who wait in vain one at a time
+ * asks the limit; the others are refused, and not sent after those that it does not answer.
  */
 export function fromAwaited(env: Env, request: Acquire): Promise<Verdict | null> | undefined {
 	const name = borrowedFor(request);
@@ -50,7 +50,7 @@ async function awaited(env: Env, request: Acquire, name: string): Promise<Verdic
 		const given = fromLoan(env, request, true);
 		if (given || !loansOf(env).isAwaited(name, Date.now())) return given;
 	}
-	return { ok: false, problem: outOfReach(), statuses: [] };
+	return loansOf(env).mayAsk(name) ? null : { ok: false, problem: outOfReach(), statuses: [] };
 }
 
 /** Asks the limit, and borrows in the same call if it is asked often. */

@@ -139,6 +139,15 @@ export class Loans {
 		return borrower.calls >= borrower.window || (borrower.asking !== null && !borrower.isRefused);
 	}
 
+	/**
+	 * Whether a request that has waited in vain goes to the limit all the same. One more than else, and no others: the call that they
+	 * wait for may be lost, or the limit have too much to do already.
+	 */
+	mayAsk(name: string): boolean {
+		const borrower = this.#names.get(name);
+		return !borrower || borrower.calls <= borrower.window;
+	}
+
 	/** A request goes to the limit: it is to be told of its end. Answers whether it counts. */
 	sends(name: string): boolean {
 		const borrower = this.#names.get(name);
