@@ -126,6 +126,26 @@ describe("keys", () => {
 	});
 });
 
+test("of keys that have a weight, and of no others, metrics tell who waits and who was granted", async () => {
+	const name = await newLimit({ limit: 1, weights: { gold: 2, 'a"b': 3 } });
+	const first = await granted({ names: name, key: "gold" });
+	const stream = await openQueued({ names: name, key: 'a"b' });
+	await openQueued({ names: name, key: "nobody's" });
+	await release(first);
+	const lease = await stream.granted();
+	await openQueued({ names: name, key: "gold" });
+	const metrics = async () =>
+		(await call<string>("GET", "/metrics")).body.split("\n").filter((line) => line.includes(name));
+	const labels = (key: string) => `{limit="${name}",origin="configured",key="${key}"}`;
+	// One text is given to all who ask within a second.
+	await until(async () => (await metrics()).includes(`headgate_key_waiting_requests${labels("gold")} 1`), "the waiter");
+	const lines = await metrics();
+	expect(lines).toContain(`headgate_key_granted_total${labels("gold")} 1`);
+	expect(lines).toContain(`headgate_key_granted_total${labels('a\\"b')} 1`);
+	expect(lines.join()).not.toContain("nobody's");
+	await release(lease);
+});
+
 describe("priorities", () => {
 	test("go before lower ones, and a caller that does not wait is granted what no waiter before it could take", async () => {
 		const name = await newLimit({ limit: 2 });
