@@ -259,13 +259,19 @@ describe("names that are missing or off", () => {
 });
 
 describe("promise 3: no deadlock, no starvation", () => {
-	test("opposite orders: everybody is served in the end", async () => {
+	/** Whose turns the requests of a proof take: those of all, or each of its own. */
+	const turns: [whose: string, of: (index: number) => object][] = [
+		["in one turn", () => ({})],
+		["by keys and priorities", (index) => ({ key: `k${index % 3}`, priority: (5 * index) % 10 })],
+	];
+
+	test.each(turns)("opposite orders, %s: everybody is served in the end", async (_, of) => {
 		const [a, b] = await pair(1, 1);
 		let inUse = 0;
 		let most = 0;
-		const work = async (names: string[]) => {
+		const work = async (names: string[], index: number) => {
 			for (let times = 0; times < 3; times += 1) {
-				const { status, body } = await acquire({ names, waitSeconds: 40 });
+				const { status, body } = await acquire({ names, waitSeconds: 40, ...of(index) });
 				expect(status, JSON.stringify(body)).toBe(200);
 				inUse += 1;
 				most = Math.max(most, inUse);
@@ -287,11 +293,11 @@ describe("promise 3: no deadlock, no starvation", () => {
 		for (const name of [a, b]) expect(await inspect(name)).toMatchObject({ activeSlots: 0, waitingCount: 0 });
 	});
 
-	test("a ring of three, each holding what the next one wants", async () => {
+	test.each(turns)("a ring of three, each holding what the next one wants, %s", async (_, of) => {
 		const [a, b, c] = (await newLimits(1, 1, 1)) as [string, string, string];
-		const work = async (names: string[]) => {
+		const work = async (names: string[], index: number) => {
 			for (let times = 0; times < 3; times += 1) {
-				const { status, body } = await acquire({ names, waitSeconds: 40 });
+				const { status, body } = await acquire({ names, waitSeconds: 40, ...of(index) });
 				expect(status, JSON.stringify(body)).toBe(200);
 				await release(body);
 			}
@@ -341,29 +347,36 @@ describe("promise 3: no deadlock, no starvation", () => {
 		expect((await inspect(rate)).activeSlots).toBe(5);
 	});
 
-	test("in the end it is served under a stream of competitors for each of its names", async () => {
-		const [a, b] = await pair(2, 2);
-		let competing = true;
-		let rounds = 0;
-		const compete = async (name: string) => {
-			while (competing) {
-				const { status, body } = await acquire({ names: name, waitSeconds: 5 });
-				if (status !== 200) continue;
-				rounds += 1;
-				await scheduler.wait(20);
-				await release(body);
-			}
-		};
-		const competitors = [a, a, a, a, b, b, b, b].map(compete);
-		await until(() => rounds > 20);
-		const before = rounds;
-		const { status, body } = await acquire({ names: [a, b], occupy: 2, waitSeconds: 20 });
-		competing = false;
-		expect(status, JSON.stringify(body)).toBe(200);
-		expect(rounds - before).toBeGreaterThan(0);
-		await Promise.all([release(body), ...competitors]);
-		for (const name of [a, b]) expect(await inspect(name)).toMatchObject({ activeSlots: 0, waitingCount: 0 });
-	});
+	test.each([
+		["of its own turn", {}, {}],
+		["of a higher priority, for it starves", { priority: 9 }, { starveAfterSeconds: 0.2 }],
+	])(
+		"in the end it is served under a stream of competitors %s for each of its names",
+		async (_, competitor, settings) => {
+			const [a, b] = newNames(2) as Pair;
+			for (const name of [a, b]) await configure(name, { limit: 2, ...settings });
+			let competing = true;
+			let rounds = 0;
+			const compete = async (name: string) => {
+				while (competing) {
+					const { status, body } = await acquire({ names: name, waitSeconds: 5, ...competitor });
+					if (status !== 200) continue;
+					rounds += 1;
+					await scheduler.wait(20);
+					await release(body);
+				}
+			};
+			const competitors = [a, a, a, a, b, b, b, b].map(compete);
+			await until(() => rounds > 20);
+			const before = rounds;
+			const { status, body } = await acquire({ names: [a, b], occupy: 2, waitSeconds: 20 });
+			competing = false;
+			expect(status, JSON.stringify(body)).toBe(200);
+			expect(rounds - before).toBeGreaterThan(0);
+			await Promise.all([release(body), ...competitors]);
+			for (const name of [a, b]) expect(await inspect(name)).toMatchObject({ activeSlots: 0, waitingCount: 0 });
+		},
+	);
 
 	test("even when those who do not wait take whatever is free", async () => {
 		const [a, b] = await pair(1, 1);
