@@ -18,12 +18,13 @@ import { inversion } from "./inversion.ts";
 import { keys } from "./keys.ts";
 import { leases } from "./leases.ts";
 import { lending } from "./lending.ts";
+import { peers } from "./peers/index.ts";
 import { type Report, toText, write } from "./report.ts";
 import { timing } from "./timing.ts";
 import { turns } from "./turns.ts";
 import { waiters } from "./waiters.ts";
 
-const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
+const SECTIONS: Record<string, (context: Context) => Promise<Report | Record<string, Report>>> = {
 	"hot-name": hotName,
 	leases,
 	waiters,
@@ -36,7 +37,10 @@ const SECTIONS: Record<string, (context: Context) => Promise<Report>> = {
 	turns,
 	inversion,
 	costs,
+	peers,
 };
+/** It installs what it measures beside Headgate, so it runs only when it is named. */
+const ONLY_BY_NAME = "peers";
 /** Figures that are no times have a page of their own. */
 const DOCUMENTS: Record<string, string> = { costs: "costs.md" };
 
@@ -45,7 +49,7 @@ const SHORT = { rounds: 1, seconds: 0.3, waiters: 200, keys: 100 };
 
 const HELP = `Usage: npm run bench -- [options] [section ...]
 
-Sections: ${Object.keys(SECTIONS).join(", ")} (all when none is named)
+Sections: ${Object.keys(SECTIONS).join(", ")} (all but ${ONLY_BY_NAME} when none is named)
 
   --rounds <n>    interleaved rounds, of which the medians count (default ${FULL.rounds})
   --seconds <n>   how long each thing is measured in each round (default ${FULL.seconds})
@@ -94,7 +98,7 @@ async function main(args: string[]): Promise<void> {
 		process.stdout.write(HELP);
 		return;
 	}
-	const all = values.check ? ["timing"] : Object.keys(SECTIONS);
+	const all = values.check ? ["timing"] : Object.keys(SECTIONS).filter((name) => name !== ONLY_BY_NAME);
 	const names = positionals.length > 0 ? positionals : all;
 	const unknown = names.filter((name) => !(name in SECTIONS));
 	if (unknown.length > 0) throw new Error(`No such section: ${unknown.join(", ")}.\n\n${HELP}`);
@@ -118,11 +122,17 @@ async function main(args: string[]): Promise<void> {
 			generator,
 			progress: (doing) => process.stderr.write(`${name}: ${doing}\n`),
 		};
-		const report = await (SECTIONS[name] as (typeof SECTIONS)[string])(context);
-		process.stdout.write(`\n${toText(values.short ? { ...report, targets: [] } : report)}\n\n`);
+		const made = await (SECTIONS[name] as (typeof SECTIONS)[string])(context);
+		const reports = "rows" in made ? { [name]: made as Report } : (made as Record<string, Report>);
 		const how = `\`npm run bench -- ${["--write", ...args.filter((arg) => arg.startsWith("--") && arg !== "--write"), name].join(" ")}\``;
-		if (values.write) write(documentOf(name), name, report, `Measured with ${how} on ${machine()}.`);
-		missed += report.targets.filter(({ met }) => !met).length;
+		for (const [part, report] of Object.entries(reports)) {
+			process.stdout.write(`\n${toText(values.short ? { ...report, targets: [] } : report)}\n\n`);
+			if (values.write) {
+				write(documentOf(name), part, report, `Measured with ${how} on ${machine()}.`);
+				await report.draw?.();
+			}
+			missed += report.targets.filter(({ met }) => !met).length;
+		}
 	}
 	const verdict = values.short ? "Everything ran." : missed === 0 ? "All targets met." : `${missed} missed.`;
 	process.stdout.write(`${machine()}\n${verdict}\n`);

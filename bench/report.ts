@@ -18,6 +18,8 @@ export interface Report {
 	head: string[];
 	rows: string[][];
 	targets: Target[];
+	/** Draws its plots, where the report is written. */
+	draw?: () => Promise<void>;
 }
 
 const TARGET_HEAD = ["target", "aim", "measured", ""];

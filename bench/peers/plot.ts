@@ -1,0 +1,54 @@
+/** Bars, one for each peer, for light and dark pages: `docs/benchmarks/<name>.svg`. */
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { parse, View } from "vega";
+import { compile, type TopLevelSpec } from "vega-lite";
+import type { Spread } from "./rounds.ts";
+
+export interface Bar extends Spread {
+	name: string;
+	/** Whether it is Headgate's. */
+	own: boolean;
+}
+
+const folder = path.resolve(import.meta.dirname, "../../docs/benchmarks");
+/** Ink and lines in the colours of the page around them. */
+const SCHEMES = `<style>
+text { fill: #1f2328 } .role-axis-grid line { stroke: #d1d9e0 } .role-axis line { stroke: #818b98 }
+@media (prefers-color-scheme: dark) { text { fill: #f0f6fc } .role-axis-grid line { stroke: #3d444d } .role-axis line { stroke: #9198a1 } }
+</style>`;
+
+/** Medians as bars, with lines from the least to the most of the rounds. Logarithmic where one is a hundred times another. */
+export async function plot(name: string, title: string, bars: Bar[]): Promise<void> {
+	const values = bars.map(({ median }) => median).filter((value) => value > 0);
+	const type = Math.max(...values) > 100 * Math.min(...values) && values.length === bars.length ? "log" : "linear";
+	const y = { field: "name", type: "nominal", title: null, sort: null, axis: { labelLimit: 300 } } as const;
+	const spec: TopLevelSpec = {
+		...{ width: 420, height: { step: 20 }, background: "transparent", data: { values: bars } },
+		config: { view: { stroke: null }, font: "system-ui, sans-serif" },
+		layer: [
+			{
+				mark: { type: "bar" },
+				encoding: {
+					y,
+					x: { field: "median", type: "quantitative", title, scale: { type } },
+					...(type === "log" && { x2: { datum: Math.min(...values) / 2 } }),
+					color: {
+						field: "own",
+						type: "nominal",
+						legend: null,
+						scale: { domain: [true, false], range: ["#3b82f6", "#8b949e"] },
+					},
+				},
+			},
+			{
+				mark: { type: "rule", strokeWidth: 2, color: "#f97316" },
+				encoding: { y, x: { field: "least", type: "quantitative" }, x2: { field: "most" } },
+			},
+		],
+	};
+	const svg = await new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
+	mkdirSync(folder, { recursive: true });
+	writeFileSync(path.join(folder, `${name}.svg`), `${svg.replace(/(<svg[^>]*>)/, `$1${SCHEMES}`)}\n`);
+}
