@@ -10,8 +10,8 @@ import { once } from "./http.ts";
 import type { Report } from "./report.ts";
 
 /** USD, as read on this day on the pages that `SOURCES` names. */
-const READ_ON = "2026-11-26";
-const PRICES = {
+export const READ_ON = "2026-11-26";
+export const PRICES = {
 	/** For one. The plan includes the first so many of a month. */
 	row: { each: 1 / 1e6, included: 50e6 },
 	objectRequest: { each: 0.15 / 1e6, included: 1e6 },
@@ -20,17 +20,19 @@ const PRICES = {
 	second: { each: (12.5 / 1e6) * 0.128, included: 400_000 / 0.128 },
 	plan: 5,
 	upstashCommand: 0.2 / 100_000,
-	/** A machine of 4 GB and a database of 1 GB, whatever they are used for and as far as they carry. */
-	prefect: 24 + 15,
+	/** Of 4 GB, whatever it is used for and as far as it carries. */
+	machine: 24,
+	/** Of 1 GB. */
+	database: 15,
 } as const;
-const SOURCES =
+export const SOURCES =
 	"developers.cloudflare.com/durable-objects/platform/pricing, developers.cloudflare.com/workers/platform/pricing, upstash.com/pricing/redis and upstash.com/docs/redis/sdks/ratelimit-ts/costs";
 
 /** Of each call that an object answers: it is billed from its first millisecond to its last, commit included. */
-const CALL_SECONDS = 0.01;
+export const CALL_SECONDS = 0.01;
 
 /** What is billed of one operation. */
-interface Bill {
+export interface Bill {
 	rows: number;
 	alarms: number;
 	objectRequests: number;
@@ -231,7 +233,7 @@ const priceOf = ({ rows, objectRequests, workerRequests, seconds }: Bill): numbe
 	seconds * PRICES.second.each;
 
 /** A month by its operations: what the plan includes is not paid for. */
-function monthOf(parts: [times: number, bill: Bill][]): number {
+export function monthOf(parts: [times: number, bill: Bill][]): number {
 	const sum = (of: (bill: Bill) => number): number => parts.reduce((all, [times, each]) => all + times * of(each), 0);
 	const beyond = (amount: number, { each, included }: { each: number; included: number }): number =>
 		Math.max(0, amount - included) * each;
@@ -307,7 +309,7 @@ export async function costs({ short, progress }: Context): Promise<Report> {
 	];
 	const monthly = months.map(
 		([what, headgate, upstash, note]) =>
-			`- ${what}: ${usd(headgate)} USD; Upstash ${upstash} USD (${note}); Prefect's own server about ${PRICES.prefect} USD, for a machine of 4 GB and a database of 1 GB, as far as they carry.`,
+			`- ${what}: ${usd(headgate)} USD; Upstash ${upstash} USD (${note}); Prefect's own server about ${PRICES.machine + PRICES.database} USD, for a machine of 4 GB and a database of 1 GB, as far as they carry.`,
 	);
 	return {
 		title: "What it costs",

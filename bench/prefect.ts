@@ -15,6 +15,7 @@ import { parseArgs } from "node:util";
 import { pythonWith } from "../scripts/python.ts";
 import { freshServer } from "../test/support/server.ts";
 import { temporaryFolder } from "../test/support/temporary.ts";
+import { handoffs } from "./handoffs.ts";
 import { type Report, toText, write } from "./report.ts";
 
 const document = path.resolve(import.meta.dirname, "../docs/benchmarks.md");
@@ -99,7 +100,13 @@ class Bench {
 		if (!side.bare) for (const name of names) await create(side, { name, limit: LIMIT });
 		const { start, rows, failed } = await this.#run(side, names, seconds, workSeconds);
 		const jobs = rows as Job[];
-		const waits = names.flatMap((name) => handoffs(jobs.filter(([of]) => of === name)));
+		const waits = names.flatMap((name) => {
+			const own = jobs.filter(([of]) => of === name);
+			return handoffs(
+				own.map(([, began, ended]) => ({ began: began * 1_000, ended: ended * 1_000 })),
+				LIMIT,
+			);
+		});
 		// A job that began in time may end after it.
 		const inTime = jobs.filter(([, , ended]) => ended <= start + seconds);
 		if (waits.length === 0) throw new Error(`${side.name} handed nothing over within ${seconds} s.`);
@@ -135,24 +142,6 @@ const newName = (): string => Math.random().toString(36).slice(2, 12);
 const create = ({ api }: Side, body: object): Promise<number> => post(`${api}/v2/concurrency_limits/`, body);
 
 type Job = [name: string, began: number, ended: number];
-
-/** From a slot's being given back to the start of the next job on it, for each time that the limit was no longer full. */
-function handoffs(jobs: Job[]): number[] {
-	const edges = jobs.flatMap(([, began, ended]) => [
-		{ at: began, step: 1 },
-		{ at: ended, step: -1 },
-	]);
-	edges.sort((a, b) => a.at - b.at || a.step - b.step);
-	const free: number[] = [];
-	const waits: number[] = [];
-	let inside = 0;
-	for (const { at, step } of edges) {
-		inside += step;
-		if (step < 0) free.push(at);
-		else if (inside <= LIMIT && free.length > 0) waits.push((at - (free.shift() as number)) * 1_000);
-	}
-	return waits;
-}
 
 /** Asks a little less often than slots come back, in uneven steps: nothing of it may be denied. */
 async function belowTheRate(side: Side): Promise<number> {

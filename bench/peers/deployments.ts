@@ -38,18 +38,8 @@ export interface Deployment extends AsyncDisposable {
 	/** What all its processes have used of the processor, and written. */
 	cpuMs(): number;
 	written(): number;
-	/** What is paid for a million of its grants, by `price.ts`. */
-	bill: Bill;
-}
-
-/** What one grant costs where it is billed by use, or the machine that has to be there. */
-export interface Bill {
-	rows?: number;
-	objectRequests?: number;
-	/** Commands of a service that is billed by them. */
-	commands?: number;
-	/** A machine that is rented for it, whatever it is used for. */
-	machine?: true;
+	/** How it differs from another one that is there too: only by how its Redis keeps what it is told. */
+	only?: "redis";
 }
 
 export interface Unavailable {
@@ -111,8 +101,15 @@ const KINDS = {
 	lent: { name: "decay, `lendSeconds` 1", settings: { lendSeconds: 1 } },
 } as const;
 
+export interface NpmStart extends AsyncDisposable {
+	url: string;
+	pid: number;
+	/** `kill -9` for workerd. The keeper, which started it, starts it again; resolves when it answers. */
+	killRuntime(gone: () => void): Promise<void>;
+}
+
 /** `npm start`, as it is. */
-async function headgate(kind: keyof typeof KINDS): Promise<Deployment> {
+export async function npmStart(): Promise<NpmStart> {
 	const folder = await temporaryFolder();
 	const program = path.resolve(import.meta.dirname, "../../src/cli/main.ts");
 	const server = await started(
@@ -120,6 +117,23 @@ async function headgate(kind: keyof typeof KINDS): Promise<Deployment> {
 		/ready on (http:\S+)/,
 	);
 	const url = server.said[1] as string;
+	return {
+		...{ url, pid: server.pid },
+		async killRuntime(gone) {
+			for (const pid of family([server.pid]).filter((each) => each !== server.pid)) process.kill(pid, "SIGKILL");
+			gone();
+			await answers(`${url}/health`);
+		},
+		async [Symbol.asyncDispose]() {
+			await server.kill();
+			await folder[Symbol.asyncDispose]();
+		},
+	};
+}
+
+async function headgate(kind: keyof typeof KINDS): Promise<Deployment> {
+	const server = await npmStart();
+	const { url } = server;
 	const settingsOf = ({ limit, windowMs }: Profile): Record<string, unknown> => {
 		if (kind === "sliding") return { limit, window: { every: windowMs / 1_000, sliding: true } };
 		return { limit, slotDecayPerSecond: (limit * 1_000) / windowMs, ...KINDS[kind].settings };
@@ -133,20 +147,10 @@ async function headgate(kind: keyof typeof KINDS): Promise<Deployment> {
 		prepare: async (profile, key) => {
 			await once(url, "PUT", `/v1/limits/${profile}-${key}`, settingsOf(PROFILES[profile]));
 		},
-		// The keeper, which started workerd, starts it again.
-		killStore: async (gone) => {
-			const runtime = family([server.pid]).filter((pid) => pid !== server.pid);
-			for (const pid of runtime) process.kill(pid, "SIGKILL");
-			gone();
-			await answers(`${url}/health`);
-		},
+		killStore: (gone) => server.killRuntime(gone),
 		cpuMs: () => cpuOf([server.pid]),
 		written: () => writtenBy([server.pid]),
-		bill: kind === "lent" ? { rows: 0.002, objectRequests: 0.003 } : { rows: 1, objectRequests: 1 },
-		async [Symbol.asyncDispose]() {
-			await server.kill();
-			await folder[Symbol.asyncDispose]();
-		},
+		[Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
 	};
 }
 
@@ -170,8 +174,6 @@ async function worker(name: string, folderName: string): Promise<Deployment> {
 		},
 		cpuMs: () => cpuOf([server.pid]),
 		written: () => writtenBy([server.pid]),
-		// The documented one writes for its alarm alone.
-		bill: folderName === "hono" ? { rows: 1, objectRequests: 1 } : { rows: 0, objectRequests: 1 },
 		async [Symbol.asyncDispose]() {
 			await server.stop();
 			await folder[Symbol.asyncDispose]();
@@ -194,16 +196,14 @@ interface Library {
 	name: string;
 	modes: RedisMode[];
 	hasCost: boolean;
-	/** Commands of a grant, as Upstash bills them. */
-	commands: number;
 }
 
 const LIBRARIES: Library[] = [
-	{ name: "rate-limiter-flexible", modes: ["as it comes", "everysec", "always"], hasCost: true, commands: 0 },
-	{ name: "upstash, sliding", modes: ["everysec", "always"], hasCost: true, commands: 4 },
-	{ name: "upstash, fixed", modes: ["everysec"], hasCost: true, commands: 2 },
-	{ name: "upstash, bucket", modes: ["everysec"], hasCost: true, commands: 4 },
-	{ name: "express-rate-limit", modes: ["everysec", "always"], hasCost: false, commands: 0 },
+	{ name: "rate-limiter-flexible", modes: ["as it comes", "everysec", "always"], hasCost: true },
+	{ name: "upstash, sliding", modes: ["everysec", "always"], hasCost: true },
+	{ name: "upstash, fixed", modes: ["everysec"], hasCost: true },
+	{ name: "upstash, bucket", modes: ["everysec"], hasCost: true },
+	{ name: "express-rate-limit", modes: ["everysec", "always"], hasCost: false },
 ];
 
 export interface RedisServer extends AsyncDisposable {
@@ -257,6 +257,7 @@ async function express(name: string, library: Library, mode: RedisMode, program:
 	const url = `http://127.0.0.1:${app.said[1]}`;
 	return {
 		...{ name, url, hasCost: library.hasCost, granted: byStatus },
+		...(mode !== "everysec" && ({ only: "redis" } as const)),
 		take: (profile, key, cost) => ({ path: `/take/${profile}/${key}`, body: { cost } }),
 		prepare: async () => undefined,
 		killStore: async (gone) => {
@@ -265,7 +266,6 @@ async function express(name: string, library: Library, mode: RedisMode, program:
 		},
 		cpuMs: () => cpuOf([app.pid, redis.pid]),
 		written: () => writtenBy([app.pid, redis.pid]),
-		bill: library.commands > 0 ? { commands: library.commands } : { machine: true },
 		async [Symbol.asyncDispose]() {
 			await app.kill();
 			await redis[Symbol.asyncDispose]();
@@ -317,7 +317,6 @@ async function gubernatorServer(name: string, algorithm: "token" | "leaky", prog
 		},
 		cpuMs: () => cpuOf([server.pid]),
 		written: () => writtenBy([server.pid]),
-		bill: { machine: true },
 		[Symbol.asyncDispose]: () => server.kill(),
 	};
 }
@@ -384,7 +383,6 @@ async function prefectServer(python: string): Promise<Deployment> {
 		killStore: (gone) => server.restart(gone),
 		cpuMs: () => cpuOf([server.pid]),
 		written: () => writtenBy([server.pid]),
-		bill: { machine: true },
 		[Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
 	};
 }

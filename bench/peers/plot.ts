@@ -19,14 +19,25 @@ text { fill: #1f2328 } .role-axis-grid line { stroke: #d1d9e0 } .role-axis line 
 @media (prefers-color-scheme: dark) { text { fill: #f0f6fc } .role-axis-grid line { stroke: #3d444d } .role-axis line { stroke: #9198a1 } }
 </style>`;
 
+const COMMON = {
+	background: "transparent",
+	config: { view: { stroke: null }, font: "system-ui, sans-serif" },
+} as const;
+
+async function drawn(name: string, spec: TopLevelSpec): Promise<void> {
+	const svg = await new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
+	mkdirSync(folder, { recursive: true });
+	writeFileSync(path.join(folder, `${name}.svg`), `${svg.replace(/(<svg[^>]*>)/, `$1${SCHEMES}`)}\n`);
+}
+
 /** Medians as bars, with lines from the least to the most of the rounds. Logarithmic where one is a hundred times another. */
 export async function plot(name: string, title: string, bars: Bar[]): Promise<void> {
 	const values = bars.map(({ median }) => median).filter((value) => value > 0);
 	const type = Math.max(...values) > 100 * Math.min(...values) && values.length === bars.length ? "log" : "linear";
 	const y = { field: "name", type: "nominal", title: null, sort: null, axis: { labelLimit: 300 } } as const;
-	const spec: TopLevelSpec = {
-		...{ width: 420, height: { step: 20 }, background: "transparent", data: { values: bars } },
-		config: { view: { stroke: null }, font: "system-ui, sans-serif" },
+	await drawn(name, {
+		...COMMON,
+		...{ width: 420, height: { step: 20 }, data: { values: bars } },
 		layer: [
 			{
 				mark: { type: "bar" },
@@ -47,8 +58,29 @@ export async function plot(name: string, title: string, bars: Bar[]): Promise<vo
 				encoding: { y, x: { field: "least", type: "quantitative" }, x2: { field: "most" } },
 			},
 		],
-	};
-	const svg = await new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
-	mkdirSync(folder, { recursive: true });
-	writeFileSync(path.join(folder, `${name}.svg`), `${svg.replace(/(<svg[^>]*>)/, `$1${SCHEMES}`)}\n`);
+	});
+}
+
+/** Lines, both axes logarithmic. */
+export async function lines(
+	name: string,
+	[x, y]: [string, string],
+	values: { name: string; x: number; y: number }[],
+): Promise<void> {
+	await drawn(name, {
+		...COMMON,
+		...{ width: 420, height: 320, data: { values }, mark: { type: "line", point: true } },
+		encoding: {
+			x: { field: "x", type: "quantitative", title: x, scale: { type: "log" } },
+			y: { field: "y", type: "quantitative", title: y, scale: { type: "log" } },
+			color: {
+				field: "name",
+				type: "nominal",
+				title: null,
+				sort: null,
+				scale: { scheme: "tableau10" },
+				legend: { labelLimit: 300 },
+			},
+		},
+	});
 }

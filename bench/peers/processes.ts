@@ -31,7 +31,7 @@ export async function started(
 	ready: RegExp,
 	env: Record<string, string> = {},
 ): Promise<Started> {
-	const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
+	const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } });
 	const pid = child.pid;
 	if (pid !== undefined) {
 		running.add(pid);

@@ -164,7 +164,7 @@ const RATIOS = ["grants/s, of Headgate's", "CPU, of Headgate's"];
 const ASKED = 10 * PROFILES.second.limit;
 const CONNECTIONS = 16;
 const STEADY_MS = { full: 5_000, short: 1_000 };
-/** What was there at first is gone by then. */
+/** A flood has begun by then. */
 const SETTLE_MS = 500;
 /** Into a window so far a flood begins, and so long it lasts, of its length. */
 const [FLOOD_AT, FLOOD_FOR] = [0.85, 0.5];
@@ -175,10 +175,11 @@ interface Grant {
 }
 
 /** Asks so often, whatever becomes of it, as far as answers come in time. */
-async function flood(deployment: Deployment, key: string, ms: number): Promise<Grant[]> {
+async function flood(deployment: Deployment, key: string, ms: number): Promise<{ grants: Grant[]; deniedAt: number }> {
 	const callers = Array.from({ length: CONNECTIONS }, () => new Caller(deployment, "second", key));
 	await Promise.all(callers.map((caller) => caller.open()));
 	const grants: Grant[] = [];
+	let deniedAt = Number.POSITIVE_INFINITY;
 	const from = performance.now();
 	const stepMs = 1_000 / ASKED;
 	const asks = async (caller: Caller, index: number): Promise<void> => {
@@ -187,12 +188,15 @@ async function flood(deployment: Deployment, key: string, ms: number): Promise<G
 			const sentAt = performance.now();
 			if (sentAt >= from + ms) break;
 			const answer = await caller.ask();
-			if (answer !== null && deployment.granted(answer)) grants.push({ sentAt, heardAt: performance.now() });
+			if (answer === null) continue;
+			const heardAt = performance.now();
+			if (deployment.granted(answer)) grants.push({ sentAt, heardAt });
+			else deniedAt = Math.min(deniedAt, heardAt);
 		}
 	};
 	await Promise.all(callers.map(asks));
 	for (const caller of callers) caller.close();
-	return grants;
+	return { grants, deniedAt };
 }
 
 /** The most that was surely granted within a second: sent after its begin, and heard of before its end. */
@@ -221,8 +225,9 @@ export async function achieved(all: Deployment[], { rounds, progress, short }: C
 		await deployment.prepare("second", key);
 		await untilSecond();
 		const startedAt = performance.now();
-		const steady = await flood(deployment, key, SETTLE_MS + steadyMs);
-		const from = startedAt + SETTLE_MS;
+		const { grants: steady, deniedAt } = await flood(deployment, key, 2 * SETTLE_MS + steadyMs);
+		// What was there at first is gone with the first denial.
+		const from = Math.min(Math.max(startedAt + SETTLE_MS, deniedAt), startedAt + 2 * SETTLE_MS);
 		const inTime = steady.filter(({ heardAt }) => heardAt >= from && heardAt < from + steadyMs);
 		// One call opens a window, and a flood crosses its end.
 		const { limit, windowMs } = PROFILES.second;
@@ -235,7 +240,7 @@ export async function achieved(all: Deployment[], { rounds, progress, short }: C
 		await first.ask();
 		first.close();
 		await sleep(openedAt + FLOOD_AT * windowMs - performance.now());
-		const crossing = await flood(deployment, other, FLOOD_FOR * windowMs);
+		const { grants: crossing } = await flood(deployment, other, FLOOD_FOR * windowMs);
 		return {
 			achieved: inTime.length / ((limit * steadyMs) / 1_000),
 			most: Math.max(mostInASecond(steady), mostInASecond(crossing)),
