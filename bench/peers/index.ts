@@ -6,6 +6,7 @@ import { deployments } from "./deployments.ts";
 import { installed } from "./installed.ts";
 import { prices } from "./prices.ts";
 import { achieved, denials, hotKey, killedStore } from "./rates.ts";
+import { filled } from "./rounds.ts";
 import { slots } from "./slots.ts";
 
 export async function peers(context: Context): Promise<Record<string, Report>> {
@@ -13,9 +14,10 @@ export async function peers(context: Context): Promise<Record<string, Report>> {
 	const here = installed(short, progress);
 	const held = await slots(here, context);
 	const { all, stop, not } = await deployments(here, progress);
-	const cannot = [...Map.groupBy(not, ({ why }) => why)]
-		.map(([why, those]) => `${those.map(({ name }) => name).join("; ")} (${why})`)
-		.join("; ");
+	const cannot = [...Map.groupBy(not, ({ why }) => why)].map(([why, those]) => [
+		those.map(({ name }) => name).join("; "),
+		why,
+	]);
 	// What is let in and spent does not depend on how a Redis keeps it, and what is lost not on who asks it.
 	const kinds = all.filter(({ only }) => only === undefined);
 	const stores = all.filter(({ name, only }) => only === undefined || name.startsWith("rate-limiter-flexible"));
@@ -26,7 +28,9 @@ export async function peers(context: Context): Promise<Record<string, Report>> {
 			"peers-denials": await denials(kinds, context),
 			"peers-killed": await killedStore(stores, context),
 		};
-		if (cannot !== "") for (const report of Object.values(reports)) report.notes.push(`Not here: ${cannot}.`);
+		for (const report of Object.values(reports)) {
+			report.rows = [...report.rows, ...cannot].map((row) => filled(row, report.head));
+		}
 		return { ...held, ...reports, "peers-prices": prices() };
 	} finally {
 		await stop();

@@ -64,8 +64,8 @@ function reference<T>(measured: Map<Deployment, T[]>): T[] {
 	return first;
 }
 
-const failures = (failed: Map<Deployment, string>, columns: number): string[][] =>
-	[...failed].map(([{ name }, why]) => [name, `failed: ${why}`, ...Array(columns - 2).fill("")]);
+const failures = (failed: Map<Deployment, string>): string[][] =>
+	[...failed].map(([{ name }, why]) => [name, `failed: ${why}`]);
 
 // ---------------------------------------------------------------------------------- grants on one hot name
 
@@ -139,7 +139,7 @@ export async function hotKey(
 					...[ratio((load) => load.perSecond), ratio((load) => load.cpuUs)],
 				];
 			})
-			.concat(failures(failed, 9)),
+			.concat(failures(failed)),
 		targets: [],
 		draw: async () => {
 			await plot(
@@ -278,7 +278,7 @@ export async function achieved(all: Deployment[], { rounds, progress, short }: C
 					),
 				];
 			}),
-			...failures(failed, 5),
+			...failures(failed),
 		],
 		targets: [],
 		draw: () =>
@@ -363,7 +363,7 @@ export async function denials(all: Deployment[], { rounds, progress, short }: Co
 					),
 				];
 			}),
-			...failures(failed, 5),
+			...failures(failed),
 		],
 		targets: [],
 		draw: () =>
@@ -450,7 +450,7 @@ export async function killedStore(all: Deployment[], { rounds, progress }: Conte
 					String(Math.max(...each.map(({ failedCalls }) => failedCalls))),
 				];
 			}),
-			...failures(failed, 6),
+			...failures(failed),
 		],
 		targets: [],
 		draw: () =>

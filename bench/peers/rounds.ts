@@ -46,3 +46,6 @@ export function inWords({ median: middle, least, most }: Spread, digits = 2): st
 		value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(digits);
 	return `${text(middle)} × (${text(least)}–${text(most)})`;
 }
+
+/** A row as long as the head. */
+export const filled = (row: string[], head: string[]): string[] => head.map((_, column) => row[column] ?? "");

@@ -11,7 +11,7 @@ import { npmStart, type RedisMode, redisServer, startPrefect } from "./deploymen
 import { type Holder, holder, type LimitOf, type Program } from "./holders.ts";
 import type { Installed } from "./installed.ts";
 import { plot } from "./plot.ts";
-import { against, inRounds, inWords, spreadOf } from "./rounds.ts";
+import { against, filled, inRounds, inWords, spreadOf } from "./rounds.ts";
 
 /** How one peer's slots are held, and where. */
 interface Way {
@@ -41,7 +41,7 @@ const SERVE_MS = { full: 15_000, short: 5_000 };
 /** Of slots whose client was killed: who waits longer than this is said to wait for ever. */
 const LOST_AFTER_MS = { full: 150_000, short: 20_000 };
 /** What is asked of a store that was killed, and is back. */
-const PATIENCE_MS = 8_000;
+const PATIENCE_MS = { full: 8_000, short: 1_500 };
 const DOWN_MS = 500;
 
 let limits = 0;
@@ -65,14 +65,16 @@ export async function slots(
 	const holders = ({ program }: Way): Holder[] => groups.get(program) as Holder[];
 	const why = { redis: missing.libraries ?? missing.redis, prefect: missing.prefect };
 	const notHere = [
-		...(why.redis === undefined ? [] : [`Bottleneck and a Redis list (${why.redis})`]),
-		...(why.prefect === undefined ? [] : [`Prefect (${why.prefect})`]),
+		...(why.redis === undefined ? [] : [["Bottleneck; a Redis list", why.redis]]),
+		...(why.prefect === undefined ? [] : [["Prefect", why.prefect]]),
+		[
+			"rate-limiter-flexible; `@upstash/ratelimit`; express-rate-limit; gubernator; hono-rate-limiter",
+			"they hold no slots",
+		],
 	];
-	const notes = notHere.length === 0 ? [] : [`Not here: ${notHere.join("; ")}.`];
 	const timed = await timedReport(ways, holders, context);
 	const lost = await lostReport(ways, holders, progress, short);
-	timed.notes.push(...notes);
-	lost.notes.push(...notes);
+	for (const { head, rows } of [timed, lost]) rows.push(...notHere.map((row) => filled(row, head)));
 	return { "peers-slots": timed, "peers-lost": lost };
 }
 
@@ -167,16 +169,7 @@ async function timedReport(ways: Way[], holders: (way: Way) => Holder[], context
 		notes: [
 			`A limit of ${LIMIT}, jobs of ${WORK_MS} ms, a fifth more or less, by ${TASKS} tasks in ${PROCESSES} processes that ask again at once; hand-off is from the end of a job to the first line of the next on its slot. Order: ${waiters} ask one after the other, ${JOIN_EVERY_MS} ms apart and each in another process than the last, for one slot that is held until all have asked; an inversion is a pair of them that was served the other way round, of ${(waiters * (waiters - 1)) / 2}. Medians of ${rounds} rounds.`,
 		],
-		head: [
-			"",
-			"hand-off p50",
-			"p99",
-			"use of a full limit",
-			"inversions",
-			"not served in time",
-			"failed",
-			"p50, of Headgate's",
-		],
+		head: HEAD,
 		rows: [
 			...[...measured].map(([{ name }, each]) => [
 				...[name, handedOver(middle(each, ({ p50 }) => p50)), handedOver(middle(each, ({ p99 }) => p99))],
@@ -190,7 +183,7 @@ async function timedReport(ways: Way[], holders: (way: Way) => Holder[], context
 					),
 				),
 			]),
-			...[...failed].map(([{ name }, why]) => [name, `failed: ${why}`, ...Array(6).fill("")]),
+			...[...failed].map(([{ name }, why]) => filled([name, `failed: ${why}`], HEAD)),
 		],
 		targets: [],
 		draw: async () => {
@@ -217,6 +210,17 @@ async function timedReport(ways: Way[], holders: (way: Way) => Holder[], context
 		},
 	};
 }
+
+const HEAD = [
+	"",
+	"hand-off p50",
+	"p99",
+	"use of a full limit",
+	"inversions",
+	"not served in time",
+	"failed",
+	"p50, of Headgate's",
+];
 
 /** In so short a time nothing may have been. */
 const handedOver = (ms: number): string => (Number.isNaN(ms) ? "–" : milliseconds(ms));
@@ -318,7 +322,7 @@ async function lostReport(
 	const lost = new Map<Way, Lost>();
 	for (const way of ways) {
 		progress(`the store is killed under ${way.name}`);
-		lost.set(way, { clientMs: clients.get(way) ?? null, ...(await killedStore(way, holders(way))) });
+		lost.set(way, { clientMs: clients.get(way) ?? null, ...(await killedStore(way, holders(way), PATIENCE_MS[form])) });
 	}
 	const waited = (way: Way, ms: number | null): string => {
 		if (!clients.has(way)) return "–";
@@ -327,7 +331,7 @@ async function lostReport(
 	return {
 		title: "Slots of clients and stores that are killed",
 		notes: [
-			`Two slots, both held. A client is killed with \`kill -9\`, and another waits for its slots; Prefect's lease is its shortest, of 60 s, and what else there is to set is as it comes. Then the store is killed under clients that live: two more ask while the slots are still held, and two when they were given back, for ${PATIENCE_MS / 1_000} s each.`,
+			`Two slots, both held. A client is killed with \`kill -9\`, and another waits for its slots; Prefect's lease is its shortest, of 60 s, and what else there is to set is as it comes. Then the store is killed under clients that live: two more ask while the slots are still held, and two when they were given back, for ${PATIENCE_MS[form] / 1_000} s each.`,
 		],
 		head: [
 			"",
@@ -372,12 +376,16 @@ async function killedClient(way: Way, other: Holder, patienceMs: number): Promis
 	return at === undefined ? null : at - killedAt;
 }
 
-async function killedStore(way: Way, [first, second]: Holder[]): Promise<Pick<Lost, "tooMany" | "gone">> {
+async function killedStore(
+	way: Way,
+	[first, second]: Holder[],
+	patienceMs: number,
+): Promise<Pick<Lost, "tooMany" | "gone">> {
 	const limit = newLimit(LIMIT);
 	await way.create(limit);
 	const order = { kind: way.kind, address: way.address, limit };
 	const take = async (): Promise<number> =>
-		(await (second as Holder).order("take", { ...order, count: LIMIT, timeoutMs: PATIENCE_MS })).rows.length;
+		(await (second as Holder).order("take", { ...order, count: LIMIT, timeoutMs: patienceMs })).rows.length;
 	try {
 		await (first as Holder).order("hold", { ...order, count: LIMIT });
 		await way.killStore();
