@@ -57,11 +57,11 @@ class Caller {
 	}
 }
 
-/** Of all that ran, the one that ratios are taken to. */
-function reference<T>(measured: Map<Deployment, T[]>): T[] {
-	const [first] = measured.values();
-	if (first === undefined) throw new Error("Headgate itself failed.");
-	return first;
+/** Of the one that ratios are taken to, which is the first. */
+function reference<T>(measured: Map<Deployment, T[]>, [first]: Deployment[]): T[] {
+	const own = measured.get(first as Deployment);
+	if (own === undefined) throw new Error("Headgate itself failed.");
+	return own;
 }
 
 const failures = (failed: Map<Deployment, string>): string[][] =>
@@ -78,17 +78,13 @@ interface Load {
 	cpuUs: number;
 }
 
-export async function hotKey(
-	all: Deployment[],
-	{ rounds, sliceMs, generator, progress, short }: Context,
-): Promise<Report> {
-	const callersOf = short ? [32] : CALLERS;
+export async function hotKey(all: Deployment[], { rounds, sliceMs, generator, progress }: Context): Promise<Report> {
 	const { measured, failed } = await inRounds(all, rounds, async (deployment, round) => {
 		const key = newKey();
 		await deployment.prepare("endless", key);
 		const { path, body } = deployment.take("endless", key, 1);
 		const loads: (Load | null)[] = [];
-		for (const callers of callersOf) {
+		for (const callers of CALLERS) {
 			progress(`grants, round ${round + 1}, ${callers} callers, ${deployment.name}`);
 			const before = deployment.cpuMs();
 			const load = { url: deployment.url, callers, warmUpMs: WARM_UP_MS, ms: sliceMs, calls: [{ path, body }] };
@@ -97,11 +93,11 @@ export async function hotKey(
 		}
 		return loads;
 	});
-	const last = callersOf.length - 1;
+	const last = CALLERS.length - 1;
 	/** Of the rounds in which nothing failed. */
 	const at = (loads: (Load | null)[][], index: number, of: (load: Load) => number): number[] =>
 		loads.flatMap((each) => (each[index] ? [of(each[index])] : []));
-	const ofHeadgate = reference(measured);
+	const ofHeadgate = reference(measured, all);
 	const bars = (of: (load: Load) => number): Bar[] =>
 		[...measured].flatMap(([{ name }, loads]) => {
 			const values = at(loads, last, of);
@@ -250,7 +246,7 @@ export async function achieved(all: Deployment[], { rounds, progress, short }: C
 	const spread = (each: Admitted[], of: (one: Admitted) => number): Spread => spreadOf(each.map(of));
 	const range = ({ median, least, most }: Spread, digits: number): string =>
 		`${median.toFixed(digits)} (${least.toFixed(digits)}–${most.toFixed(digits)})`;
-	const reference_ = reference(measured);
+	const reference_ = reference(measured, all);
 	return {
 		title: "What is let in of ten times too much",
 		notes: [
@@ -334,7 +330,7 @@ export async function denials(all: Deployment[], { rounds, progress, short }: Co
 			cpuUs: ((deployment.cpuMs() - cpu) * 1_000) / times,
 		};
 	});
-	const reference_ = reference(measured);
+	const reference_ = reference(measured, all);
 	return {
 		title: "What a denial spends",
 		notes: [

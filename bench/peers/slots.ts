@@ -161,8 +161,8 @@ async function timedReport(ways: Way[], holders: (way: Way) => Holder[], context
 		const busy = await loop(way, holders(way), LOOP_MS[form]);
 		return { ...busy, ...(await inOrder(way, holders(way), waiters, SERVE_MS[form])) };
 	});
-	const [reference] = measured.values();
-	if (reference === undefined) throw new Error(`Headgate itself failed: ${[...failed.values()][0]}`);
+	const reference = measured.get(timed[0] as Way);
+	if (reference === undefined) throw new Error(`Headgate itself failed: ${failed.get(timed[0] as Way)}`);
 	const middle = (each: Timed[], of: (one: Timed) => number): number => spreadOf(each.map(of)).median;
 	return {
 		title: "A freed slot's way, and the order of those who wait",
