@@ -15,14 +15,17 @@ export interface Bar extends Spread {
 const folder = path.resolve(import.meta.dirname, "../../docs/benchmarks");
 /** Ink and lines in the colours of the page around them. */
 const SCHEMES = `<style>
-text { fill: #1f2328 } .role-axis-grid line { stroke: #d1d9e0 } .role-axis line { stroke: #818b98 }
-@media (prefers-color-scheme: dark) { text { fill: #f0f6fc } .role-axis-grid line { stroke: #3d444d } .role-axis line { stroke: #9198a1 } }
+text { fill: #1f2328 } .role-axis line { stroke: #818b98 } .role-axis-grid line { stroke: #e6eaef }
+@media (prefers-color-scheme: dark) { text { fill: #f0f6fc } .role-axis line { stroke: #9198a1 } .role-axis-grid line { stroke: #262c36 } }
 </style>`;
 
 const COMMON = {
 	background: "transparent",
 	config: { view: { stroke: null }, font: "system-ui, sans-serif" },
 } as const;
+
+/** Names are written for Markdown. */
+const plain = (name: string): string => name.replaceAll("`", "");
 
 async function drawn(name: string, spec: TopLevelSpec): Promise<void> {
 	const svg = await new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
@@ -37,7 +40,7 @@ export async function plot(name: string, title: string, bars: Bar[]): Promise<vo
 	const y = { field: "name", type: "nominal", title: null, sort: null, axis: { labelLimit: 300 } } as const;
 	await drawn(name, {
 		...COMMON,
-		...{ width: 420, height: { step: 20 }, data: { values: bars } },
+		...{ width: 420, height: { step: 20 }, data: { values: bars.map((bar) => ({ ...bar, name: plain(bar.name) })) } },
 		layer: [
 			{
 				mark: { type: "bar" },
@@ -62,24 +65,26 @@ export async function plot(name: string, title: string, bars: Bar[]): Promise<vo
 }
 
 /** Lines, both axes logarithmic. */
-export async function lines(
+export async function linesOf(
 	name: string,
 	[x, y]: [string, string],
-	values: { name: string; x: number; y: number }[],
+	lines: { name: string; points: { x: number; y: number }[] }[],
 ): Promise<void> {
+	// Lines that lie on each other are one, by all their names.
+	const series = [...Map.groupBy(lines, ({ points }) => JSON.stringify(points)).values()].map((same) => {
+		const names = same.map(({ name }) => plain(name)).join("; ");
+		return same[0]?.points.map((point) => ({ name: names, ...point })) ?? [];
+	});
 	await drawn(name, {
 		...COMMON,
-		...{ width: 420, height: 320, data: { values }, mark: { type: "line", point: true } },
+		...{ width: 420, height: 320, data: { values: series.flat() } },
+		mark: { type: "line", point: true },
 		encoding: {
-			x: { field: "x", type: "quantitative", title: x, scale: { type: "log" } },
-			y: { field: "y", type: "quantitative", title: y, scale: { type: "log" } },
+			x: { field: "x", type: "quantitative", title: x, scale: { type: "log" }, axis: { tickCount: 4 } },
+			y: { field: "y", type: "quantitative", title: y, scale: { type: "log" }, axis: { tickCount: 4 } },
 			color: {
-				field: "name",
-				type: "nominal",
-				title: null,
-				sort: null,
-				scale: { scheme: "tableau10" },
-				legend: { labelLimit: 300 },
+				...{ field: "name", type: "nominal", title: null, sort: null, scale: { scheme: "tableau10" } },
+				legend: { labelLimit: 400, orient: "bottom", columns: 1 },
 			},
 		},
 	});

@@ -2,7 +2,7 @@
 
 import { type Bill, CALL_SECONDS, monthOf, PRICES, READ_ON, SOURCES } from "../costs.ts";
 import type { Report } from "../report.ts";
-import { lines } from "./plot.ts";
+import { linesOf } from "./plot.ts";
 
 /** Calls a second in the mean of a month. */
 const RATES = [1, 10, 100, 1_000];
@@ -80,10 +80,10 @@ export function prices(): Report {
 		]),
 		targets: [],
 		draw: () =>
-			lines(
+			linesOf(
 				"prices",
 				["calls a second, in the mean of a month", "USD a million"],
-				PEERS.flatMap(({ name, month }) => RATES.map((rate) => ({ name, x: rate, y: million(month, rate) }))),
+				PEERS.map(({ name, month }) => ({ name, points: RATES.map((rate) => ({ x: rate, y: million(month, rate) })) })),
 			),
 	};
 }
