@@ -124,7 +124,7 @@ async function main(args: string[]): Promise<void> {
 		};
 		const made = await (SECTIONS[name] as (typeof SECTIONS)[string])(context);
 		const reports = "rows" in made ? { [name]: made as Report } : (made as Record<string, Report>);
-		const how = `\`npm run bench -- ${["--write", ...args.filter((arg) => arg.startsWith("--") && arg !== "--write"), name].join(" ")}\``;
+		const how = `\`npm run bench -- ${["--write", ...args.filter((arg) => arg !== "--write" && !names.includes(arg)), name].join(" ")}\``;
 		for (const [part, report] of Object.entries(reports)) {
 			process.stdout.write(`\n${toText(values.short ? { ...report, targets: [] } : report)}\n\n`);
 			if (values.write) {

@@ -37,7 +37,7 @@ async function drawn(name: string, spec: TopLevelSpec): Promise<void> {
 export async function plot(name: string, title: string, bars: Bar[]): Promise<void> {
 	const values = bars.map(({ median }) => median).filter((value) => value > 0);
 	const type = Math.max(...values) > 100 * Math.min(...values) && values.length === bars.length ? "log" : "linear";
-	const y = { field: "name", type: "nominal", title: null, sort: null, axis: { labelLimit: 300 } } as const;
+	const y = { field: "name", type: "nominal", title: null, sort: null, axis: { labelLimit: 0 } } as const;
 	await drawn(name, {
 		...COMMON,
 		...{ width: 420, height: { step: 20 }, data: { values: bars.map((bar) => ({ ...bar, name: plain(bar.name) })) } },
@@ -84,7 +84,7 @@ export async function linesOf(
 			y: { field: "y", type: "quantitative", title: y, scale: { type: "log" }, axis: { tickCount: 4 } },
 			color: {
 				...{ field: "name", type: "nominal", title: null, sort: null, scale: { scheme: "tableau10" } },
-				legend: { labelLimit: 400, orient: "bottom", columns: 1 },
+				legend: { labelLimit: 0, orient: "bottom", columns: 1 },
 			},
 		},
 	});

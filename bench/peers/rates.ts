@@ -435,7 +435,14 @@ export async function killedStore(all: Deployment[], { rounds, progress }: Conte
 		notes: [
 			`A limit of ${limit} of which nothing comes back within an hour, asked by ${ASKING} callers without an end. After ${BEFORE_KILL} grants what keeps the counts is killed with \`kill -9\`: workerd, Redis, gubernator, Prefect's server. A Redis is started again after ${REDIS_DOWN_MS / 1_000} s, all others at once. Of ${rounds} rounds each column shows the worst.`,
 		],
-		head: ["", `granted of ${limit}, most`, "too many", "lost, most", "granted while it was down", "calls that failed"],
+		head: [
+			"",
+			`granted of ${limit}, most`,
+			"too many",
+			"lost, most",
+			"granted from the kill until it answered",
+			"calls that failed",
+		],
 		rows: [
 			...[...measured].map(([{ name }, each]) => {
 				const most = Math.max(...each.map(({ granted }) => granted));
