@@ -229,7 +229,7 @@ async function loop(way: Way, all: Holder[], ms: number): Promise<Pick<Timed, "p
 	const limit = newLimit(LIMIT);
 	await way.create(limit);
 	const order = { kind: way.kind, address: way.address, limit };
-	// Whoever has connected once, and loaded what it needs, is not what is timed.
+	// A holder connects, and loads what it needs, before it is timed.
 	await Promise.all(all.map((each) => each.order("take", { ...order, count: 1, timeoutMs: WARM_UP_MS })));
 	const startAt = now() + AHEAD_MS;
 	const answers = await Promise.all(
@@ -296,7 +296,7 @@ async function inOrder(
 // ----------------------------------------------------------------------------- killed clients and stores
 
 interface Lost {
-	/** Until another got the slots of a client that was killed; null where nobody did. */
+	/** Until another client got the slots of one that was killed; null where none did. */
 	clientMs: number | null;
 	/** Granted after the store was killed, while the slots were still held. */
 	tooMany: number | null;
