@@ -27,7 +27,7 @@ import {
 	release,
 	remove,
 	renew,
-	type Stream,
+	Stream,
 	stopClock,
 	storedLimit,
 	until,
@@ -792,4 +792,35 @@ describe("promise 12: the line is bounded", () => {
 		await patch(name, { active: false });
 		expect(new Set(await asked)).toEqual(new Set(["granted"]));
 	});
+});
+
+test("promise 11: who asks again as its time in line ends hears of the new request, and not of the end of the first", async () => {
+	const clock = stopClock();
+	const ids = Array.from({ length: 12 }, newId);
+	const name = await newLimit({ limit: ids.length });
+	const lease = await granted({ names: { [name]: ids.length } });
+	const request = {
+		...{ slots: 1, mode: "concurrency" as const, leaseMs: 60_000, waitMs: 1_000, ifBusy: "wait" as const },
+		...{ holder: null, held: false, print: "", remember: true },
+	};
+	const streams = await runInDurableObject(limitObject(name), async (instance) => {
+		const ask = async (id: string): Promise<Stream> => {
+			const opened = await instance.open({ request: { ...request, id }, createIfMissing: false }, "acquire", "wire");
+			return new Stream(new Response(opened as ReadableStream));
+		};
+		const first = await Promise.all(ids.map(ask));
+		await Promise.all(first.map((stream) => stream.queued()));
+		clock.pass(2_000);
+		// The release ends the first ones, which is told once it is written; the others come at all the moments until then.
+		const released = instance.release(lease.id, "caller");
+		const again: Promise<Stream>[] = [];
+		for (const id of ids) {
+			again.push(ask(id));
+			await null;
+		}
+		await released;
+		return Promise.all(again);
+	});
+	expect((await Promise.all(streams.map((stream) => stream.granted()))).map(({ id }) => id)).toEqual(ids);
+	expect((await inspect(name)).leases.map(({ id }) => id).sort()).toEqual(ids.toSorted());
 });

@@ -26,6 +26,7 @@ type Heard = Pick<Request, "id" | "slots" | "held" | "leaseMs">;
 
 export class HearerStream implements Hearer {
 	readonly ungated = true;
+	answered = false;
 	shared?: Shared;
 	readonly id: string;
 	readonly call: string | undefined;
@@ -78,6 +79,7 @@ export class HearerStream implements Hearer {
 	/** A stream that only keeps a held lease alive, for a coordinator that was granted it. */
 	static holding(hearers: Hearers, entry: Entry): HearerStream {
 		const stream = new HearerStream(hearers, entry, "outcomes");
+		stream.answered = true;
 		stream.#hold(null);
 		return stream;
 	}

@@ -26,6 +26,8 @@ export interface Hearer {
 	hear(event: Event, status: Status): void;
 	/** Written to at once: it must not hear of anything before its commit. Calls wait at the output gate. */
 	readonly ungated?: boolean;
+	/** Its own request was answered. What is told before is of an earlier request of this id, which has ended. */
+	answered?: boolean;
 	/** The hearers of the same grant that are not known to have gone, where there is more than one. */
 	shared?: Shared;
 	/** Names the call that waits, so that it alone can leave. */
@@ -164,8 +166,11 @@ export class Hearers {
 	 */
 	tell(events: Event[], status: Status, asker: Hearer | null, ungated: boolean): Promise<void> | undefined {
 		if (!ungated && this.#byId.size > 0) this.#markShared(events);
-		const answer = asker && (asker.ungated ?? false) === ungated ? answerTo(events, asker.id) : undefined;
-		if (asker && answer) asker.hear(answer, status);
+		if (asker && (asker.ungated ?? false) === ungated) {
+			asker.answered = true;
+			const answer = answerTo(events, asker.id);
+			if (answer) asker.hear(answer, status);
+		}
 		if (ungated && this.#streams > 0) this.#placesTimer ??= setTimeout(() => this.#tellPlaces(), PLACES_MS);
 		// Most often the asker is the only hearer.
 		const alone = asker !== null && !asker.shared && this.#byId.has(asker.id) ? 1 : 0;
@@ -186,7 +191,7 @@ export class Hearers {
 	#tellOthers(event: Event, status: Status, asker: Hearer | null, ungated: boolean): void {
 		if (event.kind === "configured" || !isNews(event)) return;
 		for (const hearer of [...(this.#byId.get(event.id) ?? [])]) {
-			if (hearer !== asker && (hearer.ungated ?? false) === ungated) hearer.hear(event, status);
+			if (hearer !== asker && hearer.answered && (hearer.ungated ?? false) === ungated) hearer.hear(event, status);
 		}
 	}
 
