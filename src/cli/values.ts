@@ -3,14 +3,14 @@
 import { InvalidArgumentError } from "commander";
 import { BOUNDS, type CalendarUnit, type Window } from "../protocol.ts";
 
-const UNITS: Record<string, number> = { ms: 0.001, s: 1, m: 60, min: 60, h: 3_600, d: 86_400 };
+const UNITS = new Map(Object.entries({ ms: 0.001, s: 1, m: 60, min: 60, h: 3_600, d: 86_400 }));
 
 const CALENDAR: CalendarUnit[] = ["minute", "hour", "day", "week", "month", "year"];
 
 /** Seconds, or a number with a unit: `30`, `0.5`, `500ms`, `30s`, `5min`, `2h`. */
 export function duration(text: string): number {
 	const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim());
-	const unit = UNITS[match?.[2]?.toLowerCase() || "s"];
+	const unit = UNITS.get(match?.[2]?.toLowerCase() || "s");
 	if (!match?.[1] || unit === undefined) {
 		throw new InvalidArgumentError("It takes seconds, or a number with a unit: 30, 500ms, 5min, 2h.");
 	}
@@ -80,7 +80,7 @@ export function count(text: string): number {
 /** Slots a second: `0.5`, or by a unit of time: `100/min`, `10000/d`. */
 export function decay(text: string): number {
 	const match = /^(\d+(?:\.\d+)?(?:e-?\d+)?)(?:\/([a-z]+))?$/i.exec(text.trim());
-	const unit = UNITS[match?.[2]?.toLowerCase() || "s"];
+	const unit = UNITS.get(match?.[2]?.toLowerCase() || "s");
 	if (!match?.[1] || unit === undefined || match[2]?.toLowerCase() === "ms") {
 		throw new InvalidArgumentError("It takes slots a second, or by s, min, h or d: 0.5, 100/min, 5000/d.");
 	}
