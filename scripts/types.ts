@@ -13,7 +13,7 @@ const root = path.resolve(import.meta.dirname, "..");
 
 /** Every project of the repository, as paths of their `tsconfig.json` relative to the root. */
 export function projects(): string[] {
-	return globSync(["tsconfig.json", "{src,test,scripts,bench,examples}/**/tsconfig.json"], {
+	return globSync(["tsconfig.json", "{src,test,scripts,bench,soak,examples}/**/tsconfig.json"], {
 		cwd: root,
 		exclude: ["**/node_modules/**"],
 	}).sort();
