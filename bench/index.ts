@@ -9,10 +9,12 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { attention } from "./attention.ts";
 import { batch } from "./batch.ts";
+import { capacity } from "./capacity.ts";
 import type { Context } from "./context.ts";
 import { costs } from "./costs.ts";
 import { denials } from "./denials.ts";
 import { Generator } from "./generator.ts";
+import { growth } from "./growth.ts";
 import { hotName } from "./hot-name.ts";
 import { inversion } from "./inversion.ts";
 import { keys } from "./keys.ts";
@@ -38,11 +40,13 @@ const SECTIONS: Record<string, (context: Context) => Promise<Report | Record<str
 	inversion,
 	costs,
 	peers,
+	capacity,
+	growth,
 };
 /** It installs what it measures beside Headgate, so it runs only when it is named. */
 const ONLY_BY_NAME = "peers";
 /** Figures that are no times have a page of their own. */
-const DOCUMENTS: Record<string, string> = { costs: "costs.md" };
+const DOCUMENTS: Record<string, string> = { costs: "costs.md", capacity: "reliability.md", growth: "reliability.md" };
 
 const FULL = { rounds: 5, seconds: 2, waiters: 8_000, keys: 100_000 };
 const SHORT = { rounds: 1, seconds: 0.3, waiters: 200, keys: 100 };
@@ -57,7 +61,7 @@ Sections: ${Object.keys(SECTIONS).join(", ")} (all but ${ONLY_BY_NAME} when none
   --keys <n>      keys of a policy that are used once each (default ${FULL.keys})
   --check         only what a caller can time (section timing), judged by controls of the same rounds
   --short         a moment of each, to see that it still runs; nothing is judged
-  --write         put the numbers into docs/benchmarks.md, and costs into docs/costs.md
+  --write         put the numbers into docs/benchmarks.md, costs into docs/costs.md, capacity and growth into docs/reliability.md
   --help          this text
 `;
 

@@ -10,15 +10,14 @@ import type { Lease, LimitSummary } from "../src/protocol.ts";
 import { freshServer } from "../test/support/server.ts";
 import type { Context } from "./context.ts";
 import type { Crowd, CrowdNews } from "./crowd.ts";
-import { Connection, once, request } from "./http.ts";
-import { ascending, milliseconds, percentile, seconds } from "./numbers.ts";
+import { once } from "./http.ts";
+import { milliseconds, percentile, seconds } from "./numbers.ts";
+import { PROBE_MS, Probe, residentKb } from "./probe.ts";
 import type { Report, Target } from "./report.ts";
 
 const LIMIT = 8;
 /** How long the crowd is left to wait before it is served. */
 const WAIT_MS = 5_000;
-/** Between two looks at `/health`. */
-const PROBE_MS = 5;
 /** workerd uses two descriptors for a connection, and some for itself. */
 const DESCRIPTORS_EACH = 2;
 const DESCRIPTORS_OTHER = 500;
@@ -116,7 +115,7 @@ async function serve(as: Crowd["as"], count: number, { progress }: Context): Pro
 }
 
 /** Waits for one kind of news from the crowd; a failure, or its end, ends the wait. */
-function newsOf(child: ReturnType<typeof fork>) {
+export function newsOf(child: ReturnType<typeof fork>) {
 	const heard: CrowdNews[] = [];
 	let look = (): void => undefined;
 	child.on("message", (news: CrowdNews) => {
@@ -149,54 +148,6 @@ async function untilWaiting(url: string, count: number): Promise<void> {
 		await sleep(20);
 	}
 	throw new Error("The crowd did not get into the line within a minute.");
-}
-
-function residentKb(pid: number): number {
-	return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
-}
-
-/** Asks for `/health` again and again, and keeps the times. */
-class Probe {
-	readonly #connection: Connection;
-	#times: number[] = [];
-	#stopped = false;
-
-	private constructor(connection: Connection) {
-		this.#connection = connection;
-		void this.#run();
-	}
-
-	static async start(url: string): Promise<Probe> {
-		return new Probe(await Connection.open(url));
-	}
-
-	/** The times since the last look, ascending. */
-	take(): number[] {
-		const taken = ascending(this.#times);
-		this.#times = [];
-		return taken;
-	}
-
-	stop(): void {
-		this.#stopped = true;
-		this.#connection.close();
-	}
-
-	async #run(): Promise<void> {
-		const bytes = request("GET", "/health");
-		while (!this.#stopped) {
-			const startedAt = performance.now();
-			try {
-				const { status } = await this.#connection.call(bytes);
-				// A wrong answer counts as none at all.
-				this.#times.push(status === 200 ? performance.now() - startedAt : Number.POSITIVE_INFINITY);
-			} catch {
-				if (!this.#stopped) this.#times.push(Number.POSITIVE_INFINITY);
-				return;
-			}
-			await sleep(PROBE_MS);
-		}
-	}
 }
 
 function rowOf({ as, kbEach, ms, health, bareHealth }: Outcome, phase: Phase): string[] {
