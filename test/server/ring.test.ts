@@ -5,6 +5,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Command } from "../../src/core/commands.ts";
 import { decide } from "../../src/core/decide.ts";
 import { createLimit, type Limit, type Request } from "../../src/core/limit.ts";
+import { REMEMBER_MS } from "../../src/core/patience.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
 import { BOUNDS } from "../../src/protocol.ts";
 import { type Identity, LimitStore, type Stored } from "../../src/server/limit/store.ts";
@@ -176,6 +177,76 @@ describe("promise 6: a commit is there as a whole, or not at all", () => {
 			// Slots are written over: without that there were a row for each commit.
 			const { rows } = storage.sql.exec<{ rows: number }>("SELECT count(*) AS rows FROM schema").one();
 			expect(rows).toBeLessThan(COMMITS / 2);
+		});
+	});
+});
+
+describe("a commit stops the object for no longer than it takes to say a bounded part again", () => {
+	const LEASES = 10_000;
+	const IDS = 60_000;
+	const COMMITS = 4_000;
+	/** Requests of one commit: a batch. */
+	const AT_ONCE = 100;
+	/** What is said again at most, and the row in the middle of which that is reached. */
+	const MOST = 65_536 + 40_000;
+
+	test(`with ${LEASES} leases and ${IDS} ids that are remembered`, async () => {
+		await runInDurableObject(limitObject(newName()), (_, { storage }) => {
+			let now = 1_000_000;
+			let length = 0;
+			const exec: SqlStorage["exec"] = (statement, ...values) => {
+				for (const value of values) if (typeof value === "string") length += value.length;
+				return storage.sql.exec(statement, ...values);
+			};
+			const sql = new Proxy(storage.sql, { get: (of, key) => (key === "exec" ? exec : Reflect.get(of, key)) });
+			const store = new LimitStore({ ...plain(storage), sql });
+			const limit = createLimit({ limit: 1_000_000, slotDecayPerSecond: 0, active: true }, now, store.recall);
+			store.together(() => store.create(IDENTITY, limit, now));
+			const acquired = (id: string): Command => ({
+				kind: "acquire",
+				request: {
+					...{ id, slots: 1, mode: "concurrency", leaseMs: 3_600_000, waitMs: 0, ifBusy: "deny", remember: true },
+					...{ holder: "somebody", held: false, print: "print" },
+				},
+			});
+			const used = (id: string): Command[] => [acquired(id), { kind: "release", id, by: "caller" }];
+			const ids = (count: number): string[] => Array.from({ length: count }, () => crypto.randomUUID());
+			for (let done = 0; done < LEASES; done += AT_ONCE) carryOut(store, limit, ids(AT_ONCE).map(acquired), now);
+			for (let done = 0; done < IDS; done += AT_ONCE) carryOut(store, limit, ids(AT_ONCE).flatMap(used), now);
+			length = 0;
+			const renewed = [...limit.entries.keys()].map((id): Command => ({ kind: "renew", id, leaseMs: null }));
+			// Until the ring is as long as it gets, and what is true of its oldest rows is said again.
+			for (let [done, plainly] = [0, 0]; plainly === 0 || length < 2 * plainly; done += AT_ONCE) {
+				plainly = plainly || length;
+				length = 0;
+				now += 1;
+				carryOut(store, limit, renewed.slice(done % LEASES, (done % LEASES) + AT_ONCE), now);
+				if (done > 50 * LEASES) throw new Error(`Nothing was said again: ${length}, ${plainly}.`);
+			}
+
+			const lengths: number[] = [];
+			const took: number[] = [];
+			for (let commits = 0; commits < COMMITS; commits += 1) {
+				// In the middle all ids are forgotten at once: most of the ring is out of date.
+				now += commits === COMMITS / 2 ? REMEMBER_MS : 1;
+				length = 0;
+				const startedAt = performance.now();
+				carryOut(store, limit, used(`used-${commits}`), now);
+				took.push(performance.now() - startedAt);
+				lengths.push(length);
+				if (commits !== COMMITS / 2) continue;
+				// What is over is recalled no more, though most of it is still to be taken out of memory.
+				expect(store.remembered().map(({ id }) => id)).toEqual([`used-${commits}`]);
+				expect(store.recall(`used-${commits - 1}`)).toBeUndefined();
+			}
+			const of = (all: number[], part: number): number =>
+				all.toSorted((a, b) => a - b)[Math.floor((all.length - 1) * part)] as number;
+			const told = (all: number[]) => [0.5, 0.99, 1].map((part) => of(all, part).toFixed(1)).join(", ");
+			console.log(`p50, p99 and most: ${told(lengths)} characters; ${told(took)} ms`);
+			// Both are there: commits that say something again, and a bound to it.
+			expect(of(lengths, 1)).toBeLessThan(MOST);
+			expect(of(lengths, 1)).toBeGreaterThan(MOST / 2);
+			expect(limit.entries.size).toBe(LEASES);
 		});
 	});
 });

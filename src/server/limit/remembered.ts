@@ -9,6 +9,8 @@ import type { At } from "../../core/time.ts";
 
 /** Ids of one record: a row takes several of them. */
 const ALIKE_MAX = 1_000;
+/** Ids that one turn takes out of memory, a microsecond or so each; those that are over before that are recalled no more. */
+const FORGOTTEN_AT_ONCE = 4_000;
 /** Characters of a record beside its ids and its print, about. */
 const RECORD_SIZE = 40;
 
@@ -41,9 +43,11 @@ export class Remembered {
 	/** Those that no row says yet, by what is alike. */
 	#unsaved = new Map<string, Alike>();
 	#lastAt: At = Number.NEGATIVE_INFINITY;
+	/** What ended by then is over, though it may still be here. */
+	#overAt: At = Number.NEGATIVE_INFINITY;
 	#size = 0;
 
-	/** How many ids. */
+	/** How many ids are here. */
 	get count(): number {
 		return this.#byId.size;
 	}
@@ -55,7 +59,7 @@ export class Remembered {
 
 	/** When the last of them is forgotten; null: none is remembered. */
 	get lastAt(): At | null {
-		return this.#byId.size === 0 ? null : this.#lastAt;
+		return this.#lastAt > this.#overAt ? this.#lastAt : null;
 	}
 
 	add({ id, ...record }: Ended): void {
@@ -85,12 +89,14 @@ export class Remembered {
 	/** What is remembered of an id: by this limit, or by one that was deleted `before` it. */
 	recall(id: string, before: boolean): Ended | undefined {
 		const alike = this.#byId.get(id);
-		return alike?.before === before ? endedOf(id, alike) : undefined;
+		return alike?.before === before && alike.until > this.#overAt ? endedOf(id, alike) : undefined;
 	}
 
 	/** Every id that this limit remembers. */
 	*all(): Generator<Ended> {
-		for (const [id, alike] of this.#byId) if (!alike.before) yield endedOf(id, alike);
+		for (const [id, alike] of this.#byId) {
+			if (!alike.before && alike.until > this.#overAt) yield endedOf(id, alike);
+		}
 	}
 
 	/** Another limit of this name begins. */
@@ -98,17 +104,21 @@ export class Remembered {
 		for (const alike of this.#byId.values()) alike.before = true;
 	}
 
-	/** Forgets the ids whose time is over. */
-	forget(now: At): void {
-		for (let alike = this.#due.first; alike && alike.until <= now; alike = this.#due.first) {
+	/** Forgets the ids whose time is over; where they are many, some of them now and the rest in later turns. */
+	forget(now: At, most = FORGOTTEN_AT_ONCE): void {
+		this.#overAt = Math.max(this.#overAt, now);
+		let left = most;
+		for (let alike = this.#due.first; alike && alike.until <= now && left > 0; alike = this.#due.first) {
 			this.#due.remove(alike);
 			this.#size -= alike.size;
+			left -= alike.ids.length;
 			for (const id of alike.ids) if (this.#byId.get(id) === alike) this.#byId.delete(id);
 		}
 	}
 
 	clear(): void {
-		this.forget(Number.POSITIVE_INFINITY);
+		this.forget(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
+		this.#lastAt = this.#overAt = Number.NEGATIVE_INFINITY;
 		this.#unsaved.clear();
 	}
 
@@ -122,7 +132,7 @@ export class Remembered {
 
 	/** What a row is to say of these, where any of them is still remembered. */
 	save(alike: Alike): SavedAlike | null {
-		if (alike.heapIndex < 0) return null;
+		if (alike.heapIndex < 0 || alike.until <= this.#overAt) return null;
 		alike.ids = alike.ids.filter((id) => this.#byId.get(id) === alike);
 		const { until, kind, print, slots, enforced, wouldDeny, settled, before, ids } = alike;
 		if (ids.length === 0) return null;
