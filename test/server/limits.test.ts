@@ -79,6 +79,7 @@ describe("PUT, GET, PATCH and DELETE /v1/limits/{name}", () => {
 					id: lease.id,
 					slots: 2,
 					holder: "worker 1",
+					fence: lease.fence?.[name],
 					since: expect.stringMatching(MOMENT),
 					expiresAt: lease.expiresAt,
 				},

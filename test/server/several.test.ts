@@ -144,7 +144,7 @@ describe("promise 2: all or nothing", () => {
 			const { leases, activeSlots } = await inspect(name);
 			expect(leases).toEqual([
 				{
-					...{ id: lease.id, slots: asked[name], holder: null },
+					...{ id: lease.id, slots: asked[name], holder: null, fence: lease.fence?.[name] },
 					since: expect.any(String),
 					expiresAt: expect.any(String),
 				},
