@@ -47,7 +47,7 @@ export default defineConfig(async () => {
 const config = async () => ({
 	test: {
 		// Most tests wait for a server and not for a processor.
-		maxWorkers: 3,
+		maxWorkers: 4,
 		// A server's log tells of each change and each refusal; of a test that passed nobody reads it.
 		silent: "passed-only" as const,
 		reporters: ["./test/support/quiet.ts"],
