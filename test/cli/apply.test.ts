@@ -28,7 +28,18 @@ describe("a file", () => {
 		expect([...limits]).toEqual([
 			[
 				"database",
-				{ limit: 20, slotDecayPerSecond: 0, window: null, active: true, enforce: true, lendSeconds: 0, region: null },
+				{
+					...{
+						limit: 20,
+						slotDecayPerSecond: 0,
+						window: null,
+						active: true,
+						enforce: true,
+						lendSeconds: 0,
+						region: null,
+					},
+					...{ weights: {}, starveAfterSeconds: 60 },
+				},
 			],
 		]);
 		const login = {
@@ -90,6 +101,8 @@ describe("a file", () => {
 				active: false,
 				enforce: false,
 				lendSeconds: 0.5,
+				weights: { "a=b": 2, gold: 3, 日本: 1_000 },
+				starveAfterSeconds: 0,
 				region: "apac-ne" as const,
 			};
 			const desired: Desired = {
@@ -108,7 +121,10 @@ describe("a file", () => {
 
 	test.each(["toml", "json"] as const)("has windows, of which what is as usual is left out, as %s", (format) => {
 		const window = { every: "month", timeZone: "Europe/Berlin", at: "00:00", startsOn: 15, sliding: false } as const;
-		const rest = { slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0, region: null };
+		const rest = {
+			...{ slotDecayPerSecond: 0, active: true, enforce: true, lendSeconds: 0, region: null },
+			...{ weights: {}, starveAfterSeconds: 60 },
+		};
 		const limits: Desired["limits"] = new Map([
 			["quota", { limit: 3, window, ...rest }],
 			[

@@ -1,6 +1,6 @@
 /**
  * Many short lives of a limit, each drawn from a seed, each step compared with the model and held to the promises.
- * HEADGATE_SEED=n replays the life of one seed, HEADGATE_FROM=n draws others than usual.
+ * HEADGATE_SEED=n replays the life of one seed, HEADGATE_FROM=n draws others than usual, HEADGATE_LIVES=n as many as that.
  */
 
 import { afterAll, expect, test } from "vitest";
@@ -11,7 +11,7 @@ import { Subject } from "./subject.ts";
 
 const ONLY = process.env.HEADGATE_SEED;
 const FIRST = Number(ONLY ?? process.env.HEADGATE_FROM ?? 1);
-const LIVES = ONLY === undefined ? 1_600 : 1;
+const LIVES = ONLY === undefined ? Number(process.env.HEADGATE_LIVES ?? 1_000) : 1;
 const STEPS_EACH = 250;
 
 /** Everything that can become of a request, and everything that can happen to the line. */

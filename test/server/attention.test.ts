@@ -156,10 +156,12 @@ describe("GET /v1/watch?order=attention", () => {
 describe("what limits tell", () => {
 	test("however many calls come: the first of them, and no second within five seconds", async () => {
 		const name = await known(newName(), { limit: 1_000_000 });
+		const startedAt = performance.now();
 		const told = await callsOf(directory(), ["tell"], async () => {
 			for (let round = 0; round < 30; round += 1) await granted({ names: name });
 		});
-		expect(told).toBeLessThanOrEqual(1);
+		// A machine that is slow takes more than five seconds for them.
+		expect(told).toBeLessThanOrEqual(1 + Math.floor((performance.now() - startedAt) / 5_000));
 	});
 
 	/** A teller over a limit that is not there, whose clock is the test's. */

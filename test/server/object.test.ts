@@ -32,6 +32,7 @@ import {
 	remove,
 	removePolicy,
 	renew,
+	rewrite,
 	setPolicy,
 	stopClock,
 	stored,
@@ -43,14 +44,6 @@ import {
 const evict = (name: string): Promise<void> => evictDurableObject(limitObject(name));
 
 const SLOT = 10n ** 18n;
-
-/** Runs a statement in a limit's storage, and throws its memory away. */
-async function rewrite(name: string, statement: string, ...values: (string | number)[]): Promise<void> {
-	await runInDurableObject(limitObject(name), (_, state) => {
-		state.storage.sql.exec(statement, ...values);
-	});
-	await evict(name);
-}
 
 /** Makes a limit believe that it was last used so long ago. */
 const lastUsed = (name: string, msAgo: number) => alter(name, () => ({ usedAt: Date.now() - msAgo }));
@@ -535,27 +528,6 @@ describe("schema", () => {
 		expect(status).toBe(200);
 		expect(body.limits.map(({ name }) => name)).toEqual([names[0], names[2]]);
 		expect(body.unavailable).toEqual([names[1]]);
-	});
-
-	test("nor does it from Prefect's list, which says in a header which ones it leaves out", async () => {
-		const prefix = newName();
-		const names = ["a", "b, \u00e9", "c", "d"].map((end) => prefix + end);
-		await Promise.all(names.map((name) => configure(name, { limit: 1 })));
-		type Listed = { name: string }[];
-		const list = async (limit = 200, offset = 0) => {
-			const answer = await call<Listed>("POST", "/api/v2/concurrency_limits/filter", { limit, offset });
-			const mine = answer.status === 200 ? answer.body.flatMap(({ name }) => (names.includes(name) ? [name] : [])) : [];
-			return { ...answer, mine };
-		};
-		await until(async () => (await list()).mine.length === 4);
-		const offset = (await list()).body.findIndex(({ name }) => name === names[0]);
-		expect((await list(4, offset)).headers.get("Headgate-Unavailable")).toBeNull();
-		for (const broken of names.slice(1, 3)) await rewrite(broken, "UPDATE schema SET version = 99");
-		const page = await list(4, offset);
-		expect(page).toMatchObject({ status: 200, mine: [names[0], names[3]] });
-		expect(page.headers.get("Headgate-Unavailable")).toBe(names.slice(1, 3).map(encodeURIComponent).join(", "));
-		// Where none of a page can be asked, an empty list would say that there is none.
-		expect((await list(2, offset + 1)).status).toBe(503);
 	});
 });
 

@@ -4,7 +4,7 @@ import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test"
 import { describe, expect, test } from "vitest";
 import { service } from "../../src/server/front/routes.ts";
 import * as prefect from "./prefect-support.ts";
-import { type Answer, bindings, newName, read } from "./support.ts";
+import { type Answer, bindings, configure, newName, read, rewrite, until } from "./support.ts";
 
 const TOKENS = { admin: "a-secret-of-an-admin", use: "u-secret-of-a-program", read: "r-secret-of-a-reader" } as const;
 const PREFIX = newName("team-");
@@ -167,4 +167,28 @@ describe("what is outside of a prefix is answered like what does not exist", () 
 		expect(await slots()).toEqual(names.map(() => (allowed ? 0 : 1)));
 		expect((await prefect.renew(held)).status).toBe(allowed ? 410 : 204);
 	});
+});
+
+test("one limit with newer data hides no other from the list, and a header says which ones it leaves out", async () => {
+	// The list of a prefix that no other test has, by its own tokens.
+	const names = ["a", "b, \u00e9", "c", "d"].map((end) => `${PREFIX}-listed-${end}`);
+	await Promise.all(names.map((name) => configure(name, { limit: 1 })));
+	const list = async (limit: number, offset: number) => {
+		const body = { limit, offset };
+		const answer = await ask<{ name: string }[]>("POST", `${prefect.LIMITS}/filter`, bearer("read"), body);
+		return { ...answer, names: answer.status === 200 ? answer.body.map(({ name }) => name) : [] };
+	};
+	let all: string[] = [];
+	await until(async () => {
+		all = (await list(200, 0)).names;
+		return names.every((name) => all.includes(name));
+	});
+	const offset = all.indexOf(names[0] as string);
+	expect((await list(4, offset)).headers.get("Headgate-Unavailable")).toBeNull();
+	for (const broken of names.slice(1, 3)) await rewrite(broken, "UPDATE schema SET version = 99");
+	const page = await list(4, offset);
+	expect(page).toMatchObject({ status: 200, names: [names[0], names[3]] });
+	expect(page.headers.get("Headgate-Unavailable")).toBe(names.slice(1, 3).map(encodeURIComponent).join(", "));
+	// Where none of a page can be asked, an empty list would say that there is none.
+	expect((await list(2, offset + 1)).status).toBe(503);
 });

@@ -296,6 +296,14 @@ export async function openQueued(request: Record<string, unknown>): Promise<Stre
 
 export const limitObject = (name: string): DurableObjectStub<LimitObject> => env.LIMITS.getByName(name);
 
+/** Runs a statement in a limit's storage, and throws its memory away. */
+export async function rewrite(name: string, statement: string, ...values: (string | number)[]): Promise<void> {
+	await runInDurableObject(limitObject(name), (_, state) => {
+		state.storage.sql.exec(statement, ...values);
+	});
+	await evictDurableObject(limitObject(name));
+}
+
 /** How often some methods of an object are called, while `work` runs. */
 export async function callsOf<T extends LimitObject | DirectoryObject>(
 	stub: DurableObjectStub<T>,
