@@ -42,8 +42,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "equal tags are ordered by name",
-		is: `(a.tag === b.tag && a.number < b.number), one)`,
-		becomes: `(a.tag === b.tag && String(a.key) < String(b.key)), one)`,
+		is: `(a.tag === b.tag && a.number < b.number);`,
+		becomes: `(a.tag === b.tag && String(a.key) < String(b.key));`,
 		tables: "fairness",
 	},
 	{
@@ -72,8 +72,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "what steps back into the line stays charged",
-		is: `limit.order.takeBack(entry);`,
-		becomes: ``,
+		is: `count(limit, entry, -1);\n	limit.order.takeBack(entry);`,
+		becomes: `count(limit, entry, -1);`,
 		tables: "fairness",
 	},
 	{
@@ -96,8 +96,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a higher priority starves a lower one",
-		is: `const owed = this.#owes ? starving(`,
-		becomes: `const owed = this.#owes && before > 1e15 ? starving(`,
+		is: `(this.#owes ? this.#starving(before)`,
+		becomes: `(this.#owes && before > 1e15 ? this.#starving(before)`,
 		tables: "fairness",
 	},
 	{
@@ -351,8 +351,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a reservation that is dropped frees twice",
-		is: `count(limit.sums, entry, -1);\n	entry.state = "waiting";`,
-		becomes: `count(limit.sums, entry, -1);\n	count(limit.sums, entry, -1);\n	entry.state = "waiting";`,
+		is: `	limit.order.takeBack(entry);\n	entry.state = "waiting";`,
+		becomes: `	limit.order.takeBack(entry);\n	limit.sums.reserved -= entry.slots;\n	entry.state = "waiting";`,
 	},
 	{
 		name: "what falls due does not wake the line",
@@ -401,8 +401,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a raised limit does not serve the line",
-		is: `carryOut(turn, command);\n	serve(turn);\n	return`,
-		becomes: `carryOut(turn, command);\n	if (command.kind !== "configure") serve(turn);\n	return`,
+		is: `carryOut(turn, command);\n	serve(turn);`,
+		becomes: `carryOut(turn, command);\n	if (command.kind !== "configure") serve(turn);`,
 	},
 	{
 		name: "a lowered limit leaves waiters that never fit",
