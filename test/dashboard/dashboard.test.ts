@@ -200,7 +200,8 @@ describe("what needs a look", () => {
 					await dialog().getByRole("button", { name: "Close", exact: true }).click();
 					return text;
 				},
-				{ timeout: 60_000 },
+				// What a key was denied is told once a minute.
+				{ timeout: 180_000 },
 			)
 			.toContain(`${prefix}bob`);
 		await scene.call("DELETE", `/v1/policies/${prefix}*`);
