@@ -1,0 +1,5 @@
+/** Makes the environments of Python that the checks of `.ci/run` use, so that none of them waits for it. */
+
+import { pythonWith } from "./python.ts";
+
+for (const of of ["test/prefect", "clients/python/tests", "test/fuzz"]) pythonWith(`${of}/requirements.txt`);
