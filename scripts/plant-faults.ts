@@ -5,8 +5,8 @@
  *
  *     node scripts/plant-faults.ts [--quick] [words of the faults to plant]
  *
- * Quick is what a minute or two show: the first lives of the simulation, and the tables where it is known which of them
- * see a fault. What needs more is left, and told.
+ * Quick is what a minute or two show: the first lives of the simulation; and the tables where it is known which of them
+ * see a fault, if it is named. What needs more is left, and told.
  */
 
 import { execFile } from "node:child_process";
@@ -696,6 +696,11 @@ for (const fault of faults) {
 		source.replace(fault.is, () => fault.becomes),
 	);
 	const startedAt = performance.now();
+	// Vitest alone takes longer to begin than all lives of the quick run.
+	if (isQuick && wanted === "" && fault.tables !== undefined) {
+		left.push(fault.name);
+		continue;
+	}
 	const { by, why, steps } = await judge(fault.tables);
 	const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
 	await writeFile(join(folder, file), source);
