@@ -13,6 +13,8 @@ import { filesWithoutTools } from "./test/support/tools.ts";
 /** The same file shows that the library works on every runtime it is made for. */
 const everyRuntime = "test/client/headgate.test.ts";
 const clientServer = "test/support/client-server.ts";
+const built = "test/support/built.ts";
+const packed = "test/support/packed.ts";
 const wrangler = { configPath: "./wrangler.toml" };
 /** They count every row and alarm, or speak of all limits that there are, so no other test may have been there before. */
 const alone = ["lives", "placement", "prefect", "prefect-flaws"].map((file) => `test/server/${file}.test.ts`);
@@ -91,6 +93,7 @@ const config = async () => ({
 				test: {
 					name: "cli",
 					include: ["test/cli/**/*.test.ts"],
+					globalSetup: built,
 					...patience,
 				},
 			},
@@ -124,6 +127,7 @@ const config = async () => ({
 					// Servers that are started and killed, and what happens to their files and their callers.
 					name: "process",
 					include: ["test/process/**/*.test.ts"],
+					globalSetup: built,
 					exclude: filesWithoutTools({
 						"test/process/clock.test.ts": ["gcc"],
 						"test/process/disk.test.ts": ["mount"],
@@ -137,6 +141,7 @@ const config = async () => ({
 				test: {
 					name: "package",
 					include: ["test/package/**/*.test.ts"],
+					globalSetup: packed,
 					...npmPatience,
 				},
 			},

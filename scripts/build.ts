@@ -141,7 +141,7 @@ if (import.meta.main) {
 	await buildTesting(dist, sourcesSeen);
 	await buildMiddleware(dist, sourcesSeen);
 	await buildCli(dist, sourcesSeen);
-	await buildWorker(sourcesSeen);
+	await buildWorker(dist, sourcesSeen);
 	await buildEmbedded(dist);
 	writeFileSync(path.join(root, "NOTICE"), notice(sourcesSeen));
 }

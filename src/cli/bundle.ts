@@ -52,12 +52,13 @@ export async function loadWorker(config?: string): Promise<WorkerBundle> {
 	return { ...settings, code: await readFile(path.join(builtFolder, "worker.js"), "utf8") };
 }
 
-/** Writes what `loadWorker` falls back to where there are no sources. `sourcesSeen` is told of every file that is in it. */
-export async function buildWorker(sourcesSeen: Set<string>): Promise<void> {
+/** Writes into `folder` what `loadWorker` falls back to where there are no sources. `sourcesSeen` is told of every file that is in it. */
+export async function buildWorker(folder: string, sourcesSeen = new Set<string>()): Promise<void> {
 	const { code, ...settings } = await bundleWorker(ownConfig, sourcesSeen);
-	await mkdir(builtFolder, { recursive: true });
-	await writeFile(path.join(builtFolder, "worker.js"), code);
-	await writeFile(path.join(builtFolder, "worker.json"), `${JSON.stringify(settings, null, "\t")}\n`);
+	const built = path.join(folder, "worker");
+	await mkdir(built, { recursive: true });
+	await writeFile(path.join(built, "worker.js"), code);
+	await writeFile(path.join(built, "worker.json"), `${JSON.stringify(settings, null, "\t")}\n`);
 }
 
 async function bundleWorker(configPath: string, sourcesSeen = new Set<string>()): Promise<WorkerBundle> {

@@ -2,12 +2,12 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import path from "node:path";
-import { onTestFinished, vi } from "vitest";
+import { inject, onTestFinished, vi } from "vitest";
 import { Headgate } from "../../src/client/index.ts";
-import { root } from "../support/sources.ts";
+import "../support/provided.ts";
 import type { Ended } from "../support/start.ts";
 
-export const main = path.join(root, "src/cli/main.ts");
+export const main = inject("headgate");
 /** Enough for a process to start and to answer on a loaded machine. */
 export const SOON_MS = 45_000;
 

@@ -9,10 +9,11 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
-import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, inject, onTestFinished, test, vi } from "vitest";
 import { tsc } from "../../scripts/types.ts";
 import { VERSION } from "../../src/protocol.ts";
-import { copyOfCheckout } from "../support/checkout.ts";
+import { outside } from "../support/packed.ts";
+import "../support/provided.ts";
 import { freshServer } from "../support/server.ts";
 import { read, root } from "../support/sources.ts";
 import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
@@ -21,18 +22,13 @@ import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
 const CLIENT_BYTES_MAX = 9_000;
 
 let work: TemporaryFolder;
-let tarball: string;
+const tarball = inject("tarball");
 /** Folders with nothing in them but the installed package, and with `workerd` beside it. */
 let bare: string;
 let whole: string;
 
 beforeAll(async () => {
 	work = await temporaryFolder();
-	const packed = await execute("npm", ["pack", "--json", "--pack-destination", work.path], copyOfCheckout(work.path));
-	expect(packed.code, packed.stderr).toBe(0);
-	// What the build prints comes before the list.
-	const [{ filename }] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("[\n")));
-	tarball = path.join(work.path, filename);
 	bare = await installed("bare", [tarball, "--offline"]);
 	const { version } = JSON.parse(readFileSync(path.join(root, "node_modules/workerd/package.json"), "utf8"));
 	whole = await installed("whole", [tarball, `workerd@${version}`, "--prefer-offline"]);
@@ -58,15 +54,13 @@ function execute(program: string, args: string[], cwd: string, env: Record<strin
 	});
 }
 
-/** The environment without what npm adds for the scripts of this checkout, and without a server of its owner. */
-function outside(): Record<string, string | undefined> {
-	const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|HEADGATE_)/i.test(name));
-	return { ...Object.fromEntries(kept), npm_config_cache: process.env.npm_config_cache, npm_config_loglevel: "error" };
-}
-
 /** `npx` without a question, and without looking anywhere but here. */
 const npx = (cwd: string, args: string[], env: Record<string, string> = {}) =>
 	execute("npx", ["--no-install", "headgate", ...args], cwd, env);
+
+/** What `npx` runs, without the second that it takes. */
+const headgate = (cwd: string, args: string[], env: Record<string, string> = {}) =>
+	execute(path.join(cwd, "node_modules/.bin/headgate"), args, cwd, env);
 
 test("the library installs nothing else", () => {
 	const folders = readdirSync(path.join(bare, "node_modules")).filter((name) => !name.startsWith("."));
@@ -90,11 +84,11 @@ test("installed into an empty folder: the library, ls and run work", async () =>
 	writeFileSync(path.join(bare, "use.js"), use);
 	expect(await execute(process.execPath, ["use.js"], bare, env)).toEqual({ code: 0, stdout: "database\n", stderr: "" });
 	expect(await npx(bare, ["--version"])).toMatchObject({ code: 0, stdout: `${VERSION}\n` });
-	expect((await npx(bare, ["ls"], env)).stdout).toContain("database\t0/2");
-	const run = await npx(bare, ["run", "--limit", "database", "--", "sh", "-c", "echo ran; exit 3"], env);
+	expect((await headgate(bare, ["ls"], env)).stdout).toContain("database\t0/2");
+	const run = await headgate(bare, ["run", "--limit", "database", "--", "sh", "-c", "echo ran; exit 3"], env);
 	expect(run).toMatchObject({ code: 3, stdout: "ran\n" });
 	writeFileSync(path.join(bare, "limits.toml"), "[limits.database]\nlimit = 5\n");
-	expect((await npx(bare, ["apply", "limits.toml", "--yes"], env)).stdout).toContain("Applied 1 change.");
+	expect((await headgate(bare, ["apply", "limits.toml", "--yes"], env)).stdout).toContain("Applied 1 change.");
 });
 
 test("the licence of every package whose code is in it is in its NOTICE, in its own words", async () => {
@@ -116,7 +110,7 @@ test("the licence of every package whose code is in it is in its NOTICE, in its 
 });
 
 test("start without the runtime explains it in one line, with the command that mends it", async () => {
-	const end = await npx(bare, ["start", "--port", "0"]);
+	const end = await headgate(bare, ["start", "--port", "0"]);
 	expect(end).toMatchObject({ code: 1, stdout: "" });
 	expect(end.stderr).toBe(
 		"headgate: A server needs the runtime of Workers, which is not installed here: npm install workerd\n",
@@ -147,11 +141,13 @@ test("with workerd beside it, start runs the Worker that came with the package",
 		30_000,
 	);
 	const env = { HEADGATE_URL: url };
-	expect((await npx(whole, ["configure", "database", "--limit", "1"], env)).stdout).toBe("Created database: 1 slot\n");
+	expect((await headgate(whole, ["configure", "database", "--limit", "1"], env)).stdout).toBe(
+		"Created database: 1 slot\n",
+	);
 	const held = "headgate ls --json";
-	const run = await npx(whole, ["run", "-l", "database", "--", "npx", "--no-install", ...held.split(" ")], env);
+	const run = await headgate(whole, ["run", "-l", "database", "--", "npx", "--no-install", ...held.split(" ")], env);
 	expect(JSON.parse(run.stdout)).toMatchObject([{ name: "database", activeSlots: 1 }]);
-	expect((await npx(whole, ["doctor"], env)).code).toBe(0);
+	expect((await headgate(whole, ["doctor"], env)).code).toBe(0);
 	const page = await fetch(`${url}/`, { headers: { accept: "text/html" } });
 	expect([page.status, page.headers.get("content-type")]).toEqual([200, expect.stringContaining("text/html")]);
 	const gone = new Promise((resolve) => child.once("close", resolve));
@@ -193,24 +189,27 @@ test.each(
 		for (const name of ["@types", "@cloudflare", "undici-types"]) {
 			symlinkSync(path.join(root, "node_modules", name), path.join(packages, name));
 		}
-		const check = async (source: string) => {
-			writeFileSync(path.join(folder, "use.ts"), source);
-			const compilerOptions = {
-				...{ target: "es2022", module: resolution === "bundler" ? "esnext" : "nodenext", moduleResolution: resolution },
-				...{ strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true },
-				// The declarations of the package are to be checked themselves; those of the platforms are checked in Node alone.
-				...{ skipLibCheck: false, ...PLATFORMS[platform] },
-			};
-			writeFileSync(path.join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["use.ts"] }));
-			return tsc(["--project", folder, "--pretty", "false"]);
+		const compilerOptions = {
+			...{ target: "es2022", module: resolution === "bundler" ? "esnext" : "nodenext", moduleResolution: resolution },
+			...{ strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true },
+			// The declarations of the package are to be checked themselves; those of the platforms are checked in Node alone.
+			...{ skipLibCheck: false, ...PLATFORMS[platform] },
 		};
-		expect(await check(USE)).toEqual({ code: 0, output: "" });
-		expect((await check(USE.replace("timeoutSeconds: 5", 'timeoutSeconds: "5"'))).code).not.toBe(0);
+		writeFileSync(path.join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }));
+		writeFileSync(path.join(folder, "use.ts"), USE);
+		writeFileSync(path.join(folder, "wrong.ts"), USE.replace("timeoutSeconds: 5", 'timeoutSeconds: "5"'));
+		const { output } = await tsc(["--project", folder, "--pretty", "false"]);
+		const errors = output.match(/^\S.*\berror TS\d+/gm);
+		expect(errors, output).toEqual([expect.stringMatching(/wrong\.ts\(5,\d+\): error TS2322$/)]);
 	},
 );
 
 test("publint finds nothing to say", async () => {
-	const { code, stdout, stderr } = await execute("npx", ["--no-install", "publint", "--strict", tarball], root);
+	const { code, stdout, stderr } = await execute(
+		path.join(root, "node_modules/.bin/publint"),
+		["--strict", tarball],
+		root,
+	);
 	expect({ code, said: stdout + stderr }).toEqual({ code: 0, said: expect.stringContaining("All good!") });
 });
 

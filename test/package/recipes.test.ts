@@ -3,9 +3,9 @@
 import { execFile } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { copyOfCheckout } from "../support/checkout.ts";
+import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { blocks } from "../support/markdown.ts";
+import "../support/provided.ts";
 import { type FreshServer, freshServer } from "../support/server.ts";
 import { read } from "../support/sources.ts";
 import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
@@ -41,14 +41,8 @@ let server: FreshServer;
 
 beforeAll(async () => {
 	[folder, server] = await Promise.all([temporaryFolder(), freshServer()]);
-	const packed = await execute(
-		"npm",
-		["pack", "--json", "--pack-destination", folder.path],
-		copyOfCheckout(folder.path),
-	);
-	const [{ filename }] = JSON.parse(packed.slice(packed.indexOf("[\n"))) as [{ filename: string }];
 	writeFileSync(path.join(folder.path, "package.json"), '{ "type": "module", "private": true }');
-	const what = [path.join(folder.path, filename), "express@5", "fastify@5", "--prefer-offline"];
+	const what = [inject("tarball"), "express@5", "fastify@5", "--prefer-offline"];
 	await execute("npm", ["install", "--no-audit", "--no-fund", ...what], folder.path);
 });
 afterAll(async () => {

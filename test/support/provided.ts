@@ -1,4 +1,4 @@
-/** What the client projects are given by `test/support/client-server.ts`; read with `inject("url")`. */
+/** What projects are given by `client-server.ts`, `built.ts` and `packed.ts` beside this file; read with `inject("url")`. */
 
 import type {} from "vitest";
 
@@ -8,5 +8,9 @@ declare module "vitest" {
 		url: string;
 		/** Origins whose pages the server lets in; set by `vitest.config.ts` for the browser run. */
 		corsOrigins: string[];
+		/** The command's file, as it is built. */
+		headgate: string;
+		/** The file that npm would publish. */
+		tarball: string;
 	}
 }

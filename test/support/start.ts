@@ -1,11 +1,10 @@
-/** `npm start` as a user has it: the program in a process of its own. */
+/** `headgate start` as a user has it: the program in a process of its own. */
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { globSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { onTestFinished } from "vitest";
-
-const root = path.resolve(import.meta.dirname, "../..");
+import { inject, onTestFinished } from "vitest";
+import "./provided.ts";
 
 export interface Ended {
 	code: number | null;
@@ -33,13 +32,7 @@ export function run(
 ): Program & AsyncDisposable {
 	const { HEADGATE_TOKENS: _, HEADGATE_CORS_ORIGINS: __, ...inherited } = process.env;
 	const words = program === "token" ? ["token", "new"] : [program];
-	const [command = "", ...rest] = [
-		...launcher,
-		process.execPath,
-		path.join(root, "src/cli/main.ts"),
-		...words,
-		...args,
-	];
+	const [command = "", ...rest] = [...launcher, process.execPath, inject("headgate"), ...words, ...args];
 	const child = spawn(command, rest, {
 		stdio: ["ignore", "pipe", "pipe"],
 		env: { ...inherited, ...env },
