@@ -98,6 +98,8 @@ export const BOUNDS = {
 	bodySeconds: 3_600,
 	/** Longest time that middleware holds slots for an answer that no reader begins to read: ten minutes of a slow program. */
 	unreadSeconds: 600,
+	/** Longest time that middleware holds slots for a reader that takes nothing: as long as for one that does. */
+	stalledSeconds: 3_600,
 	/** Names of which middleware remembers that it has complained of them. */
 	namesComplained: 1_000,
 	/** Characters of the `RateLimit` headers in all. Clients and proxies take 4 to 8 kB of headers, the program's included. */
@@ -179,6 +181,8 @@ export const DEFAULTS = {
 	bodySeconds: BOUNDS.bodySeconds,
 	/** Servers begin to read an answer within milliseconds; what stands outside of the middleware may take a moment. */
 	unreadSeconds: 10,
+	/** As long as nginx waits for a client that takes nothing (`send_timeout`). */
+	stalledSeconds: 60,
 } as const;
 
 // --------------------------------------------------------------------------------------------- requests

@@ -12,6 +12,7 @@ interface Sending {
 	method: string;
 	maxBodySeconds: number | undefined;
 	unreadSeconds: number | undefined;
+	stalledSeconds: number | undefined;
 	/** Aborts when the caller has gone, where that is noticed. */
 	gone: AbortSignal;
 	waitUntil: WaitUntil | undefined;
@@ -36,11 +37,8 @@ interface Native {
 }
 const { IdentityTransformStream, FixedLengthStream } = globalThis as Native;
 
-/**
- * An answer in whose place another one was sent may be read on for that one, or have been let go in the middle. If no part of it
- * is taken for so many times `unreadSeconds`, it is let go: with the default a minute, for which nginx waits for a reader too.
- */
-const STALLED = 6;
+/** Bytes that are handed on at once: a reader that takes a long part slowly is seen to take some of it. */
+const PIECE = 65_536;
 
 /** Statuses whose answers have no body. */
 const BODILESS = [101, 204, 205, 304];
@@ -79,18 +77,17 @@ export async function holdUntilSent(response: Response, sending: Sending): Promi
 	const pipe = pipeFor(response);
 	const answer = new Response(pipe.readable, response);
 	const dropped = new AbortController();
-	const replaced = new AbortController();
 	// A context without `waitUntil` ends with the answer, and what is not done by then is never done.
 	const beforeEnd = IdentityTransformStream && !waitUntil ? release : undefined;
-	const sent = send(response.body, pipe, sending, { dropped: dropped.signal, replaced: replaced.signal }, beforeEnd)
+	const sent = send(response.body, pipe, sending, dropped.signal, beforeEnd)
 		.finally(release)
 		.catch((error: unknown) =>
 			console.error("The end of an answer failed, and its slots come back with their lease:", error),
 		);
 	if (waitUntil) waitUntil(sent);
+	// What has a reader may be read on for the answer in its place.
 	const drop = (): void => {
-		if (pipe.readable.locked) replaced.abort();
-		else dropped.abort(new Error("Another answer was sent in place of this one."));
+		if (!pipe.readable.locked) dropped.abort(new Error("Another answer was sent in place of this one."));
 	};
 	// Where a runtime makes a body anew with each Response, none can be told from another.
 	return { answer, drop: answer.body === pipe.readable ? drop : null };
@@ -109,11 +106,12 @@ async function send(
 	body: ReadableStream<Uint8Array>,
 	{ readable, writable }: Pipe,
 	sending: Sending,
-	{ dropped, replaced }: { dropped: AbortSignal; replaced: AbortSignal },
+	dropped: AbortSignal,
 	beforeEnd: (() => Promise<void>) | undefined,
 ): Promise<void> {
 	const { lease, gone } = sending;
 	const { maxBodySeconds = DEFAULTS.bodySeconds, unreadSeconds = DEFAULTS.unreadSeconds } = sending;
+	const { stalledSeconds = DEFAULTS.stalledSeconds } = sending;
 	const reader = body.getReader();
 	const writer = writable.getWriter();
 	let stopWaiting: (reason: unknown) => void;
@@ -128,17 +126,19 @@ async function send(
 	const overtime = new Error(`The answer was cut after ${maxBodySeconds} s: so long may one hold its slots.`);
 	const timer = setTimeout(() => cut(overtime), maxBodySeconds * 1_000);
 	// A server locks the body that it sends, and asks for its first part at once.
-	let offered = false;
 	const ignored = new Error(`Nobody began to read the answer within ${unreadSeconds} s, so it is not held any longer.`);
-	const look = () => setTimeout(() => (offered || !readable.locked) && cut(ignored), unreadSeconds * 1_000);
-	let unread = look();
-	const stalled = new Error(`Another answer was sent in place of this one, of which no more is read.`);
-	let stall = unread;
-	let isOffering = false;
-	const watch = (): void => {
-		if (isOffering && replaced.aborted) stall = setTimeout(() => cut(stalled), STALLED * unreadSeconds * 1_000);
+	const unread = setTimeout(() => !readable.locked && cut(ignored), unreadSeconds * 1_000);
+	// A reader that has gone without a word takes nothing more; one that is slow takes something now and then.
+	const stalled = new Error(`Nothing of the answer was read for ${stalledSeconds} s, so it is not held any longer.`);
+	let [patience, impatience] = [unreadSeconds, ignored];
+	let offer = unread;
+	const hand = async (piece: Uint8Array): Promise<void> => {
+		offer = setTimeout(cut, patience * 1_000, impatience);
+		await writer.write(piece);
+		clearTimeout(offer);
+		clearTimeout(unread);
+		[patience, impatience] = [stalledSeconds, stalled];
 	};
-	replaced.addEventListener("abort", watch);
 	const stop = AbortSignal.any([lease.signal, gone, dropped]);
 	const stopped = (): void => cut(stop.reason);
 	stop.addEventListener("abort", stopped);
@@ -146,18 +146,9 @@ async function send(
 		for (;;) {
 			const { done, value } = await reader.read();
 			if (done) break;
-			const written = writer.write(value);
-			if (!offered) {
-				offered = true;
-				clearTimeout(unread);
-				unread = look();
-			}
-			isOffering = true;
-			watch();
-			await written;
-			isOffering = false;
-			clearTimeout(stall);
-			clearTimeout(unread);
+			let rest = value;
+			for (; rest.byteLength > PIECE; rest = rest.subarray(PIECE)) await hand(rest.subarray(0, PIECE));
+			await hand(rest);
 		}
 		await beforeEnd?.();
 		await writer.close();
@@ -171,7 +162,7 @@ async function send(
 	} finally {
 		clearTimeout(timer);
 		clearTimeout(unread);
-		clearTimeout(stall);
+		clearTimeout(offer);
 		stop.removeEventListener("abort", stopped);
 	}
 }

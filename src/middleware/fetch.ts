@@ -78,9 +78,10 @@ export function withConcurrency<E = unknown>(
 		if (!verdict.goOn) return verdict.response;
 		const { lease, headers } = verdict;
 		if (!lease) return handler(request, env, ctx, null);
-		const { maxBodySeconds, unreadSeconds } = options;
+		const { maxBodySeconds, unreadSeconds, stalledSeconds } = options;
 		const waitUntil = ctx && ((work: Promise<unknown>) => ctx.waitUntil(work));
-		const sending = { lease, method: request.method, maxBodySeconds, unreadSeconds, gone, waitUntil };
+		const bounds = { maxBodySeconds, unreadSeconds, stalledSeconds };
+		const sending = { lease, method: request.method, ...bounds, gone, waitUntil };
 		try {
 			const response = sendable(await handler(request, env, ctx, lease));
 			await passOn(incoming, options, request, response);

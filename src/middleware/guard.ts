@@ -67,6 +67,8 @@ export interface ConcurrencyOptions<C> extends GuardOptions<C> {
 	maxBodySeconds?: number;
 	/** How long an answer that no reader begins to read holds its slots, such as one that was dropped. Default 10, at most 600. */
 	unreadSeconds?: number;
+	/** How long a reader may take nothing of what is ready for it before the body is cut. Default 60, at most 3,600. */
+	stalledSeconds?: number;
 }
 
 /** What the limits said: go on, or answer this instead. */
@@ -89,6 +91,7 @@ export function checkOptions<C>(options: ConcurrencyOptions<C>): void {
 	if (!(answerSeconds > 0)) throw new RangeError(`answerSeconds must be more than 0, and was ${answerSeconds}.`);
 	checkSeconds("maxBodySeconds", options.maxBodySeconds, BOUNDS.bodySeconds);
 	checkSeconds("unreadSeconds", options.unreadSeconds, BOUNDS.unreadSeconds);
+	checkSeconds("stalledSeconds", options.stalledSeconds, BOUNDS.stalledSeconds);
 }
 
 function checkSeconds(option: string, seconds: number | undefined, most: number): void {

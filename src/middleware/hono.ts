@@ -58,8 +58,9 @@ export function concurrency<E extends Env = any>(options: ConcurrencyOptions<Con
 		if (!verdict.goOn) return verdict.response;
 		const { lease, headers } = verdict;
 		if (!lease) return next();
-		const { maxBodySeconds, unreadSeconds } = options;
-		const sending = { lease, method: c.req.method, maxBodySeconds, unreadSeconds, gone, waitUntil: waitUntilOf(c) };
+		const { maxBodySeconds, unreadSeconds, stalledSeconds } = options;
+		const bounds = { maxBodySeconds, unreadSeconds, stalledSeconds };
+		const sending = { lease, method: c.req.method, ...bounds, gone, waitUntil: waitUntilOf(c) };
 		let held = false;
 		try {
 			(c as unknown as Context<{ Variables: LeaseVariables }>).set("lease", lease);

@@ -89,6 +89,15 @@ describe("slots of an answer that nobody sends come back", () => {
 	});
 
 	test.each([
+		["/begun/long", "7"],
+		["/begun/bulk", "65536"],
+	])("its reader takes two parts and forgets the rest: %s", async (at, length) => {
+		const name = await newLimit({ limit: 1 });
+		expect(await (await ask(`${at}?name=${name}`)).text()).toBe(length);
+		await givesBack(name);
+	});
+
+	test.each([
 		["/nothing", 500],
 		["/no-response", 500],
 		["/locked", 500],
@@ -167,6 +176,12 @@ test("an answer that another one is made of is held while it is read, and is who
 	const response = await ask(`/slowly?name=${name}`);
 	expect((await gate.inspect(name)).activeSlots).toBe(1);
 	expect(await response.text()).toBe(Array.from({ length: 6 }, (_, part) => `part ${part}\n`).join(""));
+	await givesBack(name);
+});
+
+test("an answer that is written as text, and not as bytes, is whole", async () => {
+	const name = await newLimit({ limit: 1 });
+	expect(await (await ask(`/plain/text?name=${name}`)).text()).toBe("a text in parts");
 	await givesBack(name);
 });
 

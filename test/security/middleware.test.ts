@@ -53,6 +53,12 @@ describe("slots of an answer that nobody sends come back", () => {
 		await givesBack(name);
 	});
 
+	test.each(["/begun/long", "/begun/bulk"])("its reader takes two parts and forgets the rest: %s", async (at) => {
+		const name = await newLimit({ limit: 1 });
+		expect(Number(await (await ask(`${at}?name=${name}`)).text())).toBeGreaterThan(0);
+		await givesBack(name);
+	});
+
 	test("another answer takes the place of one that two guards hold", async () => {
 		const name = await newLimit({ limit: 1 });
 		await gate.configure(`${name}-b`, { limit: 1 });

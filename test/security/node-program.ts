@@ -63,7 +63,7 @@ const cloning = async (c: Context, next: () => Promise<void>): Promise<void> => 
 	c.res.clone();
 	c.res = new Response("another", { status: 203 });
 };
-const hasty = concurrency({ gate, name: asked, unreadSeconds: 0.1 });
+const hasty = concurrency({ gate, name: asked, stalledSeconds: 0.6 });
 app.get("/peeked-long", peeking, hasty, (c) => c.body(parts(Number.POSITIVE_INFINITY)));
 app.get("/cloned-long", cloning, hasty, (c) => c.body(parts(Number.POSITIVE_INFINITY)));
 /** Another answer that is made of it, by a reader that takes its time. */
@@ -115,7 +115,14 @@ app.get("/no-header", concurrency({ gate, name: asked }), () => {
 });
 
 const nameOf = ({ request }: { request: Request }): string => new URL(request.url).searchParams.get("name") ?? "";
-const options = { gate, name: nameOf, unreadSeconds: 1 };
+const options = { gate, name: nameOf, unreadSeconds: 1, stalledSeconds: 1 };
+/** A caller in this process, which reads a part or two of an answer and forgets the rest. */
+async function reads(answer: Promise<Response>): Promise<Response> {
+	const reader = (await answer).body?.getReader();
+	const part = await reader?.read();
+	await reader?.read();
+	return new Response(String(part?.value?.byteLength));
+}
 /** Parts of bodies that were made. */
 let made = 0;
 const plain: Record<string, (request: Request, env: unknown) => Promise<Response>> = {
@@ -134,6 +141,16 @@ const plain: Record<string, (request: Request, env: unknown) => Promise<Response
 	"/plain/nothing": withConcurrency(options, gives(undefined)),
 	"/plain/locked": withConcurrency(options, readAlready),
 	"/plain/long": withConcurrency(options, () => new Response(parts(Number.POSITIVE_INFINITY))),
+	"/plain/bulk": withConcurrency(options, () => new Response(new Uint8Array(1_000_000))),
+	"/plain/text": withConcurrency(options, () => {
+		const body = new ReadableStream({
+			start(controller) {
+				for (const part of ["a text", " in parts"]) controller.enqueue(part);
+				controller.close();
+			},
+		});
+		return new Response(body);
+	}),
 	"/plain/silent": withConcurrency(options, () => new Response(silent())),
 };
 
@@ -141,6 +158,8 @@ function fetch(request: Request): Response | Promise<Response> {
 	const { pathname } = new URL(request.url);
 	const dropped = plain[pathname.replace("/dropped", "/plain")];
 	if (dropped && pathname.startsWith("/dropped")) return dropped(request, {}).then(() => new Response("another"));
+	const begun = plain[pathname.replace("/begun", "/plain")];
+	if (begun && pathname.startsWith("/begun")) return reads(begun(request, {}));
 	return plain[pathname]?.(request, {}) ?? app.fetch(request);
 }
 serve({ fetch, port: 0, hostname: "127.0.0.1" }, (address: AddressInfo) => console.log(`port ${address.port}`));

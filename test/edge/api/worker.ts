@@ -253,13 +253,24 @@ const untied = ({ env }: { env: unknown }): Headgate => {
 	return new Headgate({ url: "http://localhost", binding: { fetch: answer } });
 };
 const holds: HoldingHandler<unknown> = (_, __, ___, lease) => Response.json({ lease: lease?.names, more: "x" });
+/** A caller in this Worker, which reads a part or two of an answer and forgets the rest. */
+async function reads(answer: Promise<Response>): Promise<Response> {
+	const reader = (await answer).body?.getReader();
+	const part = await reader?.read();
+	await reader?.read();
+	return new Response(`${part?.value?.byteLength}`);
+}
 const plain: Record<string, ReturnType<typeof withRateLimit>> = {
 	"/plain/rate": withRateLimit({ gate, name: ({ request }) => nameOf(request) }, () => new Response("hello")),
 	"/plain/held": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, holds),
 	"/plain/stream": withConcurrency({ gate, name: ({ request }) => nameOf(request) }, () => new Response(parts(3, 200))),
 	"/plain/long": withConcurrency(
-		{ gate, name: ({ request }) => nameOf(request), unreadSeconds: 1 },
+		{ gate, name: ({ request }) => nameOf(request), unreadSeconds: 1, stalledSeconds: 1 },
 		() => new Response(parts(Number.POSITIVE_INFINITY, 20)),
+	),
+	"/plain/bulk": withConcurrency(
+		{ gate, name: ({ request }) => nameOf(request), stalledSeconds: 1 },
+		() => new Response(new Uint8Array(1_000_000)),
 	),
 	"/plain/silent": withConcurrency(
 		{ gate, name: ({ request }) => nameOf(request), unreadSeconds: 1 },
@@ -294,6 +305,8 @@ export default {
 		if (dropped && pathname.startsWith("/dropped")) {
 			return dropped(request, env, ctx).then(() => new Response("another"));
 		}
+		const begun = plain[pathname.replace("/begun", "/plain")];
+		if (begun && pathname.startsWith("/begun")) return reads(begun(request, env, ctx));
 		const alone = plain[pathname.replace("/no-context", "/plain")];
 		if (alone && pathname.startsWith("/no-context")) return alone(request, env);
 		return plain[pathname]?.(request, env, ctx) ?? api.fetch(request, env, ctx);
