@@ -256,8 +256,9 @@ test("a change stands in the log: who, what, from what, to what", async () => {
 	await ask(server, "POST", "/v1/acquire", headers, `{"names":"a","id":"job-7"}`);
 	await ask(server, "DELETE", "/v1/limits/a/leases/job-7", headers);
 	await ask(server, "PATCH", "/api/v2/concurrency_limits/a", headers, `{"name":"b"}`);
-	await ask(server, "DELETE", "/v1/limits/b", headers);
-	await ask(server, "DELETE", "/v1/limits/b", headers);
+	await ask(server, "PATCH", "/api/v2/concurrency_limits/b", headers, `{"name":"c","limit":3}`);
+	await ask(server, "DELETE", "/v1/limits/c", headers);
+	await ask(server, "DELETE", "/v1/limits/c", headers);
 	await ask(server, "PUT", "/v1/policies/p*", headers, `{"limit":1}`);
 	await ask(server, "DELETE", "/v1/policies/p*", headers);
 	const of = (limit: number) => expect.objectContaining({ limit, active: true });
@@ -267,8 +268,10 @@ test("a change stands in the log: who, what, from what, to what", async () => {
 		{ event: "changed", action: "configure", limit: "a", by, from: of(1), to: of(2) },
 		{ event: "changed", action: "release", limit: "a", lease: "job-7", by, from: 1, to: 0 },
 		{ event: "changed", action: "rename", limit: "a", by, from: "a", to: "b" },
-		{ event: "changed", action: "configure", limit: "b", by, from: of(2), to: of(2) },
-		{ event: "changed", action: "delete", limit: "b", by, from: of(2), to: null },
+		// Another name and another number are two changes.
+		{ event: "changed", action: "rename", limit: "b", by, from: "b", to: "c" },
+		{ event: "changed", action: "configure", limit: "c", by, from: of(2), to: of(3) },
+		{ event: "changed", action: "delete", limit: "c", by, from: of(3), to: null },
 		{ event: "changed", action: "configure", policy: "p*", by, from: null, to: of(1) },
 		{ event: "changed", action: "delete", policy: "p*", by, from: of(1), to: null },
 	];

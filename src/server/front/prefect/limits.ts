@@ -104,6 +104,8 @@ export const one: Record<"GET" | "PATCH" | "DELETE", Handler> = {
 			if (moved === null) notFound();
 			if (moved === "taken") conflict();
 			for (const each of [name, target]) forget(each);
+			// A limit that only got another name was not configured, and the log does not say so.
+			if (Object.keys(patch).length === 0) return new Response(null, { status: 204 });
 		}
 		if (!(await limitOf(c.env, target).patch(patch, who(c)))) notFound();
 		return new Response(null, { status: 204 });
