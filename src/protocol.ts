@@ -84,6 +84,10 @@ export const BOUNDS = {
 	faults: 16,
 	/** Characters of what was sent that a refusal shows of each fault: a name of the longest kind still shows whole. */
 	faultLength: 512,
+	/** Characters of fields and details that the problems of one batch tell: twice sixteen faults, as a refusal alone. */
+	batchWords: 16_384,
+	/** Characters that each of them tells in any case: what is wrong, where the name before it is not long. */
+	batchWordsEach: 128,
 	/** Characters of a number, a yes or no, or a UUID that Prefect's wire takes as text: all its spellings are shorter. */
 	spelledLength: 64,
 	/** Lines a minute that a Worker logs of callers that it refuses: a flood of them is counted and not told. */

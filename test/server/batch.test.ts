@@ -137,6 +137,43 @@ describe("bounds", () => {
 		expect(JSON.stringify(body).length).toBeLessThan(5 * JSON.stringify({ requests: wrong }).length);
 	});
 
+	test.each([
+		[
+			"bad names",
+			() => Array.from({ length: BOUNDS.batch }, (_, n) => ({ names: { [`${n}%${"x".repeat(597)}`]: 1 } })),
+			422,
+		],
+		[
+			"unknown fields",
+			() => Array.from({ length: BOUNDS.batch }, (_, n) => ({ names: name, [`${n}${"x".repeat(597)}`]: 1 }) as object),
+			422,
+		],
+		[
+			"names that nobody configured",
+			() =>
+				Array.from({ length: BOUNDS.batch }, (_, n) => ({
+					names: [0, 1].map((m) => `${m}-${n}-${"x".repeat(240)}`),
+					strict: true,
+				})),
+			404,
+		],
+	])("problems are told in few words, however long what was sent: %s", async (_, made, expected) => {
+		const requests = made();
+		const answers = await outcomes(requests);
+		expect(statuses(answers)).toEqual(Array(BOUNDS.batch).fill(expected));
+		const words = answers
+			.map(problemOf)
+			.map(({ detail, errors = [] }) => [detail, ...errors.map(({ field }) => field)]);
+		const each = words.flat().map(({ length }) => length);
+		expect(Math.min(...words.map(([detail]) => detail?.length ?? 0))).toBeGreaterThanOrEqual(BOUNDS.batchWordsEach);
+		expect(each.reduce((sum, length) => sum + length)).toBeLessThan(
+			BOUNDS.batchWords + each.length * BOUNDS.batchWordsEach,
+		);
+		// The first ones whole.
+		expect(words[0]?.[0]).toMatch(/\.$/);
+		expect(JSON.stringify(answers).length).toBeLessThan(2 * JSON.stringify({ requests }).length);
+	});
+
 	test("nothing is taken by a batch that is refused as a whole", async () => {
 		const limit = await newLimit({ limit: 200 });
 		expectProblem(await batch(Array(BOUNDS.batch + 1).fill({ names: limit })), 422, "invalid");

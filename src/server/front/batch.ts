@@ -3,7 +3,7 @@
  * commit, which is where the price of a grant is; those for several names are collected side by side, as alone.
  */
 
-import type { BatchOutcome, Problem } from "../../protocol.ts";
+import { type BatchOutcome, BOUNDS, type Problem } from "../../protocol.ts";
 import type { Env } from "../contract/env.ts";
 import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
 import { problem } from "../contract/problems.ts";
@@ -45,7 +45,24 @@ export async function acquireBatch(
 		names += namesOf(request);
 		answers[index] = answer(request);
 	}
-	return Promise.all(answers as Promise<BatchOutcome>[]);
+	return brief(await Promise.all(answers as Promise<BatchOutcome>[]));
+}
+
+/** Problems are told in words, which a person reads a few of: after the first ones each says the beginning of what it has to say. */
+function brief(answers: BatchOutcome[]): BatchOutcome[] {
+	let left: number = BOUNDS.batchWords;
+	const cut = (text: string): string => {
+		const told = text.slice(0, Math.max(left, BOUNDS.batchWordsEach));
+		left -= told.length;
+		return told;
+	};
+	return answers.map((answer) => {
+		if (!("problem" in answer)) return answer;
+		const { detail, errors } = answer.problem;
+		const problem = { ...answer.problem, detail: cut(detail) };
+		if (errors) problem.errors = errors.map(({ field, message }) => ({ field: cut(field), message }));
+		return { ...answer, problem };
+	});
 }
 
 const namesOf = (request: Parsed<Acquire>): number => (request.ok ? request.value.names.length : 0);
