@@ -35,6 +35,11 @@ interface Count {
 	inVain: number;
 }
 
+interface Alarm {
+	name: string;
+	at: number;
+}
+
 const restores: (() => void)[] = [];
 
 afterEach(() => {
@@ -47,32 +52,44 @@ beforeAll(() => call("GET", "/metrics"));
 
 const FOR_EVER = 50;
 
-/** Counts what is written while one limit lives; its alarms ring when they are told to. */
+/** The storage keeps the alarms of each object, as far off: they ring when they are told to. */
+const FAR_MS = 1e12;
+
+/** Counts what is written while one limit lives. */
 class Counted {
 	readonly count: Count = { rows: 0, moved: 0, rang: 0, inVain: 0 };
-	readonly name: string;
-	#alarmAt: number | null = null;
+	/** The second name of a limit is another object. */
+	readonly names: string[];
 	#counting = true;
+	#forget!: (storage: DurableObjectStorage) => Promise<void>;
 
 	constructor(name: string) {
-		this.name = name;
+		this.names = [name];
 	}
 
 	/** From here on everything counts. By the classes of the storage, for an object that wakes has another one. */
 	async begin(): Promise<void> {
 		const { count } = this;
-		const move = (at: number | null) => {
-			this.#alarmAt = at;
+		const move = (): void => {
 			count.moved += 1;
 			count.rows += 1;
 		};
-		await runInDurableObject(limitObject(this.name), (_, { storage }) => {
+		await runInDurableObject(limitObject(this.names[0] as string), (_, { storage }) => {
 			const disk = Object.getPrototypeOf(storage) as DurableObjectStorage;
-			replace(disk, "getAlarm", async () => this.#alarmAt);
-			replace(disk, "setAlarm", async (at) => move(Number(at)));
-			replace(disk, "deleteAlarm", async () => {
-				if (this.#alarmAt !== null) move(null);
+			const { getAlarm, setAlarm, deleteAlarm } = disk;
+			replace(disk, "getAlarm", async function (this: DurableObjectStorage) {
+				const at = await getAlarm.call(this);
+				return at === null ? null : at - FAR_MS;
 			});
+			replace(disk, "setAlarm", function (this: DurableObjectStorage, at) {
+				move();
+				return setAlarm.call(this, Number(at) + FAR_MS);
+			});
+			replace(disk, "deleteAlarm", async function (this: DurableObjectStorage) {
+				if ((await getAlarm.call(this)) !== null) move();
+				return deleteAlarm.call(this);
+			});
+			this.#forget = (storage) => deleteAlarm.call(storage);
 			const sql = Object.getPrototypeOf(storage.sql) as SqlStorage;
 			const { exec } = sql;
 			const isCounting = () => this.#counting;
@@ -88,31 +105,47 @@ class Counted {
 	/** Lets time pass, and what falls due in it. */
 	async pass(ms: number): Promise<void> {
 		const endsAt = Date.now() + ms;
-		while (this.#alarmAt !== null && this.#alarmAt <= endsAt) await this.#ring(this.#alarmAt);
+		for (;;) {
+			const next = await this.#next();
+			if (!next || next.at > endsAt) break;
+			await this.#ring(next);
+		}
 		vi.setSystemTime(endsAt);
 	}
 
 	async ringToTheEnd(): Promise<void> {
 		const before = this.count.rang;
-		while (this.#alarmAt !== null) {
-			await this.#ring(this.#alarmAt);
+		for (let next = await this.#next(); next; next = await this.#next()) {
+			await this.#ring(next);
 			if (this.count.rang > before + FOR_EVER) throw new Error(`It rings for ever: ${JSON.stringify(this.count)}`);
 		}
 	}
 
-	async #ring(at: number): Promise<void> {
-		const before = await this.#tables();
-		await evictDurableObject(limitObject(this.name));
-		vi.setSystemTime(Math.max(at, Date.now()));
-		this.#alarmAt = null;
-		await runInDurableObject(limitObject(this.name), (object) => object.alarm());
-		this.count.rang += 1;
-		if ((await this.#tables()) === before) this.count.inVain += 1;
+	/** The alarm that is the next to ring. */
+	async #next(): Promise<Alarm | undefined> {
+		const alarms: Alarm[] = [];
+		for (const name of this.names) {
+			const at = await runInDurableObject(limitObject(name), (_, { storage }) => storage.getAlarm());
+			if (at !== null) alarms.push({ name, at });
+		}
+		return alarms.sort((a, b) => a.at - b.at)[0];
 	}
 
-	async #tables(): Promise<string> {
+	async #ring({ name, at }: Alarm): Promise<void> {
+		const before = await this.#tables(name);
+		await evictDurableObject(limitObject(name));
+		vi.setSystemTime(Math.max(at, Date.now()));
+		await runInDurableObject(limitObject(name), async (object, { storage }) => {
+			await this.#forget(storage);
+			await object.alarm();
+		});
+		this.count.rang += 1;
+		if ((await this.#tables(name)) === before) this.count.inVain += 1;
+	}
+
+	async #tables(name: string): Promise<string> {
 		this.#counting = false;
-		const { tables } = await runInDurableObject(limitObject(this.name), (_, state) => dump(state));
+		const { tables } = await runInDurableObject(limitObject(name), (_, state) => dump(state));
 		this.#counting = true;
 		return JSON.stringify(tables);
 	}
@@ -132,6 +165,15 @@ const make = async (name: string) => {
 	await configure(name, { limit: 1 });
 	await reported(name);
 };
+
+/** Answers its second name, whose object is counted from here on too. */
+async function rename(name: string, counted: Counted): Promise<string> {
+	const to = `${name}-b`;
+	counted.names.push(to);
+	await call("PATCH", `/api/v2/concurrency_limits/${name}`, { name: to });
+	await reported(to);
+	return to;
+}
 
 interface Life {
 	life: string;
@@ -304,6 +346,27 @@ const lives: Life[] = [
 			await reported(name);
 		},
 		count: { rows: 16, moved: 4, rang: 1, inVain: 0 },
+	},
+	{
+		life: "a limit, renamed while nothing of it is in use",
+		live: async (name, counted) => {
+			await make(name);
+			await rename(name, counted);
+		},
+		count: { rows: 26, moved: 3, rang: 2, inVain: 1 },
+	},
+	{
+		life: "a limit, renamed while a lease is held, which its holder renews and releases by the name before",
+		live: async (name, counted) => {
+			await make(name);
+			const lease = await granted({ names: name, id: newId(), leaseSeconds: 900 });
+			const to = await rename(name, counted);
+			await counted.pass(300_000);
+			await renew(lease);
+			await release(lease);
+			expect((await inspect(to)).activeSlots).toBe(0);
+		},
+		count: { rows: 36, moved: 6, rang: 3, inVain: 2 },
 	},
 ];
 
