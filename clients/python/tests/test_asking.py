@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -461,6 +462,59 @@ def test_the_five_verbs_by_asyncio(new_limit: NewLimit) -> None:
         assert await gate.release(lease.id, lease.names) == 0
 
     asyncio.run(main())
+
+
+#: What is asked of `configure`, and what the limit then says of itself.
+SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"slotDecayPerSecond": 0, "active": True, "enforce": True, "region": None}),
+    ({"active": False}, {"active": False}),
+    ({"enforce": False}, {"enforce": False}),
+    ({"slot_decay_per_second": 0.5, "lend_seconds": 2.5}, {"slotDecayPerSecond": 0.5, "lendSeconds": 2.5}),
+    (
+        {"window": {"every": "month", "timeZone": "Europe/Berlin", "startsOn": 15}},
+        {"window": {"every": "month", "timeZone": "Europe/Berlin", "at": "00:00", "startsOn": 15, "sliding": False}},
+    ),
+    (
+        {"window": {"every": 90, "sliding": True}},
+        {"window": {"every": 90, "timeZone": "UTC", "at": "00:00", "startsOn": None, "sliding": True}},
+    ),
+    (
+        {"weights": {"gold": 3}, "starve_after_seconds": 0},
+        {"weights": {"gold": 3}, "starveAfterSeconds": 0},
+    ),
+    ({"region": "weur"}, {"region": "weur"}),
+]
+
+
+@pytest.mark.parametrize("by", ["sync", "asyncio"])
+@pytest.mark.parametrize(("asked", "shown"), SETTINGS)
+def test_every_setting_of_a_limit(headgate_server: str, by: str, asked: dict[str, Any], shown: dict[str, Any]) -> None:
+    name = f"t-{uuid.uuid4().hex[:12]}"
+
+    async def main() -> Any:
+        return await with_asyncio.Headgate().configure(name, 4, **asked)
+
+    answer: Any = with_sync.Headgate().configure(name, 4, **asked) if by == "sync" else asyncio.run(main())
+    looked: Any = with_sync.Headgate().inspect(name)
+    for told in (answer, looked):
+        assert told["limit"] == 4
+        assert {key: told[key] for key in shown} == shown
+    # What is left out is as by default again.
+    plain: Any = with_sync.Headgate().configure(name, 4, region=asked.get("region"))
+    assert {"window", "weights", "lendSeconds", "starveAfterSeconds"}.isdisjoint(
+        key for key, value in plain.items() if value
+    )
+    assert (plain["active"], plain["enforce"], plain["slotDecayPerSecond"]) == (True, True, 0)
+
+
+def test_a_window_as_it_is_answered_can_be_set_again(headgate_server: str) -> None:
+    gate = with_sync.Headgate()
+    first = gate.configure(f"t-{uuid.uuid4().hex[:12]}", 4, window={"every": "week", "startsOn": "sunday"})
+    window = first.get("window")
+    assert window is not None
+    assert gate.configure(first["name"], 5, window=window).get("window") == window
+    with pytest.raises(HeadgateError, match="Europe/Berlin"):
+        gate.configure(first["name"], 5, window={"every": "day", "timeZone": "Europe/Berlni"})
 
 
 #: `inspect.signature` of prefect.concurrency 3.8.4; `npm run test:prefect` compares with the real one.

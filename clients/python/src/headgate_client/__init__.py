@@ -17,9 +17,11 @@ from ._answers import (
     LimitSummary,
     Problem,
     Receipt,
+    Region,
     Settled,
     Slots,
     WaiterInfo,
+    Window,
 )
 from .errors import (
     AcquireConcurrencySlotTimeoutError,
@@ -45,8 +47,10 @@ __all__ = [
     "LimitSummary",
     "Problem",
     "Receipt",
+    "Region",
     "Settled",
     "Slots",
     "WaiterInfo",
+    "Window",
     "__version__",
 ]

@@ -5,10 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 #: Slots per name.
 Slots = dict[str, int]
+
+#: Where a limit can be asked to live: the location hints of Cloudflare.
+Region = Literal["wnam", "enam", "sam", "weur", "eeur", "apac", "apac-ne", "apac-se", "oc", "afr", "me"]
+
+
+class _Window(TypedDict):
+    #: A unit of the calendar, or seconds.
+    every: Literal["minute", "hour", "day", "week", "month", "year"] | int
+
+
+class Window(_Window, total=False):
+    """When slots come back; what is left out is as by default."""
+
+    #: By its IANA name, from days on. Default `UTC`.
+    timeZone: str
+    #: The time of day at which periods begin, `HH:MM`, from days on. Default `00:00`.
+    at: str
+    #: Of a week a weekday (default `monday`), of a month a number (default 1), of a year `MM-DD` (default `01-01`).
+    startsOn: str | int | None
+    #: Every so long back from each moment, in place of periods. Default false.
+    sliding: bool
 
 
 class _Status(TypedDict):
@@ -87,19 +108,40 @@ class WaiterInfo(TypedDict):
     key: str | None
 
 
-class LimitSummary(TypedDict):
-    """A limit as `configure` answers it; `docs/http.md` and the reference at `/docs` tell of further fields."""
-
+class _LimitSummary(TypedDict):
     name: str
     id: str
     limit: int
     slotDecayPerSecond: float
     active: bool
+    #: False: it says what it would deny, and denies nothing.
+    enforce: bool
+    #: Where it was asked to live when it was made.
+    region: Region | None
+    #: Nothing is granted before.
+    pausedUntil: str | None
     activeSlots: int
     remaining: int
     leaseCount: int
     waitingCount: int
     totals: dict[str, int]
+
+
+class LimitSummary(_LimitSummary, total=False):
+    """A limit as `configure` answers it; `docs/http.md` and the reference at `/docs` tell of further fields."""
+
+    #: In place of decay.
+    window: Window | None
+    #: With a window of the calendar: when its period ends.
+    resetsAt: str
+    #: Where slots may be lent to Workers: for how long.
+    lendSeconds: float
+    #: Slots that are lent and not accounted for yet; they are among the active ones.
+    lentSlots: int
+    #: What keys are given beside each other while they wait; of others 1.
+    weights: dict[str, int]
+    #: How long a waiter is patient with a higher priority, where that is not the usual.
+    starveAfterSeconds: float
 
 
 class LimitInfo(LimitSummary):

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 from urllib.parse import quote
 
-from ._answers import CheckAnswer, LimitInfo, LimitSummary, Settled
+from ._answers import CheckAnswer, LimitInfo, LimitSummary, Region, Settled, Window
 from ._engine import engine
 from ._names import Names, Occupy, actual_of, checked_text, names_of, slots_of
 from ._transport import LOCAL_URL, Transport
@@ -67,8 +67,25 @@ class Gate:
     def _pausing(self, name: str, seconds: float) -> Future[LimitSummary]:
         return self._call("POST", f"{_path_of(name)}/pause", {"seconds": seconds})
 
-    def _configuring(self, name: str, limit: int, slot_decay_per_second: float, active: bool) -> Future[LimitSummary]:
-        body = {"limit": limit, "slotDecayPerSecond": slot_decay_per_second, "active": active}
+    def _configuring(
+        self,
+        name: str,
+        limit: int,
+        slot_decay_per_second: float,
+        window: Window | None,
+        active: bool,
+        enforce: bool,
+        lend_seconds: float,
+        weights: Mapping[str, int] | None,
+        starve_after_seconds: float | None,
+        region: Region | None,
+    ) -> Future[LimitSummary]:
+        body: dict[str, Any] = {"limit": limit, "slotDecayPerSecond": slot_decay_per_second, "window": window}
+        body |= {"active": active, "enforce": enforce, "lendSeconds": lend_seconds, "region": region}
+        if weights is not None:
+            body["weights"] = dict(weights)
+        if starve_after_seconds is not None:
+            body["starveAfterSeconds"] = starve_after_seconds
         return self._call("PUT", _path_of(name), body)
 
     def _inspecting(self, name: str) -> Future[LimitInfo]:

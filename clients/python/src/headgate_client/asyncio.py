@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from ._answers import Actual, CheckAnswer, LimitInfo, LimitSummary, Settled
+from ._answers import Actual, CheckAnswer, LimitInfo, LimitSummary, Region, Settled, Window
 from ._answers import Receipt as AnyReceipt
 from ._gate import Gate, checked_work
 from ._hold import Acquisition, Hold, warn_unreleased
@@ -357,10 +357,46 @@ class Headgate(Gate):
         return await asyncio.wrap_future(self._pausing(name, seconds))
 
     async def configure(
-        self, name: str, limit: int, *, slot_decay_per_second: float = 0, active: bool = True
+        self,
+        name: str,
+        limit: int,
+        *,
+        slot_decay_per_second: float = 0,
+        window: Window | None = None,
+        active: bool = True,
+        enforce: bool = True,
+        lend_seconds: float = 0,
+        weights: Mapping[str, int] | None = None,
+        starve_after_seconds: float | None = None,
+        region: Region | None = None,
     ) -> LimitSummary:
-        """Creates a limit, or replaces its settings."""
-        return await asyncio.wrap_future(self._configuring(name, limit, slot_decay_per_second, active))
+        """Creates a limit, or replaces its settings: what is left out is as by default, whatever it was before.
+
+        Args:
+            name: The limit.
+            limit: Its slots.
+            slot_decay_per_second: Slots that come back by themselves each second. 0: only by release.
+            window: In place of that: slots come back by the calendar, or each so long after it was taken.
+            active: False: switched off, it grants at once and holds nothing.
+            enforce: False: it says what it would deny, and denies nothing.
+            lend_seconds: How long a Worker may grant slots that it borrowed, 0.1 to 10. 0: not at all.
+            weights: What keys are given beside each other while they wait, 1 to 1,000. Of others 1.
+            starve_after_seconds: How long a waiter is patient with a higher priority. 0: for ever. None: 60.
+            region: Where it shall live, once it is made. A limit never moves.
+        """
+        asked = self._configuring(
+            name,
+            limit,
+            slot_decay_per_second,
+            window,
+            active,
+            enforce,
+            lend_seconds,
+            weights,
+            starve_after_seconds,
+            region,
+        )
+        return await asyncio.wrap_future(asked)
 
     async def inspect(self, name: str) -> LimitInfo:
         """Shows a limit: settings, slots in use, who holds and who waits."""
