@@ -117,7 +117,7 @@ function windowOf(form: FormData): WindowRequest {
 function SettingsFields({ settings, focus = false }: { settings: Settings; focus?: boolean }) {
 	const back = useSignal<Back>(settings.window ? "window" : settings.slotDecayPerSecond > 0 ? "decay" : "release");
 	const { amount, per } =
-		back.peek() === "decay" ? rateParts(settings.slotDecayPerSecond) : { amount: 1, per: "second" as Per };
+		settings.slotDecayPerSecond > 0 ? rateParts(settings.slotDecayPerSecond) : { amount: 1, per: "second" as Per };
 	return (
 		<>
 			<label>

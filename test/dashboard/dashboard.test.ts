@@ -362,6 +362,40 @@ describe("settings", () => {
 		expect(await accessibilityFaults(page)).toEqual([]);
 	});
 
+	test("a limit lends once it is told for how long, says how much is lent, and lends no more when that is undone", async () => {
+		const name = newName();
+		await scene.configure(name, { limit: 10_000 });
+		await openLimit(name);
+		await button("Change").click();
+		await dialog()
+			.getByRole("radio", { name: /by themselves/ })
+			.check();
+		await dialog().getByRole("spinbutton", { name: "Slots that come back" }).fill("1000");
+		const lent = dialog().getByRole("spinbutton", { name: /Lent for/ });
+		await lent.fill("0.05");
+		await button("Save").click();
+		await dialog().getByRole("alert").getByText("lendSeconds", { exact: false }).waitFor();
+		await lent.fill("10");
+		await button("Save").click();
+		await said(/was changed: slotDecayPerSecond, lendSeconds\./);
+		expect(await inspect(name)).toMatchObject({ slotDecayPerSecond: 1_000, lendSeconds: 10, lentSlots: 0 });
+		const fact = page.locator(".facts div", { hasText: "lent to Workers" }).locator("dd");
+		const ask = () => scene.acquire({ names: name, mode: "rate_limit" });
+		await expect
+			.poll(async () => {
+				await Promise.all(Array.from({ length: 20 }, ask));
+				return fact.textContent();
+			})
+			.toMatch(/^[1-9]/);
+		await button("Change").click();
+		expect(await lent.inputValue()).toBe("10");
+		await lent.fill("0");
+		await button("Save").click();
+		await said(/was changed: lendSeconds\./);
+		await fact.waitFor({ state: "detached" });
+		expect(await accessibilityFaults(page)).toEqual([]);
+	});
+
 	test("a limit only watches once it is told to, and says what it would deny", async () => {
 		const name = newName();
 		await scene.configure(name, { limit: 1 });
