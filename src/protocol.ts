@@ -918,7 +918,8 @@ export interface LimitHistory {
 
 /**
  * A line of the answer to `GET /v1/watch`. Lines whose `event` is not known are to be passed over: others may follow.
- * - `limits`: first, unless one limit is watched: a page of them, as `GET /v1/limits` has it.
+ * - `limits`: first, unless one limit is watched: a page of them, as `GET /v1/limits` has it. With `order=attention`, where any
+ *   needs a look, only those that do; so many others of the page are `following`, each in a `limit` of its own.
  * - `limit`: one as it is now: new, or changed; with `?name=` in full, as `GET /v1/limits/{name}` has it.
  * - `samples`: with `?name=`: the newest of its history, the last of them still being taken.
  * - `deleted`: a limit is no more. With `?name=` it is the last line.
@@ -928,7 +929,7 @@ export interface LimitHistory {
  * - `heartbeat`: every few seconds, with the server's time.
  */
 export type WatchEvent =
-	| ({ event: "limits" } & LimitsPage)
+	| ({ event: "limits"; following?: number } & LimitsPage)
 	| { event: "limit"; limit: LimitSummary | LimitInfo }
 	| { event: "samples"; name: string; samples: HistorySample[] }
 	| { event: "deleted"; name: string }

@@ -1,7 +1,7 @@
 /** All limits: what presses first, then the table. */
 
-import { type Signal, signal, useComputed, useSignalEffect } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { effect, type Signal, signal, useComputed, useSignalEffect } from "@preact/signals";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { LimitSummary, Order } from "../protocol.ts";
 import { attempt, granted } from "./api.ts";
 import { isolated, number, plural } from "./format.ts";
@@ -11,6 +11,7 @@ import {
 	after,
 	crowded,
 	filter,
+	following,
 	isPressing,
 	limits,
 	loaded,
@@ -43,11 +44,16 @@ const TURN_MS = 3_000;
 /** `wanted`: what to filter by, when a link says so. */
 export function List({ wanted }: { wanted: string | null }) {
 	const search = useRef<HTMLInputElement>(null);
-	useSignalEffect(() => {
-		void [attempt.value, again.value];
-		const watching = watchList(prefix.value, after.value, order.value);
-		return () => watching.stop();
-	});
+	// Before the first paint: an effect of the usual kind runs after it, and the figures would come as much later.
+	useLayoutEffect(
+		() =>
+			effect(() => {
+				void [attempt.value, again.value];
+				const watching = watchList(prefix.value, after.value, order.value);
+				return () => watching.stop();
+			}),
+		[],
+	);
 	// Only where one page is not all does the server filter.
 	useSignalEffect(() => {
 		const wanted = paged.value || prefix.value !== "" ? filter.value.trim() : "";
@@ -163,7 +169,7 @@ function Tiles() {
 		}
 		const all = totals.value;
 		// What is on the page is of this moment, and the sums of all a few seconds old: where the page has all, it is right.
-		if (all === null || !paged.value) return sum;
+		if (all === null || !(paged.value || following.value > 0)) return sum;
 		return { ...all, ...all.lastMinute };
 	});
 	const { limits: count, full, waiting, denied, granted: grantedLately } = sums.value;
@@ -314,7 +320,7 @@ function Empty() {
 
 function Pages() {
 	if (!paged.value) return null;
-	const left = (totals.value?.limits ?? 0) - limits.value.size;
+	const left = (totals.value?.limits ?? 0) - limits.value.size - following.value;
 	if (order.value === "attention") {
 		return left <= 0 ? null : (
 			<p class="pages">

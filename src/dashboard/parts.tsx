@@ -17,7 +17,8 @@ export const Foreign = ({ text }: { text: string }) => <bdi>{safe(text)}</bdi>;
 
 /** What a colour says, as a word too. */
 export function LoadBadge({ limit }: { limit: LimitSummary }) {
-	if (pauseLeftMs(limit, now.value) > 0) return <span class="badge full">paused</span>;
+	// Only what is paused looks at the clock: a hundred rows would be drawn anew each second.
+	if (limit.pausedUntil !== null && pauseLeftMs(limit, now.value) > 0) return <span class="badge full">paused</span>;
 	if (limit.active && !limit.enforce) return <span class="badge off">only watches</span>;
 	const load = loadOf(limit);
 	return load === "free" ? null : <span class={`badge ${load}`}>{WORDS[load]}</span>;

@@ -25,6 +25,8 @@ export const unavailable = signal<readonly string[]>([]);
 export const next = signal<string | null>(null);
 /** There are limits that this page has no room for. */
 export const crowded = signal(false);
+/** Limits of the page that were not heard of yet. */
+export const following = signal(0);
 export const loaded = signal(false);
 export const refusedList = signal<string | null>(null);
 
@@ -36,7 +38,11 @@ export const worstFirst = (a: LimitSummary, b: LimitSummary): number => byAttent
 
 /** One page is not all: then the server filters, by the beginning of names. */
 export const paged = computed(
-	() => next.value !== null || after.value !== "" || crowded.value || (totals.value?.limits ?? 0) > limits.value.size,
+	() =>
+		next.value !== null ||
+		after.value !== "" ||
+		crowded.value ||
+		(totals.value?.limits ?? 0) > limits.value.size + following.value,
 );
 
 export function watchList(prefix: string, from: string, order: Order): { stop(): void } {
@@ -47,12 +53,20 @@ export function watchList(prefix: string, from: string, order: Order): { stop():
 	});
 }
 
+/** Whether a line is the first of a limit that was still to follow. */
+function isFollowing(event: WatchEvent): boolean {
+	const name = event.event === "limit" ? event.limit.name : "name" in event ? event.name : null;
+	return following.value > 0 && name !== null && !limits.value.has(name) && !unavailable.value.includes(name);
+}
+
 function hearOfList(event: WatchEvent): void {
+	if (isFollowing(event)) following.value -= 1;
 	if (event.event === "limits") {
 		limits.value = new Map(event.limits.map((limit) => [limit.name, signal<LimitSummary>(limit)]));
 		unavailable.value = event.unavailable ?? [];
 		next.value = event.next;
 		totals.value = event.totals ?? null;
+		following.value = event.following ?? 0;
 		crowded.value = false;
 		loaded.value = true;
 	} else if (event.event === "limit") {

@@ -44,8 +44,10 @@ async function run(
 	while (!over.aborted) {
 		const silence = new AbortController();
 		try {
-			const response = await ask("GET", path, undefined, AbortSignal.any([over, silence.signal]));
-			if (granted.value === null) granted.value = await inspectToken();
+			const ended = AbortSignal.any([over, silence.signal]);
+			const response = await ask("GET", path, undefined, ended);
+			// Beside the figures, which need not wait for it.
+			if (granted.value === null) void learn(ended).catch(() => silence.abort());
 			await read(response, hear, silence);
 			pauseMs = AGAIN_MS.first;
 		} catch (error) {
@@ -60,6 +62,12 @@ async function run(
 		await pause(pauseMs, over);
 		pauseMs = Math.min(AGAIN_MS.last, 2 * pauseMs);
 	}
+}
+
+/** What the token allows. Where that cannot be heard the stream is taken up again, and so it is asked again. */
+async function learn(ended: AbortSignal): Promise<void> {
+	const info = await inspectToken();
+	if (!ended.aborted) granted.value = info;
 }
 
 async function read(response: Response, hear: (event: WatchEvent) => void, silence: AbortController): Promise<void> {

@@ -125,19 +125,7 @@ describe("GET /v1/watch?order=attention", () => {
 		const first = await known(`${family}-a`, { limit: 1 });
 		const last = await known(`${family}-z`, { limit: 1 });
 		const url = `http://headgate.test/v1/watch?order=attention&count=1&prefix=${family}`;
-		const response = await exports.default.fetch(new Request(url));
-		const lines = (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream()).getReader();
-		const heard: WatchEvent[] = [];
-		const reading = (async () => {
-			let rest = "";
-			for (;;) {
-				const { done, value } = await lines.read();
-				if (done) return;
-				const whole = (rest + value).split("\n");
-				rest = whole.pop() ?? "";
-				heard.push(...whole.map((line) => JSON.parse(line) as WatchEvent));
-			}
-		})().catch(() => undefined);
+		const { heard, stop } = await hear(url);
 		await until(() => heard.length > 0, "a first line");
 		expect(heard[0]).toMatchObject({ event: "limits", limits: [{ name: first }], totals: { limits: 2, waiting: 0 } });
 		await granted({ names: last });
@@ -148,10 +136,50 @@ describe("GET /v1/watch?order=attention", () => {
 			"it is followed",
 		);
 		await until(() => heard.some((event) => event.event === "totals" && event.totals.waiting === 1), "the sums");
-		await lines.cancel();
-		await Promise.all([reading, waiter.leave()]);
+		await Promise.all([stop(), waiter.leave()]);
+	});
+
+	test("those that need a look do not wait for those at rest, which follow, each once", async () => {
+		const family = newName();
+		const names: string[] = [];
+		for (const end of ["a", "b", "c", "d"]) names.push(await known(`${family}-${end}`, { limit: 1 }));
+		const worst = names[3] as string;
+		await granted({ names: worst });
+		const waiter = await openQueued({ names: worst });
+		await until(async () => (await attention(family)).totals.waiting === 1, "the line is told of");
+		const { heard, stop } = await hear(`http://headgate.test/v1/watch?order=attention&count=3&prefix=${family}`);
+		await until(() => heard.filter(({ event }) => event === "limit").length === 2, "the others");
+		expect(heard[0]).toMatchObject({ event: "limits", following: 2, totals: { limits: 4, waiting: 1 } });
+		const [first, ...rest] = heard.filter((each) => each.event === "limits" || each.event === "limit");
+		expect(first?.event === "limits" && first.limits.map(({ name }) => name)).toEqual([worst]);
+		expect(rest.map((each) => each.event === "limit" && each.limit.name).sort()).toEqual(names.slice(0, 2));
+		await Promise.all([stop(), waiter.leave()]);
 	});
 });
+
+/** Reads the lines of a stream until it is told to stop. */
+async function hear(url: string): Promise<{ heard: WatchEvent[]; stop(): Promise<void> }> {
+	const response = await exports.default.fetch(new Request(url));
+	const lines = (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream()).getReader();
+	const heard: WatchEvent[] = [];
+	const reading = (async () => {
+		let rest = "";
+		for (;;) {
+			const { done, value } = await lines.read();
+			if (done) return;
+			const whole = (rest + value).split("\n");
+			rest = whole.pop() ?? "";
+			heard.push(...whole.map((line) => JSON.parse(line) as WatchEvent));
+		}
+	})().catch(() => undefined);
+	return {
+		heard,
+		async stop() {
+			await lines.cancel();
+			await reading;
+		},
+	};
+}
 
 describe("what limits tell", () => {
 	test("however many calls come: the first of them, and no second within five seconds", async () => {

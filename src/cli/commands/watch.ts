@@ -138,7 +138,8 @@ class Lines implements View {
 	show(event: WatchEvent): void {
 		if (event.event === "limits") {
 			for (const limit of event.limits) this.#line(limit);
-			const left = (event.totals?.limits ?? 0) - event.limits.length - (event.unavailable?.length ?? 0);
+			const page = event.limits.length + (event.unavailable?.length ?? 0) + (event.following ?? 0);
+			const left = (event.totals?.limits ?? 0) - page;
 			if (left > 0) this.#context.warn(`and ${left} more, which need no look or a lesser one`);
 		} else if (event.event === "limit") this.#line(event.limit);
 		else if (event.event === "deleted")

@@ -23,6 +23,8 @@ export interface Telling {
 /** Limits that need a look, worst first, filled up with others by name; and all of them together. */
 export interface AttentionPage {
 	names: string[];
+	/** How many of them need a look. */
+	needing: number;
 	totals: HouseTotals;
 }
 

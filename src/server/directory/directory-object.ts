@@ -182,7 +182,8 @@ export class DirectoryObject extends DurableObject<Env> implements DirectoryCall
 		const known = new Set(worst);
 		// As many as there is room for, though all the worst were among them.
 		const others = this.names(prefix, "", count).names.filter((name) => !known.has(name));
-		return { names: [...worst, ...others].slice(0, count), totals: this.#house(prefix, now) };
+		const names = [...worst, ...others].slice(0, count);
+		return { names, needing: worst.length, totals: this.#house(prefix, now) };
 	}
 
 	#house(prefix: string, now: At): HouseTotals {

@@ -425,7 +425,12 @@ export const streamEvent = says<StreamEvent>()(
 
 export const watchEvent = says<WatchEvent>()(
 	z.discriminatedUnion("event", [
-		limitsPage.extend({ event: z.literal("limits") }).meta({ description: "The first line, unless one is watched." }),
+		limitsPage
+			.extend({
+				event: z.literal("limits"),
+				following: count("Others of the page, each in a `limit` of its own: those that need no look.").exactOptional(),
+			})
+			.meta({ description: "The first line, unless one is watched." }),
 		z.object({ event: z.literal("limit"), limit: z.union([summary, info]) }).meta({ description: "New, or changed." }),
 		z.object({ event: z.literal("samples"), name, samples: z.array(historySample) }),
 		z.object({ event: z.literal("deleted"), name }),

@@ -24,7 +24,7 @@ import type { Caller } from "../caller.ts";
 import { seesIds, veiled } from "../digests.ts";
 import { limitOf } from "../limit-stub.ts";
 import { textLines } from "../ndjson.ts";
-import { inParts } from "../yielding.ts";
+import { inParts, yieldToOthers } from "../yielding.ts";
 
 /** How long after its stream broke a limit is asked again: doubled each time, up to the last. */
 const AGAIN_MS = { first: 500, last: 30_000 };
@@ -91,9 +91,11 @@ export async function watchMany(env: Env, page: Page, caller: Caller): Promise<R
 			return tooMany(env, watching, " the list");
 		}
 		appearing = watching;
-		const { names: worst, totals } = await directory.attention(page.prefix, page.count);
+		const { names: worst, needing, totals } = await directory.attention(page.prefix, page.count);
 		const byName = page.order === "name" ? await directory.names(page.prefix, page.after, page.count) : null;
-		await crowd.begin(byName?.names ?? worst, byName?.next ?? null, totals);
+		// Those at rest have to be woken, and whoever looks for trouble does not wait for that.
+		const first = byName?.names ?? (needing > 0 ? worst.slice(0, needing) : worst);
+		await crowd.begin(first, byName ? [] : worst.slice(first.length), byName?.next ?? null, totals);
 	} catch (error) {
 		leave();
 		await appearing?.cancel();
@@ -136,14 +138,20 @@ class Crowd {
 	/** The last name of the page, when there are pages after it. */
 	#last: string | null = null;
 	#opened = 0;
+	/** Of the page, and not in its first line. */
+	#rest: string[] = [];
 
 	constructor(env: Env, page: Page) {
 		this.#env = env;
 		this.#page = page;
 	}
 
-	async begin(names: string[], next: string | null, totals: HouseTotals): Promise<void> {
+	/** Asks for the limits of the first line; those of the `rest` have theirs once they are asked. */
+	async begin(names: string[], rest: string[], next: string | null, totals: HouseTotals): Promise<void> {
 		this.#last = next;
+		this.#rest = rest;
+		// They have their places on the page.
+		for (const name of rest) this.#followed.set(name, false);
 		const limits: LimitSummary[] = [];
 		const unavailable: string[] = [];
 		const first = await inParts(names, (name) => this.#open(name));
@@ -160,11 +168,12 @@ class Crowd {
 			}
 		}
 		const list: LimitsPage = { limits, next, ...(unavailable.length > 0 && { unavailable }), totals };
-		this.out.put("", text({ event: "limits", ...list }));
+		this.out.put("", text({ event: "limits", ...list, ...(rest.length > 0 && { following: rest.length }) }));
 	}
 
 	/** Follows names as they appear, and as they need a look. */
 	async hearOf(news: ReadableStream): Promise<void> {
+		void this.#tellRest();
 		for await (const line of textLines(news, this.out.over)) {
 			const told = JSON.parse(line) as ListNews;
 			if ("appeared" in told) {
@@ -176,6 +185,11 @@ class Crowd {
 		}
 		// The directory went, and with it the news of names: the reader asks again.
 		this.out.end();
+	}
+
+	async #tellRest(): Promise<void> {
+		await yieldToOthers();
+		await inParts(this.#rest, (name) => this.#tryAgain(name, 0));
 	}
 
 	/** Limits that need a look now are followed too; those that need none any more stay for as long as there is room. */
