@@ -16,7 +16,7 @@ export function windowWords({ every, timeZone, at, startsOn, sliding }: Window):
 const isUsual = (startsOn: string | number): boolean => ["monday", 1, "01-01"].includes(startsOn);
 
 function dayWords(startsOn: string | number): string {
-	if (typeof startsOn !== "number") return startsOn;
+	if (typeof startsOn !== "number") return startsOn.replace(/^[a-z]/, (first) => first.toUpperCase());
 	const ending =
 		startsOn % 10 > 3 || Math.floor(startsOn / 10) === 1 ? "th" : (["th", "st", "nd", "rd"][startsOn % 10] ?? "th");
 	return `the ${startsOn}${ending}`;

@@ -54,18 +54,20 @@ export function Dialog({ title, action, danger = false, children, onSubmit, onCl
 			<form onSubmit={submit}>
 				<h2 id={titleId}>{title}</h2>
 				<div class="body">{children}</div>
-				<p id={problemId} class="problem" role="alert">
-					{problem.value}
-				</p>
-				<div class="buttons">
-					{!required && (
-						<button type="button" onClick={() => dialog.current?.close()}>
-							Cancel
+				<div class="foot">
+					<p id={problemId} class="problem" role="alert">
+						{problem.value}
+					</p>
+					<div class="buttons">
+						{!required && (
+							<button type="button" onClick={() => dialog.current?.close()}>
+								Cancel
+							</button>
+						)}
+						<button type="submit" class={danger ? "danger" : "primary"} aria-busy={busy.value}>
+							{action}
 						</button>
-					)}
-					<button type="submit" class={danger ? "danger" : "primary"} aria-busy={busy.value}>
-						{action}
-					</button>
+					</div>
 				</div>
 			</form>
 		</dialog>

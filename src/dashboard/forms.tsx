@@ -12,6 +12,7 @@ import {
 	type Window,
 	type WindowRequest,
 } from "../protocol.ts";
+import { safe } from "../visible.ts";
 import * as api from "./api.ts";
 import { Dialog } from "./dialog.tsx";
 import { isolated, PER, type Per, rateParts } from "./format.ts";
@@ -44,6 +45,7 @@ function WindowFields({ window }: { window: Window | null }) {
 					required
 					list="every"
 					pattern={`${EVERY.join("|")}|[0-9]+`}
+					title={`${EVERY.join(", ")}, or seconds`}
 					value={every.value}
 					onInput={(event) => {
 						every.value = event.currentTarget.value;
@@ -246,7 +248,7 @@ function settingsOf(form: FormData, before: Settings): Asked {
 	};
 }
 
-/** Lines of `key = weight`; the last `=` counts, for a key may have one. What is wrong with them the server says. */
+/** Lines of `key = weight`; the last `=` counts, for a key may have one. What is wrong with a weight the server says. */
 const weightsOf = (text: string): Record<string, number> =>
 	Object.fromEntries(
 		text
@@ -254,7 +256,9 @@ const weightsOf = (text: string): Record<string, number> =>
 			.filter((line) => line.trim() !== "")
 			.map((line): [string, number] => {
 				const at = line.lastIndexOf("=");
-				return at < 0 ? [line.trim(), Number.NaN] : [line.slice(0, at).trim(), Number(line.slice(at + 1))];
+				const weight = Number(at < 0 ? Number.NaN : line.slice(at + 1));
+				if (Number.isNaN(weight)) throw new Error(`A weight is written "key = 3", and not "${safe(line.trim())}".`);
+				return [line.slice(0, at).trim(), weight];
 			}),
 	);
 

@@ -88,7 +88,8 @@ function Details({ info, shown }: { info: LimitInfo; shown: Shown }) {
 					/>
 					<Fact label="granted / min" value={number(info.lastMinute.granted)} />
 					<Fact label="leases" value={number(info.leaseCount)} />
-					<Fact label="slots come back" value={returns(info)} />
+					{info.window && <Fact label="left" value={number(info.remaining)} />}
+					<Fact label="slots come back" value={returns(info)} tone={info.window ? "wide" : ""} />
 					{info.lentSlots !== undefined && <Fact label="lent to Workers" value={number(info.lentSlots)} />}
 					{info.resetsAt !== undefined && (
 						<Fact label="all of them in" value={duration(Date.parse(info.resetsAt) - now.value)} />

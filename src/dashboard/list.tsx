@@ -192,7 +192,7 @@ function Tiles() {
 	);
 }
 
-/** Limits that are full while callers wait or are refused: worst first. */
+/** Limits that are paused, or full while callers wait or are refused: worst first. */
 function Pressing() {
 	const pressing = useComputed(() =>
 		[...limits.value.values()]
@@ -205,7 +205,7 @@ function Pressing() {
 	return (
 		<section class="pressing" aria-labelledby="pressing-title">
 			<h2 id="pressing-title">{count > 0 ? "Needs a look" : "All is well"}</h2>
-			{count === 0 && <p class="calm">No limit is full while somebody waits or is refused.</p>}
+			{count === 0 && <p class="calm">No limit is paused, or full while somebody waits or is refused.</p>}
 			{count > 0 && (
 				<ul class="cards">
 					{pressing.value.slice(0, PRESSING).map((limit) => (
@@ -219,6 +219,7 @@ function Pressing() {
 									<b>
 										{number(limit.activeSlots)} / {number(limit.limit)}
 									</b>
+									{limit.pausedUntil !== null && <span>paused</span>}
 									{limit.waitingCount > 0 && <span class="waiting">{number(limit.waitingCount)} waiting</span>}
 									{limit.lastMinute.denied > 0 && (
 										<span class="denied">{number(limit.lastMinute.denied)} denied / min</span>

@@ -125,6 +125,7 @@ function Table({ samples, seconds }: { samples: readonly HistorySample[]; second
 		const minute = sample.at.slice(0, 16);
 		minutes.set(minute, [...(minutes.get(minute) ?? []), sample]);
 	}
+	const isShadow = samples.some(({ wouldDeny }) => wouldDeny > 0);
 	return (
 		<details
 			onToggle={(event) => {
@@ -150,6 +151,11 @@ function Table({ samples, seconds }: { samples: readonly HistorySample[]; second
 							<th scope="col" class="right">
 								Denied
 							</th>
+							{isShadow && (
+								<th scope="col" class="right">
+									Would deny
+								</th>
+							)}
 						</tr>
 					</thead>
 					<tbody>
@@ -161,7 +167,8 @@ function Table({ samples, seconds }: { samples: readonly HistorySample[]; second
 								<td class="right">
 									{number(each.reduce((sum, one) => sum + one.grantedAtOnce + one.grantedAfterWait, 0))}
 								</td>
-								<td class="right">{number(each.reduce((sum, one) => sum + one.denied + one.wouldDeny, 0))}</td>
+								<td class="right">{number(each.reduce((sum, one) => sum + one.denied, 0))}</td>
+								{isShadow && <td class="right">{number(each.reduce((sum, one) => sum + one.wouldDeny, 0))}</td>}
 							</tr>
 						))}
 					</tbody>

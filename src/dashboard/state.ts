@@ -108,9 +108,9 @@ export function loadOf({ active, limit, activeSlots, remaining }: LimitSummary):
 	return activeSlots >= NEARLY * limit ? "busy" : "free";
 }
 
-/** Whether an operator should look at it: it is full, and callers feel it. */
-export const isPressing = (limit: LimitSummary): boolean =>
-	limit.active && limit.remaining <= 0 && (limit.waitingCount > 0 || limit.lastMinute.denied > 0);
+/** Whether an operator should look at it: it is paused; or it is full, and callers feel it. */
+export const isPressing = ({ active, pausedUntil, remaining, waitingCount, lastMinute }: LimitSummary): boolean =>
+	active && (pausedUntil !== null || (remaining <= 0 && (waitingCount > 0 || lastMinute.denied > 0)));
 
 // ------------------------------------------------------------------------------------------- one limit
 

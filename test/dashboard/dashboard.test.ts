@@ -328,6 +328,12 @@ describe("settings", () => {
 		await button("End the pause").click();
 		await button("Pause for 60 s").waitFor();
 		expect((await inspect(name)).pausedUntil).toBeNull();
+		await button("Pause for 60 s").click();
+		await open();
+		const pressing = page.getByRole("link", { name: new RegExp(`^${name} .*paused`) });
+		await pressing.waitFor();
+		await scene.call("POST", `/v1/limits/${name}/pause`, { seconds: 0 });
+		await pressing.waitFor({ state: "detached" });
 		expect(await accessibilityFaults(page)).toEqual([]);
 	});
 
@@ -337,6 +343,9 @@ describe("settings", () => {
 		await openLimit(name);
 		await button("Change").click();
 		await dialog().getByText("Whose turn it is in the line").click();
+		await dialog().getByLabel("Weights").fill("gold three");
+		await button("Save").click();
+		await dialog().getByRole("alert").getByText('A weight is written "key = 3", and not "gold three".').waitFor();
 		await dialog().getByLabel("Weights").fill("gold = 3\na=b = 2");
 		await dialog()
 			.getByLabel(/^Starving after/)
@@ -411,6 +420,8 @@ describe("settings", () => {
 		await page.locator(".totals").getByText("would deny").waitFor();
 		await page.locator(".readout").getByText("would deny").waitFor();
 		expect((await inspect(name)).totals).toMatchObject({ wouldDeny: 1, denied: 0 });
+		await page.getByText("As a table, by the minute").click();
+		await page.getByRole("columnheader", { name: "Would deny" }).waitFor();
 	});
 
 	test("a limit is deleted after a question that says who loses what", async () => {

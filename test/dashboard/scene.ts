@@ -104,3 +104,40 @@ export async function dayBefore(scene: Scene, rounds: number, pauseMs: number): 
 		for (const lease of leases) if (lease.names) await scene.release(lease);
 	}
 }
+
+/** Requests that are made at once while a house is built. */
+const BUILDERS = 16;
+
+/** So many limits, of which the last by name are full, each with a waiter, and the very last with a whole line, by keys. */
+export async function house(scene: Scene, limits: number, busy: number, line: number): Promise<void> {
+	const name = (index: number): string => `limit-${String(index).padStart(5, "0")}`;
+	let made = 0;
+	await Promise.all(
+		Array.from({ length: BUILDERS }, async () => {
+			while (made < limits) {
+				made += 1;
+				await scene.configure(name(made - 1), { limit: 2 });
+			}
+		}),
+	);
+	for (let index = limits - busy; index < limits; index += 1) {
+		await scene.acquire({
+			names: name(index),
+			occupy: 2,
+			holder: `job-${index}@fra${1 + (index % 3)}`,
+			leaseSeconds: 3_600,
+		});
+		await scene.wait({ names: name(index), holder: `next-of-${index}` });
+	}
+	for (let place = 1; place < line; place += 1) {
+		await scene.wait({
+			...{
+				names: name(limits - 1),
+				holder: `batch-${place}`,
+				key: `tenant-${place % 7}`,
+				priority: place % 10 === 0 ? 5 : 0,
+			},
+			occupy: 1 + (place % 2),
+		});
+	}
+}
