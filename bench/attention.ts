@@ -4,11 +4,14 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Browser, Page } from "playwright";
 import type { LimitsPage, WatchEvent } from "../src/protocol.ts";
+import { launch, newPage } from "../test/dashboard/browser.ts";
+import { findChromium } from "../test/support/chromium.ts";
 import { freshServer } from "../test/support/server.ts";
 import type { Context } from "./context.ts";
 import { once } from "./http.ts";
-import { seconds } from "./numbers.ts";
+import { median, seconds } from "./numbers.ts";
 import type { Report } from "./report.ts";
 
 /** More than a page has. */
@@ -22,6 +25,15 @@ const SHOWN_MS = 2_000;
 const FOLLOWS_MS = 5_000;
 /** Of one object, by Cloudflare's prices: a request of 0.15 USD a million. */
 const USD_A_CALL = 0.15 / 1e6;
+/** An object that is watched stays in memory, 128 MB of it, of which a GB costs 12.50 USD for a million seconds. */
+const USD_A_MINUTE = 60 * 0.128 * (12.5 / 1e6);
+/** Rows of the page. */
+const PAGE = 100;
+/** How often the page is opened, each time beside a bare one. Between, objects at rest leave memory. */
+const OPENED = 5;
+const REST_MS = 12_000;
+/** How long an open page is looked at, for what it costs. */
+const LOOK_MS = 30_000;
 const MONTH_MINUTES = 30 * 24 * 60;
 
 export async function attention({ short, progress }: Context): Promise<Report> {
@@ -69,6 +81,9 @@ export async function attention({ short, progress }: Context): Promise<Report> {
 	// A limit tells again five seconds after it told, for which the short form has no time.
 	const sums = short ? null : crowd.sums(busy + 1);
 
+	// The short form leaves the browser to the tests of the page.
+	const inBrowser = short || findChromium() === undefined ? null : await browse(server.url, busy + 1, progress);
+
 	progress("what it costs a minute");
 	const tellings = async () => (await once<{ told: number }>(server.url, "GET", "/told")).told;
 	const before = await tellings();
@@ -92,6 +107,13 @@ export async function attention({ short, progress }: Context): Promise<Report> {
 			`${limits.toLocaleString("en")} limits, of which the last ${busy} by name are full, each with a waiter. \`GET /v1/watch?order=attention\` is what the dashboard opens.`,
 			`In ${seconds(minuteMs)} the ${busy} busy limits were asked ${calls.toLocaleString("en")} times, and denied; they told the directory ${told.toLocaleString("en")} times, of at most ${most.toLocaleString("en")}. No telling writes a row. ` +
 				`Used like this for a month they cost ${((told / minuteMs) * 60_000 * MONTH_MINUTES * USD_A_CALL).toFixed(2)} USD; ${limits.toLocaleString("en")} limits that rest cost nothing.`,
+			...(inBrowser
+				? [
+						`The page was opened ${inBrowser.opened} times, each beside an empty one of the same server, ${seconds(REST_MS)} apart, in which limits at rest leave memory; the figures are medians. ` +
+							`A minute of an open page is ${inBrowser.calls} calls, ${inBrowser.kilobytes.toFixed(0)} kB and ${inBrowser.busyMs.toFixed(0)} ms of the browser's processor; ` +
+							`it keeps ${PAGE} limits in memory, which Cloudflare bills at most ${(PAGE * USD_A_MINUTE).toFixed(4)} USD for.`,
+					]
+				: []),
 		],
 		head: ["what", "measured", "wanted"],
 		rows: [
@@ -104,14 +126,103 @@ export async function attention({ short, progress }: Context): Promise<Report> {
 				((told / minuteMs) * 60_000).toFixed(0),
 				`at most ${((most / minuteMs) * 60_000).toFixed(0)}`,
 			],
+			...(inBrowser
+				? [
+						["an empty page in Chromium", seconds(inBrowser.bareMs), ""],
+						["the page in Chromium, with all that are busy", seconds(inBrowser.shownMs), `within ${seconds(SHOWN_MS)}`],
+						["times the empty one", inBrowser.times.toFixed(1), ""],
+						["the page follows after", seconds(inBrowser.followedMs), `within ${seconds(FOLLOWS_MS)}`],
+					]
+				: []),
 		],
 		targets: [
 			{ what: "busy limits in the first line", aim: "all", measured: `${shown} of ${busy}`, met: shown === busy },
 			{ what: "until the list is there", ...within(SHOWN_MS, openedMs) },
 			{ what: "until it follows", ...within(FOLLOWS_MS, followedMs) },
+			...(inBrowser
+				? [
+						{ what: "until the page shows them", ...within(SHOWN_MS, inBrowser.shownMs) },
+						{ what: "until the page follows", ...within(FOLLOWS_MS, inBrowser.followedMs) },
+					]
+				: []),
 			{ what: "tellings", aim: `at most ${most}`, measured: String(told), met: told <= most },
 		],
 	};
+}
+
+/** What a browser makes of it: how soon it has all busy rows, how soon it follows, and what an open page costs. */
+async function browse(url: string, busy: number, progress: (doing: string) => void) {
+	const browser = await launch();
+	try {
+		const bare: number[] = [];
+		const shown: number[] = [];
+		for (let round = 0; round < OPENED; round += 1) {
+			progress(`opening the page, ${round + 1}`);
+			await sleep(REST_MS);
+			bare.push(await opens(browser, `${url}/health`, 0));
+			shown.push(await opens(browser, url, busy));
+		}
+		const times = shown.map((ms, round) => ms / (bare[round] as number));
+		const { page, close } = await newPage(browser);
+		const devtools = await page.context().newCDPSession(page);
+		await devtools.send("Network.enable");
+		await devtools.send("Performance.enable");
+		await page.goto(url);
+		await rowsOf(page, busy);
+		let bytes = 0;
+		let calls = 0;
+		devtools.on("Network.dataReceived", ({ dataLength }) => {
+			bytes += dataLength;
+		});
+		devtools.on("Network.requestWillBeSent", () => {
+			calls += 1;
+		});
+		const spent = async (): Promise<number> => {
+			const { metrics } = await devtools.send("Performance.getMetrics");
+			return metrics.find(({ name }) => name === "TaskDuration")?.value ?? 0;
+		};
+		progress("an open page");
+		const before = await spent();
+		await sleep(LOOK_MS);
+		const busyMs = 1_000 * ((await spent()) - before);
+		const aMinute = 60_000 / LOOK_MS;
+		const cost = { kilobytes: (bytes / 1024) * aMinute, calls: Math.round(calls * aMinute), busyMs: busyMs * aMinute };
+
+		progress("the page follows");
+		// Of those at rest, and on no page.
+		const name = "limit-00120";
+		await once(url, "POST", "/v1/acquire", { names: name, occupy: 2, leaseSeconds: 3_600 });
+		const deniedAt = performance.now();
+		await ask(url, name);
+		await page.locator("table.limits tr", { hasText: name }).locator(".denied").waitFor({ state: "attached" });
+		const followedMs = performance.now() - deniedAt;
+		await close();
+		return {
+			...{ bareMs: median(bare), shownMs: median(shown), times: median(times), opened: shown.length },
+			...{ followedMs, ...cost },
+		};
+	} finally {
+		await browser.close();
+	}
+}
+
+/** How long it takes from opening a page until it is there, with so many rows of those who wait. */
+async function opens(browser: Browser, url: string, rows: number): Promise<number> {
+	const { page, close } = await newPage(browser);
+	const startedAt = performance.now();
+	await page.goto(url);
+	await rowsOf(page, rows);
+	const ms = performance.now() - startedAt;
+	await close();
+	return ms;
+}
+
+async function rowsOf(page: Page, rows: number): Promise<void> {
+	if (rows === 0) return;
+	await page
+		.locator("table.limits .waiting")
+		.nth(rows - 1)
+		.waitFor({ state: "attached" });
 }
 
 const within = (mostMs: number, ms: number) => ({

@@ -29,6 +29,8 @@ interface WranglerToml {
 	main: string;
 	compatibility_date: string;
 	compatibility_flags?: string[];
+	/** It hands out the page. */
+	assets?: object;
 	durable_objects?: { bindings?: { name: string; class_name: string }[] };
 }
 
@@ -83,7 +85,7 @@ async function bundleWorker(configPath: string, sourcesSeen = new Set<string>())
 	for (const { inputs } of Object.values(result.metafile.outputs)) for (const input in inputs) sourcesSeen.add(input);
 	return {
 		code: file.text,
-		page: configPath === ownConfig ? await bundlePage(sourcesSeen) : {},
+		page: config.assets ? await bundlePage(sourcesSeen) : {},
 		compatibilityDate: config.compatibility_date,
 		compatibilityFlags: config.compatibility_flags ?? [],
 		objects: (config.durable_objects?.bindings ?? []).map((one) => ({

@@ -170,7 +170,9 @@ function Tiles() {
 		const all = totals.value;
 		// What is on the page is of this moment, and the sums of all a few seconds old: where the page has all, it is right.
 		if (all === null || !(paged.value || following.value > 0)) return sum;
-		return { ...all, ...all.lastMinute };
+		const most = { ...all, ...all.lastMinute };
+		for (const key of ["full", "waiting", "denied", "granted"] as const) most[key] = Math.max(most[key], sum[key]);
+		return most;
 	});
 	const { limits: count, full, waiting, denied, granted: grantedLately } = sums.value;
 	const tiles = [
