@@ -57,6 +57,8 @@ interface KeyLine<W> {
 	first: W | undefined;
 	/** The waiter whose row says the tag. */
 	bearer: W | null;
+	/** Its place among those that have more than one waiter; -1: it has not. */
+	longerAt: number;
 }
 
 /** Those of one priority. */
@@ -69,8 +71,8 @@ interface Class<W> {
 	readonly keys: Map<string | null, KeyLine<W>>;
 	/** Lines that have waiters, by tag: the first is next. */
 	readonly next: Ranked<KeyLine<W>>;
-	/** Of them, those that have more than one. */
-	readonly longer: Ranked<KeyLine<W>>;
+	/** Of them, those that have more than one, in no order: each is looked at as a place is counted. */
+	readonly longer: KeyLine<W>[];
 	/** Keys without waiters, by tag. */
 	readonly idle: Ranked<KeyLine<W>>;
 	/** All waiters, by arrival. */
@@ -107,8 +109,7 @@ export class Order<W extends Waiter> {
 		of.arrivals.add(waiter);
 		if (line.first && waiter.seq > line.first.seq && tag === line.tag) {
 			line.waiters.add(waiter);
-			if (line.waiters.count === 2) of.longer.add(line);
-			return;
+			return keepLonger(of, line);
 		}
 		this.#change(of, line, () => {
 			line.waiters.add(waiter);
@@ -122,8 +123,8 @@ export class Order<W extends Waiter> {
 		const line = this.#line(of, waiter.key);
 		of.arrivals.remove(waiter);
 		if (line.first !== waiter) {
-			if (line.waiters.count === 2) of.longer.remove(line);
 			line.waiters.remove(waiter);
+			keepLonger(of, line);
 		} else {
 			this.#change(of, line, () => line.waiters.remove(waiter));
 		}
@@ -246,26 +247,26 @@ export class Order<W extends Waiter> {
 		const isBefore = (at: number, line: KeyLine<W>): boolean =>
 			at < servedAt || (at === servedAt && line.number < number);
 		// The first of each line, and of the longer ones those behind it.
-		add(lines.next.countWhile((line) => isBefore(line.tag, line)));
+		const firsts = lines.next.countWhile((line) => isBefore(line.tag, line));
+		if (firsts.count === 0) return sum;
+		add(firsts);
 		if (own?.first && isBefore(own.tag, own)) add({ count: 1, size: own.first.slots }, -1);
-		lines.longer.visit((line) => {
-			if (line === own) return true;
-			if (!isBefore(line.tag, line)) return line.tag <= servedAt;
+		let behind = 0;
+		for (const line of lines.longer) {
+			const { tag: from, waiters } = line;
+			if (line === own || from > servedAt || (from === servedAt && line.number > number)) continue;
 			const price = priceOf(line.key);
-			const { count, size } = line.waiters;
+			const { count, size } = waiters;
 			if (count === size) {
-				const rounds = (servedAt - line.tag) / price;
-				const whole = Math.floor(rounds);
-				const served = whole + (rounds > whole || line.number < number ? 1 : 0);
-				const behind = Math.min(count, served) - 1;
-				sum.count += behind;
-				sum.size += behind;
+				const rounds = Math.ceil((servedAt - from) / price);
+				const served = line.number < number && from + rounds * price === servedAt ? rounds + 1 : rounds;
+				behind += (served < count ? served : count) - 1;
 			} else {
-				add(line.waiters.countWhile((_, slots) => isBefore(line.tag + slots * price, line)));
+				add(waiters.countWhile((_, slots) => isBefore(from + slots * price, line)));
 				add({ count: 1, size: line.first?.slots ?? 0 }, -1);
 			}
-			return true;
-		});
+		}
+		add({ count: behind, size: behind });
 		return sum;
 	}
 
@@ -397,7 +398,7 @@ export class Order<W extends Waiter> {
 		const made = {
 			...{ priority, served: 0, rested: 0, keys: new Map() },
 			next: new Ranked<KeyLine<W>>(byTag, ({ first }) => first?.slots ?? 0),
-			longer: new Ranked<KeyLine<W>>(byTag, one),
+			longer: [],
 			idle: new Ranked<KeyLine<W>>(byTag, one),
 			arrivals: newArrivals<W>(),
 		};
@@ -409,7 +410,15 @@ export class Order<W extends Waiter> {
 		const known = of.keys.get(key);
 		if (known) return known;
 		const waiters = newArrivals<W>();
-		const line = { key, tag: of.served, first: undefined, number: this.#numbers++, waiters, bearer: null };
+		const line = {
+			key,
+			tag: of.served,
+			first: undefined,
+			number: this.#numbers++,
+			waiters,
+			bearer: null,
+			longerAt: -1,
+		};
 		of.keys.set(key, line);
 		of.idle.add(line);
 		// Where there are two, it matters which tag each has.
@@ -428,11 +437,10 @@ export class Order<W extends Waiter> {
 	#change(of: Class<W>, line: KeyLine<W>, change: () => void): void {
 		if (!line.first) of.idle.remove(line);
 		else of.next.remove(line);
-		if (line.waiters.count > 1) of.longer.remove(line);
 		change();
 		line.first = line.waiters.first;
 		this.#changed.set(line, of);
-		if (line.waiters.count > 1) of.longer.add(line);
+		keepLonger(of, line);
 		if (line.first) return of.next.add(line);
 		of.idle.add(line);
 		if (of.idle.count > KEYS_MAX) of.served = Math.max(of.served, of.idle.first?.tag ?? 0);
@@ -447,6 +455,21 @@ export class Order<W extends Waiter> {
 			this.#changed.delete(line);
 		}
 	}
+}
+
+/** Whether a line has more than one waiter may have changed. */
+function keepLonger<W>({ longer }: Class<W>, line: KeyLine<W>): void {
+	const at = line.longerAt;
+	if (line.waiters.count > 1 === at >= 0) return;
+	if (at < 0) {
+		line.longerAt = longer.push(line) - 1;
+		return;
+	}
+	line.longerAt = -1;
+	const last = longer.pop() as KeyLine<W>;
+	if (last === line) return;
+	longer[at] = last;
+	last.longerAt = at;
 }
 
 const newArrivals = <W extends Waiter>(): Ranked<W> =>

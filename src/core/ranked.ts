@@ -24,6 +24,8 @@ export class Ranked<T> {
 	readonly #isBefore: (a: T, b: T) => boolean;
 	readonly #sizeOf: (member: T) => number;
 	#root: Node<T> | null = null;
+	/** Asked for at each decision, and far down in a tree. */
+	#first: T | undefined;
 	#seed = 1;
 
 	/** Neither the place of a member nor its size may change while it is in. */
@@ -41,21 +43,46 @@ export class Ranked<T> {
 	}
 
 	get first(): T | undefined {
-		let node = this.#root;
-		while (node?.left) node = node.left;
-		return node?.member;
+		return this.#first;
 	}
 
-	/** A member that is not in yet. */
+	/** A member that is not in yet: it goes down to where the draws are higher, and what is there is split. */
 	add(member: T): void {
-		const [left, right] = this.#split(this.#root, member);
-		const node = { member, draw: this.#lot(), left: null, right: null, count: 1, size: this.#sizeOf(member) };
-		this.#root = this.#join(this.#join(left, node), right);
+		const size = this.#sizeOf(member);
+		const draw = this.#lot();
+		let above: Node<T> | null = null;
+		let below = this.#root;
+		let isAfter = false;
+		let isFirst = true;
+		while (below && below.draw < draw) {
+			below.count += 1;
+			below.size += size;
+			above = below;
+			isAfter = this.#isBefore(below.member, member);
+			if (isAfter) isFirst = false;
+			below = isAfter ? below.right : below.left;
+		}
+		const [left, right] = this.#split(below, member);
+		this.#put(above, isAfter, this.#counted({ member, draw, left, right, count: 1, size }));
+		if (isFirst && !left) this.#first = member;
 	}
 
 	/** A member that is in. */
 	remove(member: T): void {
-		this.#root = this.#without(this.#root, member);
+		const size = this.#sizeOf(member);
+		let above: Node<T> | null = null;
+		let node = this.#root;
+		let isAfter = false;
+		while (node && node.member !== member) {
+			node.count -= 1;
+			node.size -= size;
+			above = node;
+			isAfter = this.#isBefore(node.member, member);
+			node = isAfter ? node.right : node.left;
+		}
+		if (!node) throw new Error("Only a member can be removed.");
+		this.#put(above, isAfter, this.#join(node.left, node.right));
+		if (this.#first === member) this.#first = this.#leftmost();
 	}
 
 	/** Of the first ones for which `isIn` says so; where it does for one, it does for all before it. `before`: the sizes before it. */
@@ -74,13 +101,6 @@ export class Ranked<T> {
 			}
 		}
 		return counted;
-	}
-
-	/** In order, until it says no. A generator would cost several times as much. */
-	visit(isToGoOn: (member: T) => boolean): void {
-		const visit = (node: Node<T> | null): boolean =>
-			!node || (visit(node.left) && isToGoOn(node.member) && visit(node.right));
-		visit(this.#root);
 	}
 
 	*[Symbol.iterator](): Generator<T> {
@@ -117,12 +137,16 @@ export class Ranked<T> {
 		return this.#counted(right);
 	}
 
-	#without(node: Node<T> | null, member: T): Node<T> | null {
-		if (!node) throw new Error("Only a member can be removed.");
-		if (node.member === member) return this.#join(node.left, node.right);
-		if (this.#isBefore(member, node.member)) node.left = this.#without(node.left, member);
-		else node.right = this.#without(node.right, member);
-		return this.#counted(node);
+	#put(above: Node<T> | null, isAfter: boolean, node: Node<T> | null): void {
+		if (!above) this.#root = node;
+		else if (isAfter) above.right = node;
+		else above.left = node;
+	}
+
+	#leftmost(): T | undefined {
+		let node = this.#root;
+		while (node?.left) node = node.left;
+		return node?.member;
 	}
 
 	#counted(node: Node<T>): Node<T> {
