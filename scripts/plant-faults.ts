@@ -530,6 +530,11 @@ const FAULTS: Fault[] = [
 		becomes: `Number(free / (2n * SLOT))`,
 	},
 	{
+		name: "what may be lent is for those who ask first",
+		is: `Math.min(wanted - left, room, part)`,
+		becomes: `Math.min(wanted - left, room)`,
+	},
+	{
 		name: "slots are lent past a waiter",
 		is: `lends && limit.sums.inTurn === 0 && (known`,
 		becomes: `lends && (known`,

@@ -1,5 +1,5 @@
 /**
- * What lending makes of one object, from 1,000 to 100,000 requests a second: writes docs/scale.md between its marks, and the
+ * What lending makes of one object, from 1,000 to 1,000,000 requests a second: writes docs/scale.md between its marks, and the
  * plots beside it. The same seed gives the same numbers.
  *
  *     npm run simulate [words of the sections to simulate]
@@ -68,7 +68,7 @@ const SECTIONS: Section[] = [
 		name: "demand",
 		head: ["requests a second", "demand"],
 		rows: [
-			...[1_000, 10_000, 100_000].flatMap((perSecond) =>
+			...[1_000, 10_000, 100_000, 1_000_000].flatMap((perSecond) =>
 				(["even", "skewed"] as const).map((demand) => ({
 					label: [many(perSecond), demand],
 					scenario: { perSecond, demand },

@@ -165,7 +165,7 @@ export class World {
 			const giveUpAt = until ?? this.#now + AWAITED_MS;
 			if (!isolate.loans.isAwaited(NAME, this.#now)) this.#askLimit(isolate);
 			else if (this.#now < giveUpAt) isolate.waiting.push(giveUpAt);
-			else if (isolate.loans.mayAsk(NAME)) this.#askLimit(isolate);
+			else if (isolate.loans.mayAsk(NAME, this.#now)) this.#askLimit(isolate);
 		}
 	}
 

@@ -59,21 +59,30 @@ export function borrow(turn: Turn, asked: Borrowing, lends: boolean): void {
 	const known = limit.entries.get(id);
 	const lentMs = lends && limit.sums.inTurn === 0 && (known || limit.loans.size < LOANS_MAX) ? lendMs(limit) : 0;
 	const left = known?.slots ?? 0;
+	const share = shareOf(wanted);
 	const room = lentMs > 0 ? roomOf(limit) : -1;
-	// Where many borrow, none takes what others need: its part, or half of what is left.
-	const part = Math.floor((room + limit.sums.lent) / (limit.loans.size + (known ? 0 : 1))) - left;
-	const more = Math.max(0, Math.min(wanted - left, room, Math.max(part, Math.floor(room / 2))));
+	// Where many borrow, none takes what others need.
+	const shares = limit.sums.shares - (known?.share ?? 0) + share;
+	const part = Math.floor(((room + limit.sums.lent) * share) / shares) - left;
+	const more = Math.max(0, Math.min(wanted - left, room, part));
 	if (room < 0 || left + more < Math.max(1, least)) return refuse(turn, asked, known);
 
 	const loan = known ?? open(turn, asked);
 	count(limit, loan, -1);
 	loan.slots += more;
+	loan.share = share;
 	count(limit, loan, 1);
 	loan.expiresAt = now + lentMs + LOAN_GRACE_MS;
 	limit.loans.set(loan, loan.expiresAt);
 	sayMoved(turn, id);
 	say(turn, { kind: "lent", id, slots: loan.slots + (loan.used ?? 0), lentMs });
 }
+
+/**
+ * What a loan is to have, beside the others, of what may be lent: as the root of its demand. Then all of them together ask least
+ * often: n loans of s slots each, used at d slots a second, are the sum of d / s calls a second, which is least where s is as the root of d.
+ */
+const shareOf = (wanted: number): number => Math.max(1, Math.ceil(Math.sqrt(wanted)));
 
 /** The rest comes back. */
 export function repay(turn: Turn, asked: Account): void {
@@ -103,7 +112,7 @@ function roomOf({ settings, sums, level }: Limit): number {
 function open(turn: Turn, { id, used, grants }: Account): Entry {
 	const request = { id, slots: 0, mode: "rate_limit", leaseMs: 0, waitMs: 0, ifBusy: "deny" } as const;
 	const loan = enter(turn, { ...request, holder: null, held: false, print: "", remember: false }, "lease");
-	return Object.assign(loan, { state: "lent" as const, used, grants });
+	return Object.assign(loan, { state: "lent" as const, used, grants, share: 0 });
 }
 
 function refuse(turn: Turn, { id, used }: Account, known: Entry | undefined): void {

@@ -138,6 +138,8 @@ export interface Entry {
 	/** Of a loan: slots and requests that were accounted for. */
 	used?: number;
 	grants?: number;
+	/** Of a loan: its part of what may be lent, beside those of the others. */
+	share?: number;
 	/** When this entry is due next: to give up, lapse, be confirmed or expire. */
 	until: At;
 	heapIndex: number;
@@ -166,6 +168,8 @@ export interface Sums {
 	reserved: number;
 	/** Slots of loans that are not accounted for. */
 	lent: number;
+	/** Their shares. */
+	shares: number;
 	leases: number;
 	/** Leases that can be given back, for they were not taken by rate; and estimates, which can be settled. */
 	returnable: number;
@@ -188,6 +192,7 @@ export function count({ sums, order }: Limit, entry: Entry, sign: 1 | -1): void 
 		sums.reserved += sign * entry.slots;
 	} else if (entry.state === "lent") {
 		sums.lent += sign * entry.slots;
+		sums.shares += sign * (entry.share ?? 0);
 	} else {
 		if (entry.mode !== "rate_limit" || entry.settleMs !== null) sums.returnable += sign;
 		if (entry.state === "unsettled") return;
@@ -250,7 +255,7 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		meanHeldMs: null,
 		polling: newPolling(now),
 		nextSeq: 1,
-		sums: { leased: 0, reserved: 0, lent: 0, leases: 0, returnable: 0, inTurn: 0, inTurnSlots: 0 },
+		sums: { leased: 0, reserved: 0, lent: 0, shares: 0, leases: 0, returnable: 0, inTurn: 0, inTurnSlots: 0 },
 		recall,
 	};
 }

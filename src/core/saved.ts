@@ -63,6 +63,7 @@ export interface SavedEntry extends Pick<Entry, "id" | "seq" | "slots" | "print"
 	/** Of a loan. */
 	used?: number | undefined;
 	grants?: number | undefined;
+	share?: number | undefined;
 	/** In place of `claims`, in what was stored when it was only told whether there were any. */
 	claimed?: boolean | undefined;
 	/** What it owns of the level when it was last written, and what no lease owns beneath it. */
@@ -110,7 +111,7 @@ export function saveEntry(limit: Limit, entry: Entry): SavedEntry {
 		peers: entry.peers.length > 0 ? entry.peers : undefined,
 		claims: entry.claims || undefined,
 		fence: entry.fence ?? undefined,
-		...(state === "lent" && { used: entry.used, grants: entry.grants }),
+		...(state === "lent" && { used: entry.used, grants: entry.grants, share: entry.share }),
 		band: band ? { own: String(band.own), below: String(band.below), order: band.order } : undefined,
 	};
 }
@@ -160,7 +161,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 			claims: saved.claims ?? (saved.claimed ? 1 : 0),
 			fence: saved.fence ?? null,
 			heapIndex: -1,
-			...(saved.state === "lent" && { used: saved.used ?? 0, grants: saved.grants ?? 0 }),
+			...(saved.state === "lent" && { used: saved.used ?? 0, grants: saved.grants ?? 0, share: saved.share ?? 1 }),
 		};
 		if (band) bands.push({ id: entry.id, own: BigInt(band.own), below: BigInt(band.below), order: band.order });
 		limit.entries.set(entry.id, entry);

@@ -147,7 +147,7 @@ export class Isolates {
 			this.#reach(waitedMs < 2_000 ? "waited for a loan" : "waited for a loan in vain");
 			if (waitedMs < 2_000)
 				return this.#soon(() => this.#whenAwake(isolate, () => this.#ask(isolate, slots, waitedMs + 20)), 20);
-			if (!isolate.loans.mayAsk(NAME)) return;
+			if (!isolate.loans.mayAsk(NAME, now)) return;
 		}
 		const asking = isolate.loans.ask(NAME, this.#clockOf(isolate));
 		const request: Request = {

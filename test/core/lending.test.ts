@@ -35,6 +35,15 @@ scene("all loans have at most half of what nobody uses", { ...LENDS, limit: 21 }
 	0     borrow ~b x100       => lent ~b 3 for 1000
 `;
 
+scene("what may be lent is shared by the root of what is wanted", { ...LENDS, limit: 1_000 })`
+	0     borrow ~a x100             => lent ~a 100 for 1000
+	0     borrow ~b x10000           => lent ~b 400 for 1000
+	0     borrow ~a x100 used=50     => lent ~a 100 for 1000
+	0     borrow ~a x100 used=90     => lent ~a 131 for 1000
+	0     borrow ~b x10000 used=300  => lent ~b 564 for 1000
+	0     borrow ~c x4               => lent ~c 0 for 0
+`;
+
 scene("a loan that is not accounted for is taken for used, after the grace", LENDS)`
 	0     borrow ~a x10        => lent ~a 10 for 1000
 	${1_000 + LOAN_GRACE_MS - 1}  used?        => 10
@@ -197,17 +206,33 @@ describe("a Worker's loans", () => {
 		expect(loans.isAwaited("b", 0)).toBe(false);
 	});
 
+	test("that are on their way are taken for lost after a while, and not before", () => {
+		const loans = new Loans(() => "~1");
+		loans.heard("a", 1, status, null, undefined, 0);
+		for (let n = 0; n < 4; n += 1) loans.take("a", 1, 0);
+		expect(loans.ask("a", 0)).not.toBeNull();
+		loans.sends("a");
+		expect(loans.mayAsk("a", 1_499)).toBe(false);
+		expect(loans.mayAsk("a", 1_500)).toBe(true);
+		loans.sends("a");
+		expect(loans.mayAsk("a", 1_500)).toBe(false);
+	});
+
 	test("that are waited for in vain let one call more through at a time, and as many as ever where calls are answered", () => {
 		const loans = new Loans(() => "~1");
-		expect(loans.mayAsk("a")).toBe(true);
+		expect(loans.mayAsk("a", 10)).toBe(true);
 		loans.heard("a", 1, status, null, undefined, 0);
 		loans.sends("a");
 		expect(loans.isAwaited("a", 0)).toBe(true);
-		expect(loans.mayAsk("a")).toBe(true);
+		expect(loans.mayAsk("a", 10)).toBe(true);
 		loans.sends("a");
-		expect(loans.mayAsk("a")).toBe(false);
+		expect(loans.mayAsk("a", 10)).toBe(false);
 		loans.sent("a", 0, 10, true);
-		expect(loans.mayAsk("a")).toBe(true);
+		expect(loans.mayAsk("a", 10)).toBe(true);
+		// Answered late, it has too much to do.
+		loans.sent("a", 0, 2_000, true);
+		expect(loans.mayAsk("a", 11_999)).toBe(false);
+		expect(loans.mayAsk("a", 12_000)).toBe(true);
 	});
 
 	test("are not asked for again soon where they are over when the answer comes", () => {

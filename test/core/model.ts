@@ -39,6 +39,7 @@ export interface Asked extends Readonly<Omit<Request, "waitMs" | "ifBusy" | "slo
 	/** Of a loan: slots and requests that were accounted for. */
 	used: number;
 	grants: number;
+	share: number;
 	/** What was asked for, however many it takes. */
 	readonly wished: number;
 	readonly wants: "lease" | "reservation";
@@ -498,16 +499,25 @@ export class Model {
 		if (lends && this.line.length === 0 && isFair(0)) {
 			let room = 0;
 			while (isFair(room + 1) && room < 100) room += 1;
-			const others = this.state.asked.filter((asked) => asked.state === "lent" && asked !== known).length;
-			const part = Math.floor((room + this.lent) / (others + 1));
-			while (most < wanted && most - has < room && (most < part || 2 * (most - has + 1) <= room)) most += 1;
-			if (most > 0 && most >= least) return this.#lend(id, known, { used, grants }, most - has, lentMs);
+			const others = this.state.asked.filter((asked) => asked.state === "lent" && asked !== known);
+			const share = Math.ceil(Math.sqrt(Math.max(1, wanted)));
+			const all = others.reduce((sum, loan) => sum + loan.share, share);
+			while (most < wanted && most - has < room && (most + 1) * all <= (room + this.lent) * share) most += 1;
+			if (most > 0 && most >= least) {
+				return this.#lend(id, known, { used, grants, share }, most - has, lentMs);
+			}
 		}
 		if (known && has === 0) this.#drop(known);
 		this.#say({ kind: "lent", id, slots: known ? known.slots : used, lentMs: 0 });
 	}
 
-	#lend(id: string, known: Asked | undefined, said: { used: number; grants: number }, more: number, lentMs: number) {
+	#lend(
+		id: string,
+		known: Asked | undefined,
+		said: Pick<Asked, "used" | "grants" | "share">,
+		more: number,
+		lentMs: number,
+	) {
 		const loan: Asked = known ?? {
 			...{ id, ...said, slots: said.used, mode: "rate_limit", leaseMs: 0, holder: null, held: false, print: "" },
 			...{ remember: false, wants: "lease", arrivedAt: this.#now, state: "lent", standing: "parked", enforced: true },
@@ -527,6 +537,7 @@ export class Model {
 		};
 		if (!known) this.state.asked.push(loan);
 		loan.slots += more;
+		loan.share = said.share;
 		loan.expiresAt = loan.until = this.#now + lentMs + LOAN_GRACE_MS;
 		this.#say({ kind: "lent", id, slots: loan.slots, lentMs });
 	}
@@ -573,7 +584,7 @@ export class Model {
 			...{ slots, wished: request.slots, wouldDeny: false },
 			...{ wants, arrivedAt: this.#now, state: "waiting", standing: "parked", enforced: true, grantedAt: this.#now },
 			...{ waitedMs: 0, giveUpAt: this.#now + waitMs, expiresAt: NEVER, until: NEVER },
-			...{ peers: [], claims: 0, fence: null, used: 0, grants: 0, written: null },
+			...{ peers: [], claims: 0, fence: null, used: 0, grants: 0, share: 0, written: null },
 		};
 		this.state.asked.push(fresh);
 		if (atOnce) this.#give(fresh, wouldDeny);

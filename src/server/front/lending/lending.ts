@@ -50,7 +50,7 @@ async function awaited(env: Env, request: Acquire, name: string): Promise<Verdic
 		const given = fromLoan(env, request, true);
 		if (given || !loansOf(env).isAwaited(name, Date.now())) return given;
 	}
-	return loansOf(env).mayAsk(name) ? null : { ok: false, problem: outOfReach(), statuses: [] };
+	return loansOf(env).mayAsk(name, Date.now()) ? null : { ok: false, problem: outOfReach(), statuses: [] };
 }
 
 /** Asks the limit, and borrows in the same call if it is asked often. */

@@ -24,9 +24,11 @@ const LEAST_MEASURED = 1 / 8;
 const UNANSWERED_MS: Ms = 10_000;
 /** An answer that takes longer, or half the time of a loan, comes from a limit that has too many calls to answer. */
 const SLOW_MS: Ms = 1_000;
+/** A call that was not answered for so long may be lost. */
+const LOST_MS: Ms = 1_500;
 /** Calls of one name on their way at a time, at most. */
 const WINDOW_MAX = 64;
-/** A limit so far away that a loan is over when its answer comes is not asked for one again before this. */
+/** A limit so far away that a loan is over when its answer comes is not asked for one again before this, nor too often one that is late. */
 const REST_MS: Ms = 10_000;
 /** When so much of a loan is left, or of its time, it is borrowed on. */
 const LAST_PART = 1 / 4;
@@ -71,6 +73,8 @@ interface Borrower {
 	isRefused: boolean;
 	/** Until then it is not asked for a loan. */
 	restsUntil: At;
+	/** It answered late: until then it is asked by no request that has waited in vain. */
+	isLateUntil: At;
 }
 
 /** What is granted from a loan. */
@@ -140,12 +144,16 @@ export class Loans {
 	}
 
 	/**
-	 * Whether a request that has waited in vain goes to the limit all the same. One more than else, and no others: the call that they
-	 * wait for may be lost, or the limit have too much to do already.
+	 * Whether a request that has waited in vain goes to the limit all the same: the call that it waits for may be lost. One more than
+	 * else, and no others. None where calls are answered, and only bring too little; none to a limit that answered late a moment ago,
+	 * for it has too much to do already.
 	 */
-	mayAsk(name: string): boolean {
+	mayAsk(name: string, now: At): boolean {
 		const borrower = this.#names.get(name);
-		return !borrower || borrower.calls <= borrower.window;
+		if (!borrower) return true;
+		const { asking, isRefused, calls, window, isLateUntil } = borrower;
+		if (now < isLateUntil) return false;
+		return asking && !isRefused ? calls <= 1 && now >= asking.sentAt + LOST_MS : calls <= window;
 	}
 
 	/** A request goes to the limit: it is to be told of its end. Answers whether it counts. */
@@ -161,6 +169,7 @@ export class Loans {
 		if (!borrower) return;
 		borrower.calls = Math.max(0, borrower.calls - 1);
 		const isSlow = !isAnswered || now - sentAt >= Math.min(SLOW_MS, borrower.lendMs / 2);
+		if (isSlow) borrower.isLateUntil = now + REST_MS;
 		borrower.window = isSlow ? 1 : Math.min(WINDOW_MAX, borrower.window + 1 / borrower.window);
 	}
 
@@ -196,7 +205,7 @@ export class Loans {
 			loan: null,
 			asking: null,
 			...{ window: 1, calls: 0, isRefused: false },
-			restsUntil: 0,
+			...{ restsUntil: 0, isLateUntil: 0 },
 		});
 		return this.#bound();
 	}
