@@ -173,7 +173,7 @@ const refused = new WeakSet<Request>();
  */
 export async function passOn<C>(c: C, options: GuardOptions<C>, request: Request, answer: Response): Promise<void> {
 	if (answer.status !== 429 || !options.pauseOn429 || refused.has(request)) return;
-	const seconds = pauseSecondsOf(answer.headers.get("Retry-After"));
+	const seconds = pauseSecondsOf(answer.headers.get("Retry-After"), Date.now());
 	const gate = gateOf(c, options);
 	const names = [await options.pauseOn429(c)].flat();
 	const paused = await Promise.allSettled(names.map((name) => gate.pause(name, seconds)));
@@ -183,10 +183,11 @@ export async function passOn<C>(c: C, options: GuardOptions<C>, request: Request
 	}
 }
 
-/** `Retry-After` is seconds, or a date. */
-function pauseSecondsOf(retryAfter: string | null): number {
+/** `Retry-After` is seconds, or a date of HTTP. Of what is neither, `Date.parse` would make one all the same: "in 3 s" lies in 2001. */
+export function pauseSecondsOf(retryAfter: string | null, now: number): number {
 	const said = retryAfter ?? "";
-	const seconds = /^\d+$/.test(said) ? Number(said) : Math.ceil((Date.parse(said) - Date.now()) / 1_000);
+	const at = /^[A-Z][a-z]+, .* GMT$/.test(said) ? Date.parse(said) : Number.NaN;
+	const seconds = Math.ceil(/^\d+(\.\d+)?$/.test(said) ? Number(said) : (at - now) / 1_000);
 	return Number.isNaN(seconds) ? PAUSE_SECONDS : Math.min(BOUNDS.pauseSeconds, Math.max(1, seconds));
 }
 

@@ -10,8 +10,12 @@ import { describe, expect, test } from "vitest";
 import { readDesired } from "../../src/cli/desired.ts";
 import { CliError } from "../../src/cli/exit.ts";
 import * as values from "../../src/cli/values.ts";
+import { Interruption } from "../../src/client/interruption.ts";
+import { Lines } from "../../src/client/lines.ts";
+import { failure, parseAnswer } from "../../src/client/transport.ts";
 import { rateLimitHeaders, rateLimitHeaders06 } from "../../src/headers.ts";
-import { BOUNDS, type LimitStatus } from "../../src/protocol.ts";
+import { pauseSecondsOf } from "../../src/middleware/guard.ts";
+import { BOUNDS, type LimitStatus, type Problem } from "../../src/protocol.ts";
 import * as requests from "../../src/server/front/requests.ts";
 
 /** Bodies that are worth a look each time. */
@@ -290,4 +294,129 @@ test("RateLimit headers can be read by whoever reads structured fields, whatever
 		}),
 		SEEDED,
 	);
+});
+
+describe("Retry-After", () => {
+	const now = Date.UTC(2026, 10, 27);
+	const after = fc.oneof(
+		text,
+		number.map(String),
+		fc.date({ noInvalidDate: true }).map((date) => date.toUTCString()),
+		fc.constantFrom(
+			"in 3 s",
+			"120 seconds",
+			"-5",
+			"1.5",
+			"1e9",
+			"0x10",
+			"9".repeat(400),
+			" 7 ",
+			"3, 4",
+			"GMT",
+			"0 GMT",
+		),
+	);
+
+	test("of an upstream pauses for whole seconds within the bound, whatever it says", () => {
+		fc.assert(
+			fc.property(after, (said) => {
+				const seconds = pauseSecondsOf(said, now);
+				expect(Number.isInteger(seconds)).toBe(true);
+				expect(seconds).toBeGreaterThanOrEqual(1);
+				expect(seconds).toBeLessThanOrEqual(BOUNDS.pauseSeconds);
+			}),
+			SEEDED,
+		);
+	});
+
+	test("is read as it was written, in seconds and as a date", () => {
+		fc.assert(
+			fc.property(fc.integer({ min: 1, max: BOUNDS.pauseSeconds }), (seconds) => {
+				expect(pauseSecondsOf(String(seconds), now)).toBe(seconds);
+				expect(pauseSecondsOf(String(seconds - 0.5), now)).toBe(seconds);
+				expect(pauseSecondsOf(new Date(now + 1_000 * seconds).toUTCString(), now)).toBe(seconds);
+			}),
+			SEEDED,
+		);
+	});
+
+	test.each(["in 3 s", "120 seconds", "-5", "2001-01-01", "", "Nov 27", "0 GMT"])("%j is as good as none", (said) => {
+		expect(pauseSecondsOf(said, now)).toBe(pauseSecondsOf(null, now));
+	});
+
+	test("holds a client back for a time, or not at all, whatever a proxy says", () => {
+		fc.assert(
+			fc.property(after, fc.constantFrom(408, 429, 500, 503), fc.boolean(), (said, status, ours) => {
+				const problem = { type: "about:blank", title: "", status, detail: "", code: "overloaded" } as Problem;
+				const error = failure(problem, ours, Number(said));
+				if (error instanceof Interruption) expect(error.retryAfterMs).toBeGreaterThanOrEqual(0);
+				else expect(status === 429 && ours).toBe(true);
+			}),
+			SEEDED,
+		);
+	});
+});
+
+describe("the lines of a stream", () => {
+	/** A stream of these bytes, cut at these places. */
+	const streamOf = (bytes: Uint8Array, cuts: number[]): Response => {
+		const places = [0, ...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].sort((a, b) => a - b);
+		const chunks = places.slice(1).map((to, index) => bytes.slice(places[index], to));
+		return new Response(
+			new ReadableStream({
+				pull(controller) {
+					const chunk = chunks.shift();
+					if (chunk) controller.enqueue(chunk);
+					else controller.close();
+				},
+			}),
+		);
+	};
+	const cuts = fc.array(fc.nat(1_000), { maxLength: 10 });
+
+	test("are what was sent, however they are cut on the way, and an end without a verdict breaks off", async () => {
+		const line = fc
+			.oneof(fc.string({ unit: "grapheme", maxLength: 40 }), fc.json())
+			.map((each) => each.replaceAll("\n", " ").toWellFormed());
+		await fc.assert(
+			fc.asyncProperty(fc.array(line, { maxLength: 8 }), cuts, async (sent, at) => {
+				const lines = new Lines(
+					streamOf(new TextEncoder().encode(`\ufeff${sent.map((each) => `${each}\n`).join("")}`), at),
+				);
+				for (const each of sent) expect(await lines.next()).toBe(each);
+				await expect(lines.next()).rejects.toBeInstanceOf(Interruption);
+			}),
+			SEEDED,
+		);
+	});
+
+	test("are objects, or something between spoke", async () => {
+		const bytes = fc.oneof(
+			fc.uint8Array({ maxLength: 200 }),
+			fc.json().map((json) => new TextEncoder().encode(`${json}\n`)),
+		);
+		await fc.assert(
+			fc.asyncProperty(bytes, cuts, async (sent, at) => {
+				const lines = new Lines(streamOf(sent, at));
+				try {
+					for (;;) expect(typeof parseAnswer(await lines.next())).toBe("object");
+				} catch (error) {
+					expect(error).toBeInstanceOf(Interruption);
+				}
+			}),
+			SEEDED,
+		);
+	});
+
+	test("end where one grows without an end", async () => {
+		let sent = 0;
+		const endless = new ReadableStream<Uint8Array>({
+			pull(controller) {
+				sent += 65_536;
+				controller.enqueue(new Uint8Array(65_536).fill(0x61));
+			},
+		});
+		await expect(new Lines(new Response(endless)).next()).rejects.toBeInstanceOf(Interruption);
+		expect(sent).toBeLessThan(1_000_000);
+	});
 });
