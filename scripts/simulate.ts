@@ -16,7 +16,7 @@ const document = `${import.meta.dirname}/../docs/scale.md`;
 const plots = `${import.meta.dirname}/../docs/scale`;
 
 const USUAL: Scenario = {
-	...{ isolates: 300, perSecond: 10_000, demand: "even", lendSeconds: 5, supply: 1.25, answers: 500 },
+	...{ isolates: 300, perSecond: 10_000, demand: "even", lendSeconds: 5, supply: 1.25, holdsSeconds: 1, answers: 500 },
 	...{ latencyMs: { least: 5, most: 300 }, seconds: 40, warmUpSeconds: 25 },
 };
 
@@ -113,6 +113,16 @@ const SECTIONS: Section[] = [
 				color: { field: "latency", type: "nominal", title: "latency" },
 			},
 		}),
+	},
+	{
+		name: "holds",
+		head: ["isolates", "holds what comes in"],
+		rows: [300, 1_000].flatMap((isolates) =>
+			[0.5, 1, 2, 4].map((holdsSeconds) => ({
+				label: [many(isolates), `${holdsSeconds} s`],
+				scenario: { isolates, holdsSeconds, lendSeconds: 10 },
+			})),
+		),
 	},
 	{
 		name: "scarce",

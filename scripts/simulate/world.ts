@@ -24,6 +24,8 @@ export interface Scenario {
 	latencyMs: { least: number; most: number };
 	/** What the limit gives, beside what is asked for. */
 	supply: number;
+	/** What the limit holds: what it gives in so many seconds. */
+	holdsSeconds: number;
 	/** Calls that one object answers a second. */
 	answers: number;
 	/** What is simulated, and of that what is not counted. */
@@ -60,10 +62,15 @@ interface Isolate {
 	perStep: number;
 	latencyMs: number;
 	deniedUntil: number;
-	/** Requests that wait for a loan, and when each gives that up. */
-	waiting: number[];
+	/** Requests that wait for a loan, in order, and when they give that up. */
+	waiting: Waiting[];
 	/** Since when grants are not accounted for; 0: all are. */
 	owedSince: number;
+}
+
+interface Waiting {
+	until: number;
+	count: number;
 }
 
 interface Call {
@@ -91,14 +98,14 @@ export class World {
 	constructor(scenario: Scenario, random: Random) {
 		this.#scenario = scenario;
 		this.#random = random;
-		const { isolates, perSecond, demand, supply, lendSeconds, latencyMs } = scenario;
+		const { isolates, perSecond, demand, supply, holdsSeconds, lendSeconds, latencyMs } = scenario;
 		const rate = Math.round(perSecond * supply);
-		// What comes back within a second may be taken at once.
-		const settings = { limit: rate, slotDecayPerSecond: rate, active: true, lendSeconds };
+		const limit = rate * holdsSeconds;
+		const settings = { limit, slotDecayPerSecond: rate, active: true, lendSeconds };
 		this.#limit = createLimit(settings, 0, () => undefined);
 		// So full as it will be: an empty bucket says nothing of what lasts.
-		decide(this.#limit, { kind: "configure", activeSlots: supply < 1 ? rate : 0 }, 0);
-		this.#level = supply < 1 ? rate : 0;
+		decide(this.#limit, { kind: "configure", activeSlots: supply < 1 ? limit : 0 }, 0);
+		this.#level = supply < 1 ? limit : 0;
 		const weights = Array.from({ length: isolates }, (_, index) => (demand === "even" ? 1 : 1 / (index + 1)));
 		const sum = weights.reduce((all, weight) => all + weight, 0);
 		this.#isolates = weights.map((weight) => ({
@@ -149,13 +156,21 @@ export class World {
 
 	#ask(isolate: Isolate, requests: number): void {
 		const { waiting } = isolate;
-		isolate.waiting = [];
-		for (const until of waiting) this.#askOnce(isolate, until);
-		for (let n = 0; n < requests; n += 1) this.#askOnce(isolate, null);
+		let at = 0;
+		for (; at < waiting.length; at += 1) {
+			const each = waiting[at] as Waiting;
+			// Where one waits on, so do all after it: nothing has changed between them.
+			while (each.count > 0 && !this.#askOnce(isolate, each.until)) each.count -= 1;
+			if (each.count > 0) break;
+		}
+		waiting.splice(0, at);
+		let count = 0;
+		for (let n = 0; n < requests; n += 1) if (this.#askOnce(isolate, null)) count += 1;
+		if (count > 0) waiting.push({ until: this.#now + AWAITED_MS, count });
 	}
 
-	/** `until`: it has waited for a loan, and does so no longer than until then. */
-	#askOnce(isolate: Isolate, until: number | null): void {
+	/** Whether it waits. `until`: it has waited for a loan, and does so no longer than until then. */
+	#askOnce(isolate: Isolate, until: number | null): boolean {
 		const given = isolate.loans.take(NAME, 1, this.#now, until !== null);
 		if (given) {
 			this.#grant(true);
@@ -164,9 +179,10 @@ export class World {
 		} else if (this.#now >= isolate.deniedUntil) {
 			const giveUpAt = until ?? this.#now + AWAITED_MS;
 			if (!isolate.loans.isAwaited(NAME, this.#now)) this.#askLimit(isolate);
-			else if (this.#now < giveUpAt) isolate.waiting.push(giveUpAt);
+			else if (this.#now < giveUpAt) return true;
 			else if (isolate.loans.mayAsk(NAME, this.#now)) this.#askLimit(isolate);
 		}
+		return false;
 	}
 
 	#askLimit(isolate: Isolate): void {
