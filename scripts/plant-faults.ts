@@ -611,7 +611,7 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a Worker takes up a loan that it has repaid",
-		is: `if (!isMine || asking.isOver) return`,
+		is: `if (!isMine || borrowing.isOver) return`,
 		becomes: `if (!isMine) return`,
 	},
 	{

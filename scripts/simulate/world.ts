@@ -9,7 +9,7 @@ import { decide } from "../../src/core/decide.ts";
 import { lendMs } from "../../src/core/lending.ts";
 import { activeSlots, createLimit, type Limit } from "../../src/core/limit.ts";
 import { DENIAL_MAX_MS, type Lent, type Status } from "../../src/server/contract/outcomes.ts";
-import { type Asking, Loans, type Todo } from "../../src/server/front/lending/loans.ts";
+import { type BorrowCall, Loans, type Todo } from "../../src/server/front/lending/loans.ts";
 import type { Random } from "../../test/core/random.ts";
 
 export interface Scenario {
@@ -187,7 +187,7 @@ export class World {
 
 	#askLimit(isolate: Isolate): void {
 		const askedAt = this.#now;
-		const asking = isolate.loans.ask(NAME, askedAt);
+		const borrowing = isolate.loans.borrow(NAME, askedAt);
 		const request = {
 			...{
 				id: `r${++this.#ids}`,
@@ -200,30 +200,35 @@ export class World {
 			...{ holder: null, held: false, print: "", remember: false },
 		};
 		const counts = isolate.loans.sends(NAME);
-		this.#call(isolate, { kind: "acquire", request, borrow: asking?.borrow }, asking, (events) => {
+		this.#call(isolate, { kind: "acquire", request, borrow: borrowing?.borrow }, borrowing, (events) => {
 			if (counts) isolate.loans.sent(NAME, askedAt, this.#now, events !== null);
-			if (!events) return asking ? isolate.loans.failed(NAME, asking, this.#now) : {};
+			if (!events) return borrowing ? isolate.loans.failed(NAME, borrowing, this.#now) : {};
 			const denied = events.find((event) => event.kind === "denied");
 			if (denied) isolate.deniedUntil = askedAt + Math.min(DENIAL_MAX_MS, denied.retryAfterMs);
-			return isolate.loans.heard(NAME, 1, this.#status(), asking, lentIn(events), this.#now);
+			return isolate.loans.heard(NAME, 1, this.#status(), borrowing, lentIn(events), this.#now);
 		});
 	}
 
 	#borrowOn(isolate: Isolate): void {
-		const asking = isolate.loans.ask(NAME, this.#now);
-		if (!asking) return;
-		this.#call(isolate, { kind: "borrow", ...asking.borrow }, asking, (events) =>
+		const borrowing = isolate.loans.borrow(NAME, this.#now);
+		if (!borrowing) return;
+		this.#call(isolate, { kind: "borrow", ...borrowing.borrow }, borrowing, (events) =>
 			events
-				? isolate.loans.heard(NAME, 0, this.#status(), asking, lentIn(events), this.#now)
-				: isolate.loans.failed(NAME, asking, this.#now),
+				? isolate.loans.heard(NAME, 0, this.#status(), borrowing, lentIn(events), this.#now)
+				: isolate.loans.failed(NAME, borrowing, this.#now),
 		);
 	}
 
-	#call(isolate: Isolate, command: Command, asking: Asking | null, heard: (events: Event[] | null) => Todo): void {
+	#call(
+		isolate: Isolate,
+		command: Command,
+		borrowing: BorrowCall | null,
+		heard: (events: Event[] | null) => Todo,
+	): void {
 		const halfMs = isolate.latencyMs / 2;
 		// What was granted until now is accounted for when this is answered.
-		const accountedFrom = asking ? isolate.owedSince : 0;
-		if (asking) isolate.owedSince = 0;
+		const accountedFrom = borrowing ? isolate.owedSince : 0;
+		if (borrowing) isolate.owedSince = 0;
 		this.#soon(halfMs, () => {
 			this.#counts.sent += 1;
 			const { answers } = this.#scenario;

@@ -9,7 +9,7 @@ import { lendMs } from "../../src/core/lending.ts";
 import { activeSlots, type Request, type Settings } from "../../src/core/limit.ts";
 import { SLOT } from "../../src/core/usage.ts";
 import type { Lent, Status } from "../../src/server/contract/outcomes.ts";
-import { type Asking, Loans, type Todo } from "../../src/server/front/lending/loans.ts";
+import { type BorrowCall, Loans, type Todo } from "../../src/server/front/lending/loans.ts";
 import { ONE, unitsOfRate } from "./model.ts";
 import { Random } from "./random.ts";
 import type { Outcomes } from "./simulation.ts";
@@ -149,12 +149,12 @@ export class Isolates {
 				return this.#soon(() => this.#whenAwake(isolate, () => this.#ask(isolate, slots, waitedMs + 20)), 20);
 			if (!isolate.loans.mayAsk(NAME, now)) return;
 		}
-		const asking = isolate.loans.ask(NAME, this.#clockOf(isolate));
+		const borrowing = isolate.loans.borrow(NAME, this.#clockOf(isolate));
 		const request: Request = {
 			...{ id: `r${this.#nextId++}`, slots, mode: "rate_limit", leaseMs: 0, waitMs: 0, ifBusy: "deny" },
 			...{ holder: null, held: false, print: "", remember: false },
 		};
-		const borrow = asking?.borrow;
+		const borrow = borrowing?.borrow;
 		const counts = isolate.loans.sends(NAME);
 		const sentAt = this.#clockOf(isolate);
 		const sent = (isAnswered: boolean): void => {
@@ -165,27 +165,27 @@ export class Isolates {
 			() => this.#tell({ kind: "acquire", request, borrow }),
 			(events) => {
 				sent(true);
-				return isolate.loans.heard(NAME, slots, this.#status(), asking, lentIn(events), this.#clockOf(isolate));
+				return isolate.loans.heard(NAME, slots, this.#status(), borrowing, lentIn(events), this.#clockOf(isolate));
 			},
 			() => {
 				sent(false);
-				return asking ? isolate.loans.failed(NAME, asking, this.#clockOf(isolate)) : {};
+				return borrowing ? isolate.loans.failed(NAME, borrowing, this.#clockOf(isolate)) : {};
 			},
 		);
 	}
 
 	#borrowOn(isolate: Isolate): void {
-		const asking = isolate.loans.ask(NAME, this.#clockOf(isolate));
-		if (!asking) return;
-		this.#borrow(isolate, asking, asking.borrow);
+		const borrowing = isolate.loans.borrow(NAME, this.#clockOf(isolate));
+		if (!borrowing) return;
+		this.#borrow(isolate, borrowing, borrowing.borrow);
 	}
 
-	#borrow(isolate: Isolate, asking: Asking, borrow: Borrowing): void {
+	#borrow(isolate: Isolate, borrowing: BorrowCall, borrow: Borrowing): void {
 		this.#call(
 			isolate,
 			() => this.#tell({ kind: "borrow", ...borrow }),
-			(events) => isolate.loans.heard(NAME, 0, this.#status(), asking, lentIn(events), this.#clockOf(isolate)),
-			() => isolate.loans.failed(NAME, asking, this.#clockOf(isolate)),
+			(events) => isolate.loans.heard(NAME, 0, this.#status(), borrowing, lentIn(events), this.#clockOf(isolate)),
+			() => isolate.loans.failed(NAME, borrowing, this.#clockOf(isolate)),
 		);
 	}
 

@@ -136,9 +136,9 @@ function borrowed(slots: number, at = 0): Loans {
 	const loans = new Loans(() => `~${++ids}`);
 	loans.heard("a", 1, status, null, undefined, at);
 	for (let n = 0; n < 4; n += 1) loans.take("a", 1, at);
-	const asking = loans.ask("a", at);
-	expect(asking).not.toBeNull();
-	loans.heard("a", 1, status, asking, { slots, lentMs: 1_000 }, at);
+	const borrowing = loans.borrow("a", at);
+	expect(borrowing).not.toBeNull();
+	loans.heard("a", 1, status, borrowing, { slots, lentMs: 1_000 }, at);
 	return loans;
 }
 
@@ -165,21 +165,21 @@ describe("a Worker's loans", () => {
 		let n = 0;
 		while (!loans.take("a", 1, 0)?.isDue) n += 1;
 		expect(n).toBeGreaterThan(20);
-		const asking = loans.ask("a", 0);
-		expect(asking?.borrow).toMatchObject({ id: "~1", used: n + 1, grants: n + 1 });
-		expect(loans.ask("a", 0)).toBeNull();
+		const borrowing = loans.borrow("a", 0);
+		expect(borrowing?.borrow).toMatchObject({ id: "~1", used: n + 1, grants: n + 1 });
+		expect(loans.borrow("a", 0)).toBeNull();
 		expect(loans.take("a", 1, 0)?.isDue).toBe(false);
-		loans.heard("a", 0, status, asking, { slots: 80, lentMs: 1_000 }, 500);
+		loans.heard("a", 0, status, borrowing, { slots: 80, lentMs: 1_000 }, 500);
 		expect(loans.take("a", 1, 999)?.status.remaining).toBe(80 - n - 3);
 	});
 
 	test("that were repaid while more was borrowed on the way are repaid once more, and granted no more", () => {
 		const loans = borrowed(10);
 		loans.take("a", 1, 0);
-		const asking = loans.ask("a", 0);
+		const borrowing = loans.borrow("a", 0);
 		expect(loans.end("a")).toEqual({ id: "~1", used: 1, grants: 1 });
 		expect(loans.take("a", 1, 0)).toBeNull();
-		expect(loans.heard("a", 0, status, asking, { slots: 20, lentMs: 1_000 }, 0).repay).toHaveLength(1);
+		expect(loans.heard("a", 0, status, borrowing, { slots: 20, lentMs: 1_000 }, 0).repay).toHaveLength(1);
 		expect(loans.take("a", 1, 0)).toBeNull();
 		expect(loans.end("a")).toBeNull();
 	});
@@ -210,7 +210,7 @@ describe("a Worker's loans", () => {
 		const loans = new Loans(() => "~1");
 		loans.heard("a", 1, status, null, undefined, 0);
 		for (let n = 0; n < 4; n += 1) loans.take("a", 1, 0);
-		expect(loans.ask("a", 0)).not.toBeNull();
+		expect(loans.borrow("a", 0)).not.toBeNull();
 		loans.sends("a");
 		expect(loans.mayAsk("a", 1_499)).toBe(false);
 		expect(loans.mayAsk("a", 1_500)).toBe(true);
@@ -240,21 +240,21 @@ describe("a Worker's loans", () => {
 		const near = { ...status, lendMs: 100 };
 		loans.heard("a", 1, near, null, undefined, 0);
 		for (let n = 0; n < 4; n += 1) loans.take("a", 1, 0);
-		const asking = loans.ask("a", 0);
-		const { endsAt } = loans.heard("a", 1, near, asking, { slots: 10, lentMs: 100 }, 300);
+		const borrowing = loans.borrow("a", 0);
+		const { endsAt } = loans.heard("a", 1, near, borrowing, { slots: 10, lentMs: 100 }, 300);
 		expect(endsAt).toBe(100);
 		expect(loans.ended("a", 100).repay).toHaveLength(1);
 		for (let n = 0; n < 4; n += 1) loans.take("a", 1, 400);
-		expect(loans.ask("a", 400)).toBeNull();
+		expect(loans.borrow("a", 400)).toBeNull();
 	});
 
 	test("that nobody has answered for are given up, and what is answered later is repaid", () => {
 		const loans = borrowed(10);
 		for (let n = 0; n < 4; n += 1) loans.take("a", 1, 0);
-		const lost = loans.ask("a", 0);
-		expect(loans.ask("a", 9_999)).toBeNull();
+		const lost = loans.borrow("a", 0);
+		expect(loans.borrow("a", 9_999)).toBeNull();
 		for (let n = 0; n < 4; n += 1) loans.take("a", 1, 10_000);
-		const next = loans.ask("a", 10_000);
+		const next = loans.borrow("a", 10_000);
 		expect(next?.borrow).toMatchObject({ id: "~2", used: 0 });
 		expect(loans.heard("a", 0, status, lost, { slots: 20, lentMs: 1_000 }, 10_001).repay).toMatchObject([
 			{ account: { id: "~1" } },

@@ -17,7 +17,7 @@ function methods(source: string, head: RegExp): Map<string, string> {
 	);
 }
 
-const namesRequest = (given: string): boolean => /\b(?:id|ids)\s*\??:|:\s*Ask\b/.test(given);
+const namesRequest = (given: string): boolean => /\b(?:id|ids)\s*\??:|:\s*LimitRequest\b/.test(given);
 
 const contract = read("src/server/contract/limit-calls.ts");
 const byId = methods(contract, /^export interface RequestCalls \{/m);

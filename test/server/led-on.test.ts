@@ -6,13 +6,13 @@
 import { runInDurableObject } from "cloudflare:test";
 import { expect, test } from "vitest";
 import type { LimitCalls, RequestCalls } from "../../src/server/contract/limit-calls.ts";
-import type { Ask } from "../../src/server/contract/outcomes.ts";
+import type { LimitRequest } from "../../src/server/contract/outcomes.ts";
 import type { MovingCalls } from "../../src/server/limit/relocation.ts";
 import { callsOf, limitObject, newLimit, newNames } from "./support.ts";
 
 type Limit = ReturnType<typeof limitObject>;
 
-const ask = (id: string): Ask => ({
+const ask = (id: string): LimitRequest => ({
 	request: {
 		...{ id, slots: 1, mode: "concurrency", leaseMs: 60_000, waitMs: 0, ifBusy: "deny" },
 		...{ holder: null, held: true, print: "", remember: true },

@@ -20,7 +20,7 @@ import type {
 	Window,
 } from "../../protocol.ts";
 import type { Telling } from "./directory-calls.ts";
-import type { Ask, Lent, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
+import type { Lent, LimitRequest, Missing, Outcome, Peeked, Share, Status } from "./outcomes.ts";
 import type { Ruling } from "./policies.ts";
 
 // ---------------------------------------------------------------------------------------------- requests
@@ -31,14 +31,14 @@ export type StreamFor = "wire" | "outcomes";
 /** What is asked of a request, by its id. */
 export interface RequestCalls {
 	/** Takes slots, or waits for them until the request gives up. */
-	acquire(ask: Ask): Promise<Outcome | Missing>;
+	acquire(wanted: LimitRequest): Promise<Outcome | Missing>;
 	/** Sets slots aside for a request of several names; parks it, or denies it, where there are none. */
-	reserve(ask: Ask): Promise<Outcome | Missing>;
+	reserve(wanted: LimitRequest): Promise<Outcome | Missing>;
 	/**
 	 * A request as a stream, while it waits and, with `held`, for as long as its lease lives. Its end takes the request
 	 * out of the line.
 	 */
-	open(ask: Ask, kind: "acquire" | "reserve", as: StreamFor): Promise<ReadableStream | Missing>;
+	open(wanted: LimitRequest, kind: "acquire" | "reserve", as: StreamFor): Promise<ReadableStream | Missing>;
 	/** A stream that keeps a held lease alive: the lease ends with it. Null: there is no such lease. */
 	hold(id: string): Promise<ReadableStream | null>;
 	commit(id: string, peers: string[]): Promise<Outcome | Missing>;
@@ -146,15 +146,15 @@ export interface Measured {
 /** All that is asked of the object of a limit. */
 export interface LimitCalls extends RequestCalls {
 	/** `acquire` as JSON, both ways: over RPC a text costs a tenth less of the whole call than the objects in it. */
-	acquireText(ask: string): Promise<string>;
+	acquireText(wanted: string): Promise<string>;
 	/** The same of several requests: they share a commit, and are decided in their order. None of them waits. */
-	acquireManyText(asks: string): Promise<string>;
+	acquireManyText(wanted: string): Promise<string>;
 	/**
 	 * A tether for a lease by its id, or for a request. One that does not wait is decided here, in the same call, and
 	 * tied if it holds anything. One that waits is tied first and has yet to ask, by a call of its own: a call that is
 	 * still unanswered would keep its own target alive.
 	 */
-	tether(asked: Ask | string): Promise<Tied>;
+	tether(asked: LimitRequest | string): Promise<Tied>;
 	/** The Worker's time is far from the object's, and no call that was late explains it: the object is made anew. */
 	clockWasSet(workerAt: At): Promise<void>;
 	/** So many denials were given in its name from the memory of a Worker. */

@@ -10,7 +10,7 @@ import type { Ruling } from "./policies.ts";
 export const DENIAL_MAX_MS: Ms = 1_000;
 
 /** A request for one limit, and what to do when the limit does not exist. */
-export interface Ask {
+export interface LimitRequest {
 	request: Request;
 	createIfMissing: boolean;
 	/** Only a limit that was configured, itself or by a policy; any other counts as missing. */

@@ -4,7 +4,7 @@ import type { Lease, Receipt, StreamEvent } from "../../protocol.ts";
 import { BEAT_MS } from "../../rhythms.ts";
 import { lease, leaseOf, missingStatus } from "../contract/answers.ts";
 import type { Env } from "../contract/env.ts";
-import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
+import type { LimitRequest, Missing, Outcome } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
 import { failure, outOfReach, unknownLimits, withdrawn } from "../contract/problems.ts";
 import type { Caller } from "./caller.ts";
@@ -13,7 +13,7 @@ import { remembering } from "./denials/remembering.ts";
 import { traced } from "./http/trace.ts";
 import { release } from "./leases.ts";
 import { borrowing, fromAwaited, fromLoan } from "./lending/lending.ts";
-import { type AskOne, limitOf } from "./limit-stub.ts";
+import { type AskLimit, limitOf } from "./limit-stub.ts";
 import type { Acquire } from "./requests.ts";
 import { coreRequest, deniedVerdict, type Verdict } from "./verdict.ts";
 
@@ -24,23 +24,23 @@ const RELEASE_GRACE_MS = 250;
  * Asks, waits if it is to, and answers once. What was borrowed is granted, and a denial that stands is given again, without
  * asking.
  */
-export function acquire(env: Env, request: Acquire, caller: Caller, askOne?: AskOne): Promise<Verdict> {
+export function acquire(env: Env, request: Acquire, caller: Caller, askLimit?: AskLimit): Promise<Verdict> {
 	const given = fromLoan(env, request);
 	if (given) return Promise.resolve(given);
-	const asked = () => remembering(env, request, () => ask(env, request, caller, askOne));
+	const asked = () => remembering(env, request, () => ask(env, request, caller, askLimit));
 	return fromAwaited(env, request)?.then((lent) => lent ?? asked()) ?? asked();
 }
 
 /** The same for a request that has asked, if it is to, by when this returns. */
-export function acquireNow(env: Env, request: Acquire, caller: Caller, askOne: AskOne): Promise<Verdict> {
+export function acquireNow(env: Env, request: Acquire, caller: Caller, askLimit: AskLimit): Promise<Verdict> {
 	const given = fromLoan(env, request);
 	if (given) return Promise.resolve(given);
-	return remembering(env, request, () => ask(env, request, caller, askOne));
+	return remembering(env, request, () => ask(env, request, caller, askLimit));
 }
 
-async function ask(env: Env, request: Acquire, caller: Caller, askOne?: AskOne): Promise<Verdict> {
+async function ask(env: Env, request: Acquire, caller: Caller, askLimit?: AskLimit): Promise<Verdict> {
 	const [only, ...others] = request.names;
-	if (only && others.length === 0) return acquireOne(env, request, only, caller, askOne);
+	if (only && others.length === 0) return acquireOne(env, request, only, caller, askLimit);
 	const verdict = new Coordinator(env, request, caller.signal()).run();
 	// What is taken without a lease is given back by those who took it.
 	if (request.waitMs > 0 && request.mode !== "unleased")
@@ -69,21 +69,21 @@ async function acquireOne(
 	request: Acquire,
 	[name, slots]: [string, number],
 	caller: Caller,
-	askOne?: AskOne,
+	askLimit?: AskLimit,
 ): Promise<Verdict> {
 	const limit = limitOf(env, name);
 	const { createIfMissing, strict } = request;
-	const ask: Ask = { request: coreRequest(request, name, slots), createIfMissing, strict };
+	const wanted: LimitRequest = { request: coreRequest(request, name, slots), createIfMissing, strict };
 	const verdict = (answer: Outcome | Missing): Verdict =>
 		"missing" in answer ? missing(request, name) : verdictOf(request.id, slots, answer);
-	if (askOne || request.waitMs === 0) {
-		return verdict(await borrowing(limit, env, request, ask, askOne ?? ((plain, asked) => plain.acquire(asked))));
+	if (askLimit || request.waitMs === 0) {
+		return verdict(await borrowing(limit, env, request, wanted, askLimit ?? ((plain, asked) => plain.acquire(asked))));
 	}
 	// A signal is dear, and only a caller that waits has the time to go.
 	const call = crypto.randomUUID();
 	const left = (): void => caller.waitUntil(limit.leave(request.id, call));
 	caller.signal().addEventListener("abort", left);
-	const answer = await limit.acquire({ ...ask, call });
+	const answer = await limit.acquire({ ...wanted, call });
 	// Whether a caller that has waited is still there is found out as it is answered.
 	if ("event" in answer && answer.event.kind === "granted" && answer.event.waitedMs > 0) {
 		caller.signal().removeEventListener("abort", left);

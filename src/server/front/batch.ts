@@ -5,14 +5,14 @@
 
 import { type BatchOutcome, BOUNDS, type Problem } from "../../protocol.ts";
 import type { Env } from "../contract/env.ts";
-import type { Ask, Missing, Outcome } from "../contract/outcomes.ts";
+import type { LimitRequest, Missing, Outcome } from "../contract/outcomes.ts";
 import { problem } from "../contract/problems.ts";
 import { acquireNow } from "./acquire.ts";
 import type { Grant } from "./auth.ts";
 import type { Caller } from "./caller.ts";
 import { problemOf } from "./http/refused.ts";
 import { traced } from "./http/trace.ts";
-import type { AskOne, LimitStub } from "./limit-stub.ts";
+import type { AskLimit, LimitStub } from "./limit-stub.ts";
 import type { Acquire, Parsed } from "./requests.ts";
 import type { Verdict } from "./verdict.ts";
 import { asGranted } from "./whose.ts";
@@ -27,7 +27,7 @@ export async function acquireBatch(
 	const crossings = new Crossings();
 	const traceId = caller.traceId();
 	const answer = async (request: Parsed<Acquire>): Promise<BatchOutcome> => {
-		const verdict = await outcome(env, request, grant, caller, crossings.askOne);
+		const verdict = await outcome(env, request, grant, caller, crossings.askLimit);
 		if (verdict.ok) return { status: 200, lease: verdict.lease };
 		return { status: verdict.problem.status, problem: traced(verdict.problem, traceId) };
 	};
@@ -67,7 +67,13 @@ function brief(answers: BatchOutcome[]): BatchOutcome[] {
 
 const namesOf = (request: Parsed<Acquire>): number => (request.ok ? request.value.names.length : 0);
 
-async function outcome(env: Env, parsed: Parsed<Acquire>, grant: Grant, caller: Caller, askOne: AskOne): Promise<Told> {
+async function outcome(
+	env: Env,
+	parsed: Parsed<Acquire>,
+	grant: Grant,
+	caller: Caller,
+	askLimit: AskLimit,
+): Promise<Told> {
 	if (!parsed.ok) {
 		const { code, detail, errors } = parsed.fault;
 		return refused(problem(code, detail, errors && { errors }));
@@ -75,7 +81,7 @@ async function outcome(env: Env, parsed: Parsed<Acquire>, grant: Grant, caller: 
 	const request = asGranted(grant, "use", parsed.value);
 	if ("code" in request) return refused(request);
 	try {
-		return await acquireNow(env, request, caller, askOne);
+		return await acquireNow(env, request, caller, askLimit);
 	} catch (error) {
 		// The others have their own outcomes, and their slots.
 		return refused(problemOf(error as Error));
@@ -89,7 +95,7 @@ const refused = (refusal: Problem): Told => ({ ok: false, problem: refusal });
 /** Requests of one name on their way to it, and who waits for the answers. */
 interface Crossing {
 	limit: LimitStub;
-	asks: Ask[];
+	wanted: LimitRequest[];
 	answered: ((answer: Outcome | Missing) => void)[];
 	failed: ((error: unknown) => void)[];
 }
@@ -97,11 +103,11 @@ interface Crossing {
 class Crossings {
 	readonly #byName = new Map<string, Crossing>();
 
-	readonly askOne: AskOne = (limit, ask) =>
+	readonly askLimit: AskLimit = (limit, wanted) =>
 		new Promise((answered, failed) => {
-			const crossing = this.#byName.get(limit.name) ?? { limit, asks: [], answered: [], failed: [] };
+			const crossing = this.#byName.get(limit.name) ?? { limit, wanted: [], answered: [], failed: [] };
 			this.#byName.set(limit.name, crossing);
-			crossing.asks.push(ask);
+			crossing.wanted.push(wanted);
 			crossing.answered.push(answered);
 			crossing.failed.push(failed);
 		});
@@ -112,9 +118,9 @@ class Crossings {
 	}
 }
 
-async function cross({ limit, asks, answered, failed }: Crossing): Promise<void> {
+async function cross({ limit, wanted, answered, failed }: Crossing): Promise<void> {
 	try {
-		const answers = await limit.acquireMany(asks);
+		const answers = await limit.acquireMany(wanted);
 		for (const [index, answer] of answers.entries()) answered[index]?.(answer);
 	} catch (error) {
 		for (const fail of failed) fail(error);

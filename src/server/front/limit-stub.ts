@@ -12,7 +12,7 @@ import { withRightClock } from "../contract/clock.ts";
 import { isDigest } from "../contract/digests.ts";
 import type { Env } from "../contract/env.ts";
 import type { By, ByHand, Configured, NotLent, Placed, Watched } from "../contract/limit-calls.ts";
-import type { Ask, Missing, Outcome, Peeked } from "../contract/outcomes.ts";
+import type { LimitRequest, Missing, Outcome, Peeked } from "../contract/outcomes.ts";
 import { limitObject } from "../contract/placement.ts";
 import { ifThere, inAnyCase } from "./admission/names.ts";
 import { denialsOf } from "./denials/memory.ts";
@@ -27,7 +27,7 @@ export function limitOf(env: Env, name: string): LimitStub {
 }
 
 /** How the object of the only name is asked, where it is not by a plain call. */
-export type AskOne = (limit: LimitStub, ask: Ask) => Promise<Outcome | Missing>;
+export type AskLimit = (limit: LimitStub, wanted: LimitRequest) => Promise<Outcome | Missing>;
 
 const settingsOf = (summary: LimitSummary) => {
 	const { limit, slotDecayPerSecond, active, enforce, lendSeconds, origin, activeSlots } = summary;
@@ -60,13 +60,13 @@ export class LimitStub {
 
 	// ------------------------------------------------------------------------------------------ requests
 
-	acquire(ask: Ask): Promise<Outcome | Missing> {
-		return this.#first(() => this.#follow(this.#acquireText(ask)));
+	acquire(wanted: LimitRequest): Promise<Outcome | Missing> {
+		return this.#first(() => this.#follow(this.#acquireText(wanted)));
 	}
 
 	/** Requests that share one call, and a commit, in their order. None of them waits. */
-	acquireMany(asks: Ask[]): Promise<(Outcome | Missing)[]> {
-		const texts = (sentAt?: At): string => JSON.stringify(asks.map((ask) => this.#asked(ask, sentAt)));
+	acquireMany(wanted: LimitRequest[]): Promise<(Outcome | Missing)[]> {
+		const texts = (sentAt?: At): string => JSON.stringify(wanted.map((wanted) => this.#asked(wanted, sentAt)));
 		const call = async () =>
 			JSON.parse(await this.#timed((sentAt) => this.#object.acquireManyText(texts(sentAt)))) as (Outcome | Missing)[];
 		return inAnyCase(
@@ -76,18 +76,22 @@ export class LimitStub {
 		);
 	}
 
-	reserve(ask: Ask): Promise<Outcome | Missing> {
-		const reserve = (sentAt?: At) => this.#object.reserve(this.#asked(ask, sentAt)) as Promise<Outcome | Missing>;
+	reserve(wanted: LimitRequest): Promise<Outcome | Missing> {
+		const reserve = (sentAt?: At) => this.#object.reserve(this.#asked(wanted, sentAt)) as Promise<Outcome | Missing>;
 		return this.#first(() => this.#follow(this.#timed(reserve)));
 	}
 
-	async open(ask: Ask, kind: "acquire" | "reserve", as: "wire" | "outcomes"): Promise<ReadableStream | Missing> {
+	async open(
+		wanted: LimitRequest,
+		kind: "acquire" | "reserve",
+		as: "wire" | "outcomes",
+	): Promise<ReadableStream | Missing> {
 		const rulings = rulingsOf(this.#env);
 		// What the limit is like is not heard of here; once names of policies are used, they are asked for with it.
 		rulings.refreshSoon(this.#env, rulings.known);
 		// Nothing but a stream comes back, which does not say whether the name was there before.
 		const open = (sentAt?: At) =>
-			this.#object.open(this.#asked(ask, sentAt), kind, as) as Promise<ReadableStream | Missing>;
+			this.#object.open(this.#asked(wanted, sentAt), kind, as) as Promise<ReadableStream | Missing>;
 		return inAnyCase(
 			...([this.#env, this.name, () => this.#timed(open)] as const),
 			isMissing,
@@ -96,7 +100,7 @@ export class LimitStub {
 	}
 
 	/** A request, or by its id a lease, that ends with the stub of its caller. */
-	tether(asked: Ask | string) {
+	tether(asked: LimitRequest | string) {
 		if (typeof asked === "string") return this.#timed(() => this.#object.tether(asked));
 		const call = async () => this.#timed((sentAt) => this.#object.tether(this.#asked(asked, sentAt)));
 		// One that waits has yet to ask, and is counted then.
@@ -160,9 +164,9 @@ export class LimitStub {
 	/** `token`: who does it, for the record. */
 	configure({ region, ...settings }: LimitSettings, token: string | null): Promise<Configured | Placed> {
 		this.#region = region;
-		const ask = (sentAt?: At) =>
+		const send = (sentAt?: At) =>
 			this.#object.configure(settings, { ...this.#by(token, sentAt), region }) as Promise<Configured | Placed>;
-		const configure = () => this.#timed(ask);
+		const configure = () => this.#timed(send);
 		const to = (answer: Configured | Placed) => ("placed" in answer ? undefined : settingsOf(answer.summary));
 		return inAnyCase(
 			...([this.#env, this.name, () => this.#onRecord("configure", token, configure, to)] as const),
@@ -172,9 +176,9 @@ export class LimitStub {
 	}
 
 	patch(change: LimitPatch<Window> & ByHand, token: string | null): Promise<LimitSummary | Placed | NotLent | null> {
-		const ask = (sentAt?: At) =>
+		const send = (sentAt?: At) =>
 			this.#object.patch(change, this.#by(token, sentAt)) as Promise<LimitSummary | Placed | NotLent | null>;
-		const patch = () => this.#timed(ask);
+		const patch = () => this.#timed(send);
 		const to = (made: LimitSummary | Placed | NotLent | null) =>
 			made && "name" in made ? { ...settingsOf(made), ...change } : undefined;
 		return this.#ifThere(() => this.#onRecord("configure", token, patch, to));
@@ -296,11 +300,11 @@ export class LimitStub {
 	// ------------------------------------------------------------------------------------------- helpers
 
 	/** A request with what this Worker knows of the directory, its time, and what its caller may take. */
-	#asked(ask: Ask, sentAt: At | undefined): Ask {
-		const { waitMs, held } = ask.request;
+	#asked(wanted: LimitRequest, sentAt: At | undefined): LimitRequest {
+		const { waitMs, held } = wanted.request;
 		const share = waitMs > 0 || held ? this.#env.caller?.share("waiters") : undefined;
 		const { since } = rulingsOf(this.#env);
-		return { ...ask, ruling: this.#ruling, since, ...(sentAt !== undefined && { sentAt }), ...(share && { share }) };
+		return { ...wanted, ruling: this.#ruling, since, ...(sentAt !== undefined && { sentAt }), ...(share && { share }) };
 	}
 
 	/** The same of a change by hand. */
@@ -365,12 +369,12 @@ export class LimitStub {
 		}
 	}
 
-	async #acquireText(ask: Ask): Promise<Outcome | Missing> {
+	async #acquireText(wanted: LimitRequest): Promise<Outcome | Missing> {
 		// JSON has no word for a wait without an end.
-		if (ask.request.waitMs === Number.POSITIVE_INFINITY) {
-			return this.#timed((sentAt) => this.#object.acquire(this.#asked(ask, sentAt)) as Promise<Outcome | Missing>);
+		if (wanted.request.waitMs === Number.POSITIVE_INFINITY) {
+			return this.#timed((sentAt) => this.#object.acquire(this.#asked(wanted, sentAt)) as Promise<Outcome | Missing>);
 		}
-		const answer = await this.#timed((sentAt) => this.#object.acquireText(JSON.stringify(this.#asked(ask, sentAt))));
+		const answer = await this.#timed((sentAt) => this.#object.acquireText(JSON.stringify(this.#asked(wanted, sentAt))));
 		return JSON.parse(answer) as Outcome | Missing;
 	}
 

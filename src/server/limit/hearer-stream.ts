@@ -9,7 +9,7 @@ import type { Problem, StreamEvent, WaitingFor } from "../../protocol.ts";
 import { BEAT_MS, RENEW_AT } from "../../rhythms.ts";
 import { denial, leaseOf, waitingFor } from "../contract/answers.ts";
 import type { StreamFor } from "../contract/limit-calls.ts";
-import type { Ask, Status } from "../contract/outcomes.ts";
+import type { LimitRequest, Status } from "../contract/outcomes.ts";
 import { probe } from "../contract/probe.ts";
 import { withdrawn } from "../contract/problems.ts";
 import type { Hearer, Hearers, Shared } from "./hearers.ts";
@@ -50,7 +50,12 @@ export class HearerStream implements Hearer {
 	#taken: () => void = () => undefined;
 	readonly #over: () => void;
 
-	constructor(hearers: Hearers, request: Heard, as: StreamFor, { call, traceId }: Pick<Ask, "call" | "traceId"> = {}) {
+	constructor(
+		hearers: Hearers,
+		request: Heard,
+		as: StreamFor,
+		{ call, traceId }: Pick<LimitRequest, "call" | "traceId"> = {},
+	) {
 		const { promise, resolve } = Promise.withResolvers<void>();
 		this.told = promise;
 		this.#over = resolve;

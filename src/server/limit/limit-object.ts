@@ -36,7 +36,7 @@ import type {
 	Tied,
 	Watched,
 } from "../contract/limit-calls.ts";
-import type { Ask, Lent, Missing, Outcome, Peeked, Share, Status } from "../contract/outcomes.ts";
+import type { Lent, LimitRequest, Missing, Outcome, Peeked, Share, Status } from "../contract/outcomes.ts";
 import { directoryObject, type LimitNamed, limitObject, regionOf } from "../contract/placement.ts";
 import type { Ruling } from "../contract/policies.ts";
 import { Committer } from "./committer.ts";
@@ -167,29 +167,29 @@ export class LimitObject extends DurableObject<Env> implements LimitCalls, Movin
 
 	// ------------------------------------------------------------------------------------------ requests
 
-	acquire(ask: Ask): Promise<Outcome | Missing> {
-		return this.#relocation.of(ask.request.id).acquire(ask);
+	acquire(wanted: LimitRequest): Promise<Outcome | Missing> {
+		return this.#relocation.of(wanted.request.id).acquire(wanted);
 	}
 
-	async acquireText(ask: string): Promise<string> {
-		return JSON.stringify(await this.acquire(JSON.parse(ask) as Ask));
+	async acquireText(wanted: string): Promise<string> {
+		return JSON.stringify(await this.acquire(JSON.parse(wanted) as LimitRequest));
 	}
 
-	async acquireManyText(asks: string): Promise<string> {
-		const all = JSON.parse(asks) as Ask[];
-		const answers = this.#committer.together(() => all.map((ask) => this.acquire(ask)));
+	async acquireManyText(wanted: string): Promise<string> {
+		const all = JSON.parse(wanted) as LimitRequest[];
+		const answers = this.#committer.together(() => all.map((wanted) => this.acquire(wanted)));
 		return JSON.stringify(await Promise.all(answers));
 	}
 
-	reserve(ask: Ask): Promise<Outcome | Missing> {
-		return this.#relocation.of(ask.request.id).reserve(ask);
+	reserve(wanted: LimitRequest): Promise<Outcome | Missing> {
+		return this.#relocation.of(wanted.request.id).reserve(wanted);
 	}
 
-	open(ask: Ask, kind: "acquire" | "reserve", as: StreamFor): Promise<ReadableStream | Missing> {
-		return this.#relocation.of(ask.request.id).open(ask, kind, as);
+	open(wanted: LimitRequest, kind: "acquire" | "reserve", as: StreamFor): Promise<ReadableStream | Missing> {
+		return this.#relocation.of(wanted.request.id).open(wanted, kind, as);
 	}
 
-	tether(asked: Ask | string): Promise<Tied> {
+	tether(asked: LimitRequest | string): Promise<Tied> {
 		return this.#tethers.tie(asked);
 	}
 

@@ -8,7 +8,7 @@ import type { Limit } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
 import type { Settings } from "../../protocol.ts";
 import type { By } from "../contract/limit-calls.ts";
-import type { Ask } from "../contract/outcomes.ts";
+import type { LimitRequest } from "../contract/outcomes.ts";
 import { DEFAULT_SETTINGS, RULING_MAX_MS, type Ruling, sameSettings, settingsOf } from "../contract/policies.ts";
 import type { Lifecycle, Source } from "./lifecycle.ts";
 
@@ -50,8 +50,8 @@ export class PolicyFollower {
 	 * first, in the same transaction, to decide the request; null: the limit does not exist, or it has no settings, its own or a policy's,
 	 * and the request is strict.
 	 */
-	ready(exists: boolean, ask: Ask, now: At): First | null | Promise<First | null> {
-		const { createIfMissing, strict = false, ruling, since } = ask;
+	ready(exists: boolean, wanted: LimitRequest, now: At): First | null | Promise<First | null> {
+		const { createIfMissing, strict = false, ruling, since } = wanted;
 		if (exists) {
 			this.#deps.lifecycle.heardOf(since);
 			const counts = () => (strict && this.#isByDefault(ruling) ? null : NOTHING);
@@ -59,10 +59,10 @@ export class PolicyFollower {
 		}
 		// Keys of a policy are many, and hold what the policy says: they are not worth a second hop.
 		if (createIfMissing && ruling?.policy) return () => this.#make(ruling, now);
-		return this.#readyAnew(ask, now);
+		return this.#readyAnew(wanted, now);
 	}
 
-	async #readyAnew({ createIfMissing, strict = false, ruling }: Ask, now: At): Promise<First | null> {
+	async #readyAnew({ createIfMissing, strict = false, ruling }: LimitRequest, now: At): Promise<First | null> {
 		const [asked] = await Promise.all([createIfMissing ? (ruling ?? this.#match()) : null, this.#deps.checkNew()]);
 		if (this.#deps.limit()) return strict && this.#isByDefault(ruling) ? null : NOTHING;
 		if (!asked || (strict && !asked.policy)) return null;

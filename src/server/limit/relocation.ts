@@ -12,7 +12,7 @@ import { rebuild, type SavedEntry, type SavedLimit, saveEntry, saveLimit } from 
 import type { At } from "../../core/time.ts";
 import type { Region } from "../../protocol.ts";
 import type { LimitCalls, RequestCalls, StreamFor } from "../contract/limit-calls.ts";
-import type { Ask } from "../contract/outcomes.ts";
+import type { LimitRequest } from "../contract/outcomes.ts";
 import type { LimitNamed } from "../contract/placement.ts";
 import type { Committer } from "./committer.ts";
 import { HearerStream } from "./hearer-stream.ts";
@@ -178,7 +178,7 @@ export class Relocation {
 		if (!entry) return;
 		const { ctx } = this.#deps;
 		const kind = entry.wants === "lease" ? "acquire" : "reserve";
-		const ask: Ask = {
+		const wanted: LimitRequest = {
 			request: requestOf(entry, limit),
 			createIfMissing: false,
 			...(hearer.call && { call: hearer.call }),
@@ -186,13 +186,13 @@ export class Relocation {
 		const holds = entry.held && entry.state !== "waiting";
 		if (hearer instanceof HearerStream) {
 			const open = async (as: StreamFor) => {
-				const opened = holds ? await there.hold(entry.id) : await there.open(ask, kind, as);
+				const opened = holds ? await there.hold(entry.id) : await there.open(wanted, kind, as);
 				return opened && "missing" in opened ? null : opened;
 			};
 			return ctx.waitUntil(hearer.follow(open));
 		}
 		const hear = async (): Promise<void> => {
-			const answer = await there[kind](ask);
+			const answer = await there[kind](wanted);
 			if (!("missing" in answer)) hearer.hear(answer.event, answer.status);
 		};
 		ctx.waitUntil(hear());

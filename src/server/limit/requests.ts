@@ -4,7 +4,7 @@ import type { Account, Borrowing, Command } from "../../core/commands.ts";
 import type { Request } from "../../core/limit.ts";
 import type { At, Ms } from "../../core/time.ts";
 import type { RequestCalls, StreamFor } from "../contract/limit-calls.ts";
-import type { Ask, Lent, Missing, Outcome, Status } from "../contract/outcomes.ts";
+import type { Lent, LimitRequest, Missing, Outcome, Status } from "../contract/outcomes.ts";
 import type { Committer, Answer as Decided } from "./committer.ts";
 import { HearerStream } from "./hearer-stream.ts";
 import type { Hearer, Hearers } from "./hearers.ts";
@@ -36,28 +36,28 @@ export class Requests implements RequestCalls {
 		this.#deps = deps;
 	}
 
-	acquire(ask: Ask): Promise<Outcome | Missing> {
-		return this.#ask({ kind: "acquire", request: ask.request, borrow: ask.borrow }, ask);
+	acquire(wanted: LimitRequest): Promise<Outcome | Missing> {
+		return this.#ask({ kind: "acquire", request: wanted.request, borrow: wanted.borrow }, wanted);
 	}
 
-	reserve(ask: Ask): Promise<Outcome | Missing> {
-		return this.#ask({ kind: "reserve", request: ask.request }, ask);
+	reserve(wanted: LimitRequest): Promise<Outcome | Missing> {
+		return this.#ask({ kind: "reserve", request: wanted.request }, wanted);
 	}
 
-	async open(ask: Ask, kind: "acquire" | "reserve", as: StreamFor): Promise<ReadableStream | Missing> {
+	async open(wanted: LimitRequest, kind: "acquire" | "reserve", as: StreamFor): Promise<ReadableStream | Missing> {
 		const { committer, presence, follower, hearers, shares } = this.#deps;
-		const { request, call } = ask;
-		const refusal = shares.refusal(ask, committer.limit) ?? this.#unremembered(request);
+		const { request, call } = wanted;
+		const refusal = shares.refusal(wanted, committer.limit) ?? this.#unremembered(request);
 		if (refusal) {
-			const stream = new HearerStream(hearers, request, as, ask);
+			const stream = new HearerStream(hearers, request, as, wanted);
 			stream.hear(refusal.event, refusal.status);
 			return stream.readable;
 		}
-		presence.rightClock(ask.sentAt);
-		const first = await follower.ready(presence.exists(), ask, Date.now());
+		presence.rightClock(wanted.sentAt);
+		const first = await follower.ready(presence.exists(), wanted, Date.now());
 		if (!first) return { missing: true };
 		if (call) hearers.asks(request.id, call);
-		const stream = new HearerStream(hearers, request, as, ask);
+		const stream = new HearerStream(hearers, request, as, wanted);
 		const told = async (): Promise<void> => {
 			committer.submit({ kind, request }, stream, first).catch((error) => stream.fail(error));
 			await stream.told;
@@ -154,16 +154,16 @@ export class Requests implements RequestCalls {
 		);
 	}
 
-	async #ask(command: Extract<Command, { request: Request }>, ask: Ask): Promise<Outcome | Missing> {
+	async #ask(command: Extract<Command, { request: Request }>, wanted: LimitRequest): Promise<Outcome | Missing> {
 		const { committer, presence, follower, hearers, shares } = this.#deps;
-		const { call } = ask;
+		const { call } = wanted;
 		const { id } = command.request;
-		const refusal = shares.refusal(ask, committer.limit) ?? this.#unremembered(command.request);
+		const refusal = shares.refusal(wanted, committer.limit) ?? this.#unremembered(command.request);
 		if (refusal) return refusal;
 		const existed = committer.limit !== null;
 		if (call && command.kind === "reserve") hearers.asks(id, call);
-		presence.rightClock(ask.sentAt);
-		const ready = follower.ready(presence.exists(), ask, Date.now());
+		presence.rightClock(wanted.sentAt);
+		const ready = follower.ready(presence.exists(), wanted, Date.now());
 		const first = ready instanceof Promise ? await ready : ready;
 		if (!first) return { missing: true };
 		let decided: Promise<Decided> | undefined;
@@ -173,7 +173,7 @@ export class Requests implements RequestCalls {
 		};
 		const outcome = () => hearers.outcome(id, call, submit);
 		const answer = await (command.request.waitMs > 0 ? spans()("wait", outcome) : outcome());
-		const lent = ask.borrow && decided ? views.lentIn((await decided).events) : undefined;
+		const lent = wanted.borrow && decided ? views.lentIn((await decided).events) : undefined;
 		return { ...answer, ...(lent && { lent }), ...(!existed && { made: true as const }) };
 	}
 

@@ -4,7 +4,7 @@
  */
 
 import type { Entry, Limit } from "../../core/limit.ts";
-import type { Ask, Outcome } from "../contract/outcomes.ts";
+import type { LimitRequest, Outcome } from "../contract/outcomes.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import * as views from "./views.ts";
 
@@ -21,7 +21,7 @@ export class Shares {
 	}
 
 	/** Counts the request. Not null: its token has as many here as it may. */
-	refusal({ request: { id }, share }: Ask, limit: Limit | null): Outcome | null {
+	refusal({ request: { id }, share }: LimitRequest, limit: Limit | null): Outcome | null {
 		if (!share || !limit) return null;
 		let ids = this.#ids.get(share.token);
 		if (!ids) {

@@ -5,7 +5,7 @@
 
 import { RpcTarget } from "cloudflare:workers";
 import type { RequestCalls, TetherCalls, Tied } from "../contract/limit-calls.ts";
-import type { Ask, Outcome } from "../contract/outcomes.ts";
+import type { LimitRequest, Outcome } from "../contract/outcomes.ts";
 
 /** How long a request may take to reach its line: longer than the directory takes to answer. */
 const ARRIVAL_MS = 2_000;
@@ -21,7 +21,7 @@ export class Tethers {
 		this.#requests = requests;
 	}
 
-	async tie(asked: Ask | string): Promise<Tied> {
+	async tie(asked: LimitRequest | string): Promise<Tied> {
 		if (typeof asked === "string") return { tether: this.#tether(asked, ""), answer: null };
 		const { request, call = "" } = asked;
 		if (request.waitMs > 0) return { tether: this.#tether(request.id, call), answer: null };

@@ -3,13 +3,13 @@
 import { waitUntil } from "cloudflare:workers";
 import { lease } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
-import type { Ask, Missing, Outcome } from "../../contract/outcomes.ts";
+import type { LimitRequest, Missing, Outcome } from "../../contract/outcomes.ts";
 import { prefixOf } from "../../contract/policies.ts";
 import { outOfReach } from "../../contract/problems.ts";
-import { type AskOne, type LimitStub, limitOf } from "../limit-stub.ts";
+import { type AskLimit, type LimitStub, limitOf } from "../limit-stub.ts";
 import type { Acquire } from "../requests.ts";
 import type { Verdict } from "../verdict.ts";
-import type { Asking, Todo } from "./loans.ts";
+import type { BorrowCall, Todo } from "./loans.ts";
 import { loansOf } from "./memory.ts";
 
 /** Loans that a change of the policies repays: a request has 1,000 calls. What is left is taken for used. */
@@ -58,16 +58,16 @@ export async function borrowing(
 	limit: LimitStub,
 	env: Env,
 	request: Acquire,
-	ask: Ask,
-	send: AskOne,
+	wanted: LimitRequest,
+	send: AskLimit,
 ): Promise<Outcome | Missing> {
 	const name = borrowedFor(request);
-	if (name === null) return send(limit, ask);
-	const asking = loansOf(env).ask(name, Date.now());
-	const asked = asking ? { ...ask, borrow: asking.borrow } : ask;
+	if (name === null) return send(limit, wanted);
+	const borrowCall = loansOf(env).borrow(name, Date.now());
+	const asked = borrowCall ? { ...wanted, borrow: borrowCall.borrow } : wanted;
 	const counts = loansOf(env).sends(name);
 	const sending = send(limit, asked);
-	const answered = heard(env, name, ask.request.slots, asking, counts ? timed(env, name, sending) : sending);
+	const answered = heard(env, name, wanted.request.slots, borrowCall, counts ? timed(env, name, sending) : sending);
 	// Its caller may go, and the others wait for the answer all the same.
 	if (counts) waitUntil(answered.catch(() => undefined));
 	return answered;
@@ -90,18 +90,18 @@ async function heard(
 	env: Env,
 	name: string,
 	slots: number,
-	asking: Asking | null,
+	borrowCall: BorrowCall | null,
 	answered: Promise<Outcome | Missing>,
 ): Promise<Outcome | Missing> {
 	const loans = loansOf(env);
 	try {
 		const answer = await answered;
 		if (!("missing" in answer)) {
-			follow(env, name, loans.heard(name, slots, answer.status, asking, answer.lent, Date.now()));
-		} else if (asking) follow(env, name, loans.failed(name, asking, Date.now()));
+			follow(env, name, loans.heard(name, slots, answer.status, borrowCall, answer.lent, Date.now()));
+		} else if (borrowCall) follow(env, name, loans.failed(name, borrowCall, Date.now()));
 		return answer;
 	} catch (error) {
-		if (asking) follow(env, name, loans.failed(name, asking, Date.now()));
+		if (borrowCall) follow(env, name, loans.failed(name, borrowCall, Date.now()));
 		throw error;
 	}
 }
@@ -126,15 +126,15 @@ function borrowedFor({ names, mode, waitMs, maybeRepeated, polled, settleMs, atM
 
 async function borrowOn(env: Env, name: string): Promise<void> {
 	const loans = loansOf(env);
-	const asking = loans.ask(name, Date.now());
-	if (!asking) return;
+	const borrowCall = loans.borrow(name, Date.now());
+	if (!borrowCall) return;
 	try {
-		const answer = await limitOf(env, name).borrow(asking.borrow);
-		if (answer) follow(env, name, loans.heard(name, 0, answer.status, asking, answer.lent, Date.now()));
-		else follow(env, name, loans.failed(name, asking, Date.now()));
+		const answer = await limitOf(env, name).borrow(borrowCall.borrow);
+		if (answer) follow(env, name, loans.heard(name, 0, answer.status, borrowCall, answer.lent, Date.now()));
+		else follow(env, name, loans.failed(name, borrowCall, Date.now()));
 	} catch (error) {
 		console.warn(`"${name}" did not answer whether it lends:`, error);
-		follow(env, name, loans.failed(name, asking, Date.now()));
+		follow(env, name, loans.failed(name, borrowCall, Date.now()));
 	}
 }
 

@@ -65,7 +65,7 @@ interface Borrower {
 	before: Demand;
 	loan: Loan | null;
 	/** A call that borrows is on its way. */
-	asking: Asking | null;
+	borrowing: BorrowCall | null;
 	/** Calls that may be on their way at a time, and those that are: one, and one more with each round of quick answers. */
 	window: number;
 	calls: number;
@@ -85,7 +85,7 @@ export interface Given {
 }
 
 /** A call that borrows, on its way. */
-export interface Asking {
+export interface BorrowCall {
 	readonly borrow: Borrowing;
 	readonly sentAt: At;
 	/** What it borrows on was repaid meanwhile. */
@@ -129,7 +129,7 @@ export class Loans {
 		const isLate = loan.endsAt - now <= lendMs * LAST_PART || left <= loan.wanted * LAST_PART;
 		return {
 			status: statusOf(loan.status, left),
-			isDue: isLate && !borrower.asking && !loan.isShort && isOften(borrower, now),
+			isDue: isLate && !borrower.borrowing && !loan.isShort && isOften(borrower, now),
 		};
 	}
 
@@ -140,7 +140,7 @@ export class Loans {
 	isAwaited(name: string, now: At): boolean {
 		const borrower = this.#names.get(name);
 		if (!borrower || now < borrower.restsUntil) return false;
-		return borrower.calls >= borrower.window || (borrower.asking !== null && !borrower.isRefused);
+		return borrower.calls >= borrower.window || (borrower.borrowing !== null && !borrower.isRefused);
 	}
 
 	/**
@@ -151,9 +151,9 @@ export class Loans {
 	mayAsk(name: string, now: At): boolean {
 		const borrower = this.#names.get(name);
 		if (!borrower) return true;
-		const { asking, isRefused, calls, window, isLateUntil } = borrower;
+		const { borrowing, isRefused, calls, window, isLateUntil } = borrower;
 		if (now < isLateUntil) return false;
-		return asking && !isRefused ? calls <= 1 && now >= asking.sentAt + LOST_MS : calls <= window;
+		return borrowing && !isRefused ? calls <= 1 && now >= borrowing.sentAt + LOST_MS : calls <= window;
 	}
 
 	/** A request goes to the limit: it is to be told of its end. Answers whether it counts. */
@@ -174,23 +174,30 @@ export class Loans {
 	}
 
 	/** To be called before the limit is asked: what the call is to borrow, and account for. Null: nothing. */
-	ask(name: string, now: At): Asking | null {
+	borrow(name: string, now: At): BorrowCall | null {
 		const borrower = this.#names.get(name);
 		if (!borrower || now < borrower.restsUntil || !isOften(borrower, now)) return null;
-		if (borrower.asking && now < borrower.asking.sentAt + UNANSWERED_MS) return null;
+		if (borrower.borrowing && now < borrower.borrowing.sentAt + UNANSWERED_MS) return null;
 		// Its answer may come yet: of that loan nothing is granted any more, and what was is taken for used.
-		if (borrower.asking) borrower.loan = null;
+		if (borrower.borrowing) borrower.loan = null;
 		const { id, used, grants } = borrower.loan ?? { id: this.#newId(), used: 0, grants: 0 };
 		const borrow = { id, used, grants, wanted: wantedOf(borrower, now), least: leastOf(borrower) };
-		borrower.asking = { borrow, sentAt: now, isOver: false };
-		return borrower.asking;
+		borrower.borrowing = { borrow, sentAt: now, isOver: false };
+		return borrower.borrowing;
 	}
 
-	/** A request of this name was answered. `asking`: what its call borrowed; `lent`: what came of that. */
-	heard(name: string, slots: number, status: Status, asking: Asking | null, lent: Lent | undefined, now: At): Todo {
+	/** A request of this name was answered. `borrowing`: what its call borrowed; `lent`: what came of that. */
+	heard(
+		name: string,
+		slots: number,
+		status: Status,
+		borrowing: BorrowCall | null,
+		lent: Lent | undefined,
+		now: At,
+	): Todo {
 		const { lendMs = 0 } = status;
 		const borrower = this.#names.get(name);
-		if (asking) return this.#lent(name, borrower, status, asking, lent, now);
+		if (borrowing) return this.#lent(name, borrower, status, borrowing, lent, now);
 		if (lendMs === 0) return this.#forget(name);
 		if (borrower) {
 			borrower.lendMs = lendMs;
@@ -203,7 +210,7 @@ export class Loans {
 			demand,
 			before: NONE,
 			loan: null,
-			asking: null,
+			borrowing: null,
 			...{ window: 1, calls: 0, isRefused: false },
 			...{ restsUntil: 0, isLateUntil: 0 },
 		});
@@ -211,17 +218,17 @@ export class Loans {
 	}
 
 	/** A call that was to borrow has failed, and nobody knows whether it was heard. */
-	failed(name: string, asking: Asking, now: At): Todo {
+	failed(name: string, borrowing: BorrowCall, now: At): Todo {
 		const borrower = this.#names.get(name);
-		if (borrower?.asking !== asking) return {};
-		borrower.asking = null;
+		if (borrower?.borrowing !== borrowing) return {};
+		borrower.borrowing = null;
 		return borrower.loan && now >= borrower.loan.endsAt ? this.#end(name, borrower) : {};
 	}
 
 	/** The end of a loan has come, unless it was borrowed on meanwhile. */
 	ended(name: string, endsAt: At): Todo {
 		const borrower = this.#names.get(name);
-		if (!borrower || borrower.asking || borrower.loan?.endsAt !== endsAt) return {};
+		if (!borrower || borrower.borrowing || borrower.loan?.endsAt !== endsAt) return {};
 		return this.#end(name, borrower);
 	}
 
@@ -242,16 +249,16 @@ export class Loans {
 		name: string,
 		borrower: Borrower | undefined,
 		status: Status,
-		asking: Asking,
+		borrowing: BorrowCall,
 		lent: Lent | undefined,
 		now: At,
 	): Todo {
-		const isMine = borrower?.asking === asking;
-		if (isMine) borrower.asking = null;
-		const { borrow, sentAt } = asking;
+		const isMine = borrower?.borrowing === borrowing;
+		if (isMine) borrower.borrowing = null;
+		const { borrow, sentAt } = borrowing;
 		const { id, used, grants, wanted } = borrow;
 		// It was repaid while this was on its way, and may have been lent anew since.
-		if (!isMine || asking.isOver) return { repay: [{ name, account: { id, used, grants } }] };
+		if (!isMine || borrowing.isOver) return { repay: [{ name, account: { id, used, grants } }] };
 		const { loan } = borrower;
 		// The request was refused before anything was decided.
 		if (!lent) return loan && loan.endsAt <= sentAt ? this.#end(name, borrower) : {};
@@ -269,8 +276,8 @@ export class Loans {
 	}
 
 	#end(name: string, borrower: Borrower): Todo {
-		const { loan, asking } = borrower;
-		if (asking) asking.isOver = true;
+		const { loan, borrowing } = borrower;
+		if (borrowing) borrowing.isOver = true;
 		borrower.loan = null;
 		if (!loan) return {};
 		const { id, used, grants } = loan;

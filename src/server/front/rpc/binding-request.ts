@@ -8,7 +8,7 @@ import type { Lease, Problem, Receipt, Released } from "../../../protocol.ts";
 import { toIso } from "../../contract/answers.ts";
 import type { Env } from "../../contract/env.ts";
 import type { TetherCalls } from "../../contract/limit-calls.ts";
-import type { Ask, Missing, Outcome } from "../../contract/outcomes.ts";
+import type { LimitRequest, Missing, Outcome } from "../../contract/outcomes.ts";
 import { acquire } from "../acquire.ts";
 import { problemOf } from "../http/refused.ts";
 import { firstLast, renew, slotsBack } from "../leases.ts";
@@ -50,7 +50,7 @@ export class BindingRequest extends RpcTarget {
 		try {
 			// Tied before they are granted: a caller that goes on the way leaves every line, and nothing of any name behind.
 			const tying = this.#tieEarly(request);
-			const acquiring = acquire(this.#env, request, caller, (limit, ask) => this.#tie(limit, ask));
+			const acquiring = acquire(this.#env, request, caller, (limit, wanted) => this.#tie(limit, wanted));
 			const [verdict] = await Promise.all([acquiring, tying]);
 			if (!verdict.ok) {
 				this[Symbol.dispose]();
@@ -94,11 +94,11 @@ export class BindingRequest extends RpcTarget {
 	}
 
 	/** Asks the only limit under a tether, in one round trip. */
-	async #tie(limit: LimitStub, ask: Ask): Promise<Outcome | Missing> {
-		const called = { ...ask, call: crypto.randomUUID() };
+	async #tie(limit: LimitStub, wanted: LimitRequest): Promise<Outcome | Missing> {
+		const called = { ...wanted, call: crypto.randomUUID() };
 		// Sent one after the other, and answered in that order: the tether is there before the request waits.
 		const tying = limit.tether(called);
-		const waiting = ask.request.waitMs > 0 ? limit.acquire(called) : null;
+		const waiting = wanted.request.waitMs > 0 ? limit.acquire(called) : null;
 		// Whichever fails, the other's failure is heard too.
 		const [tied, answer] = await Promise.all([tying, waiting]);
 		const { tether } = tied as unknown as { tether: Tied | null };
