@@ -180,6 +180,21 @@ describe("what needs a look", () => {
 		const tile = (label: string) => page.locator(".tile", { hasText: label }).locator("dd").textContent();
 		expect(Number((await tile("limits"))?.replace(/\D/g, ""))).toBeGreaterThanOrEqual(120);
 		await expect.poll(async () => Number(await tile("waiting")), { timeout: 15_000 }).toBeGreaterThanOrEqual(1);
+		// Opened anew it has the worst first, and then the others that there is room for.
+		await page.reload();
+		await page
+			.getByRole("row")
+			.nth(1)
+			.getByRole("link", { name: name(119), exact: true })
+			.waitFor();
+		const digits = (text: string | null) => Number(text?.replace(/\D/g, ""));
+		await expect
+			.poll(async () => {
+				const rows = await page.locator("table.limits tbody tr").count();
+				const left = digits(await page.getByText(/^and [\d,]+ limits? more/).textContent());
+				return [rows, rows + left - digits(await tile("limits"))];
+			})
+			.toEqual([100, 0]);
 		await Promise.all(Array.from({ length: 120 }, (_, index) => scene.call("DELETE", `/v1/limits/${name(index)}`)));
 	});
 
