@@ -110,7 +110,7 @@ export async function attention({ short, progress }: Context): Promise<Report> {
 			...(inBrowser
 				? [
 						`The page was opened ${inBrowser.opened} times, each beside an empty one of the same server, ${seconds(REST_MS)} apart, in which limits at rest leave memory; the figures are medians. ` +
-							`A minute of an open page is ${inBrowser.calls} calls, ${inBrowser.kilobytes.toFixed(0)} kB and ${inBrowser.busyMs.toFixed(0)} ms of the browser's processor; ` +
+							`A minute of an open page, while nothing changes, is ${inBrowser.calls} calls, ${inBrowser.kilobytes.toFixed(0)} kB and ${inBrowser.busyMs.toFixed(0)} ms of the browser's processor; ` +
 							`it keeps ${PAGE} limits in memory, which Cloudflare bills at most ${(PAGE * USD_A_MINUTE).toFixed(4)} USD for.`,
 					]
 				: []),

@@ -17,7 +17,7 @@ const SIZES = {
 };
 type Size = keyof typeof SIZES;
 /** A hundred rows are many screens of a phone: so many of them are shown. */
-const SCREENS_MOST = 3;
+const SCREENS_MOST = 2;
 
 const folder = path.resolve(process.argv[2] ?? path.join(import.meta.dirname, "../docs/screenshots"));
 /** Seconds of a past for the plot. */
