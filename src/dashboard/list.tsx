@@ -294,7 +294,7 @@ function Row({ limit: { value: limit } }: { limit: Signal<LimitSummary> }) {
 				<Count value={limit.lastMinute.granted} />
 			</td>
 			<td
-				class={`right quiet ${limit.slotDecayPerSecond > 0 || limit.window ? "" : "held"}`}
+				class={`right quiet ${limit.window ? "sentence" : limit.slotDecayPerSecond > 0 ? "" : "held"}`}
 				data-before="slots come back"
 			>
 				{returns(limit)}
