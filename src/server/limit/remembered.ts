@@ -7,10 +7,10 @@ import { Deadlines, type Due } from "../../core/deadlines.ts";
 import type { Ended } from "../../core/limit.ts";
 import type { At } from "../../core/time.ts";
 
-/** Ids of one record: a row takes several of them. */
-const ALIKE_MAX = 1_000;
-/** Ids that one turn takes out of memory, a microsecond or so each; those that are over before that are recalled no more. */
-const FORGOTTEN_AT_ONCE = 4_000;
+/** Ids of one record, which is said again as a whole. */
+const ALIKE_MAX = 100;
+/** Ids that a call takes out of memory, a microsecond or so each; those that are over before that are recalled no more. */
+const FORGOTTEN_AT_ONCE = 1_000;
 /** Characters of a record beside its ids and its print, about. */
 const RECORD_SIZE = 40;
 

@@ -80,8 +80,12 @@ const SOON_MS = 1_000;
  * commit says again about as much as it adds, and a limit of which little is known has some thirty rows.
  */
 const SPARE_SIZE = 32_768;
-/** What a commit says again at most, beside twice its own size: a millisecond's work. One row more, where it goes over. */
-const CARRIED_SIZE = 65_536;
+/**
+ * What a commit says again at most, beside twice its own size, and that up to the second number; with the request, or the ids
+ * that ended alike, in the middle of which it is reached. A millisecond's work, and two.
+ */
+const CARRIED_SIZE = 32_768;
+const CARRIED_MORE_SIZE = 98_304;
 /** To look at something that is not true any more counts as so many characters of work. */
 const LOOKED_AT_SIZE = 16;
 /** A row is no longer than this, of which a character takes up to three bytes: a value may have two million of them. */
@@ -413,6 +417,11 @@ export class LimitStore {
 		return this.#remembered.lastAt;
 	}
 
+	/** Ids that are in memory, of which some may be over. */
+	get inMemory(): number {
+		return this.#remembered.count;
+	}
+
 	/** Every id that is remembered. */
 	remembered(): Ended[] {
 		return [...this.#remembered.all()];
@@ -485,21 +494,28 @@ export class LimitStore {
 	/** What is still true of the oldest rows is said again, so that they are not needed any more. */
 	#carry(limit: Limit): void {
 		const added = this.#drafts.reduce((sum, { size }) => sum + size, this.#stateSize);
-		let left = CARRIED_SIZE + 2 * added;
+		let left = CARRIED_SIZE + Math.min(2 * added, CARRIED_MORE_SIZE);
 		for (let row = this.#ring.oldest; row && left > 0 && this.#isLong(added); row = this.#ring.oldest) {
-			this.#ring.drop();
 			const { number, contents } = row;
-			for (const id of contents.entries) {
+			// What a long row holds is said again by several commits, and taken out of what it is known to hold.
+			const { entries, ended, samples } = contents;
+			while (left > 0 && entries.length > 0) {
+				const id = entries.pop() as string;
 				const entry = this.#entries.get(id)?.row === number ? limit.entries.get(id) : undefined;
 				left -= entry ? this.#sayEntry(limit, entry) : LOOKED_AT_SIZE;
 			}
-			for (const alike of contents.ended) left -= alike.row === number ? this.#sayEnded(alike) : LOOKED_AT_SIZE;
-			for (const startsAt of contents.samples) {
+			while (left > 0 && ended.length > 0) {
+				const alike = ended.pop() as Alike;
+				left -= alike.row === number ? this.#sayEnded(alike) : LOOKED_AT_SIZE;
+			}
+			if (entries.length + ended.length > 0) break;
+			for (const startsAt of samples) {
 				const sample = this.#samples.get(startsAt);
 				if (sample?.row === number) left -= this.#saySample(startsAt, sample.text);
 			}
 			if (contents.identity && this.#identityPlace.row === number) this.#sayIdentity();
 			left -= LOOKED_AT_SIZE;
+			this.#ring.drop();
 		}
 	}
 
