@@ -188,8 +188,8 @@ describe("a commit stops the object for no longer than it takes to say a bounded
 	const BLOCK = 50;
 	/** Requests of one commit: a batch. */
 	const AT_ONCE = 100;
-	/** What is said again at most, twice what the commit adds, and the ids in the middle of which that is reached. */
-	const MOST = 32_768 + 3 * 700 + 5_000;
+	/** What is said again at most, twice what the commit adds, what it adds, and the request in the middle of which that is reached. */
+	const MOST = 32_768 + 3 * 700 + 1_000;
 	/** Ids that a commit takes out of memory at most, and the rest of those that ended alike. */
 	const FORGOTTEN = 1_000 + 100;
 
