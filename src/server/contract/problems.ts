@@ -56,7 +56,7 @@ export function unknownLimits(names: string[]): Problem {
 	const list = names.map((name) => `"${name}"`).join(", ");
 	return problem(
 		"unknown_limit",
-		`Nobody has configured ${list}: do so first, with PUT /v1/limits/{name} or a policy.`,
+		`Nobody has configured ${list}: do so first, with PUT /v1/limits/{name}, or a policy, whose keys are there from their first request on.`,
 		{
 			"violated-policies": names,
 		},
