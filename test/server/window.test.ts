@@ -93,6 +93,13 @@ describe("a window of the calendar", () => {
 		expect(await configure(name, { limit: 3 })).not.toHaveProperty("window");
 	});
 
+	test("that is taken away, with nothing in its place, leaves nothing in use that would never come back", async () => {
+		const name = await newLimit({ limit: 3, window: { every: "day" } });
+		await take(name, { occupy: 3 });
+		expect((await patch(name, { window: null })).body).toMatchObject({ slotDecayPerSecond: 0, activeSlots: 0 });
+		expect((await granted({ names: name, occupy: 3 })).names).toEqual({ [name]: 3 });
+	});
+
 	test("may be that of a policy, and changes with it", async () => {
 		const prefix = newName();
 		const { body } = await setPolicy(`${prefix}*`, { limit: 1, window: { every: 3_600, sliding: true } });
