@@ -22,7 +22,7 @@ import { newsOf } from "./waiters.ts";
 const SIZES = {
 	full: {
 		leases: [10, 100, 1_000, 10_000, 100_000],
-		waiters: [10, 100, 1_000, 5_000],
+		waiters: [10, 100, 1_000, 8_000],
 		limits: [10, 100, 1_000, 10_000, 100_000],
 	},
 	short: { leases: [10, 100], waiters: [10, 50], limits: [10, 50] },
@@ -138,13 +138,15 @@ async function againstLeases(context: Context, counts: number[]): Promise<Point[
 	);
 }
 
+/** Each crowd on a server of its own: workerd has two descriptors for a waiter, and all of them together would need too many. */
 async function againstWaiters(context: Context, counts: number[]): Promise<Point[]> {
-	await using server = await freshServer();
+	const servers = await Promise.all(counts.map(() => freshServer()));
 	const crowds = counts.map(() => fork(`${import.meta.dirname}/crowd.ts`));
 	try {
 		for (const [at, count] of counts.entries()) {
 			context.progress(`${count} waiters`);
 			const name = `waiters-${count}`;
+			const server = servers[at] as (typeof servers)[number];
 			await once(server.url, "PUT", `/v1/limits/${name}`, { limit: 1 });
 			await once(server.url, "POST", "/v1/acquire", { names: name, leaseSeconds: 86_400 });
 			const crowd = crowds[at] as (typeof crowds)[number];
@@ -152,18 +154,19 @@ async function againstWaiters(context: Context, counts: number[]): Promise<Point
 			crowd.send({ url: server.url, name, count, as: "stream" } satisfies Crowd);
 			await news("joined");
 		}
-		const load = (count: number): Load => ({
-			...{ url: server.url, callers: 1, warmUpMs: WARM_UP_MS, ms: context.sliceMs, status: 429 },
+		const load = (count: number, at: number): Load => ({
+			...{ url: servers[at]?.url ?? "", callers: 1, warmUpMs: WARM_UP_MS, ms: context.sliceMs, status: 429 },
 			calls: [{ path: "/v1/acquire", body: { id: "{id}", names: `waiters-${count}` } }],
 		});
 		return await measured(
 			context,
 			"waiters",
 
-			counts.map((count) => ({ count, load: load(count), pid: server.pid })),
+			counts.map((count, at) => ({ count, load: load(count, at), pid: servers[at]?.pid ?? 0 })),
 		);
 	} finally {
 		for (const crowd of crowds) crowd.kill("SIGKILL");
+		for (const server of servers) await server[Symbol.asyncDispose]();
 	}
 }
 
