@@ -21,7 +21,7 @@ interface Fault {
 	is: string;
 	becomes: string;
 	/** The simulation knows nothing of this, and the tables of this file do. */
-	tables?: "calendar" | "fairness" | "window";
+	tables?: "calendar" | "fairness" | "lending" | "window";
 }
 
 /** What a Worker borrows by: the simulation of Workers runs it. */
@@ -531,6 +531,7 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "what may be lent is for those who ask first",
+		tables: "lending",
 		is: `Math.min(wanted - left, room, part)`,
 		becomes: `Math.min(wanted - left, room)`,
 	},
