@@ -30,8 +30,8 @@ const LOANS = "server/front/lending/loans.ts";
 const FAULTS: Fault[] = [
 	{
 		name: "a key that was away has credit",
-		is: `key, tag: of.served, first: undefined`,
-		becomes: `key, tag: 0, first: undefined`,
+		is: `tag: of.served,\n\t\t\tfirst: undefined`,
+		becomes: `tag: 0,\n\t\t\tfirst: undefined`,
 		tables: "fairness",
 	},
 	{
@@ -587,8 +587,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "a loan is forgotten by a restart",
-		is: `...(saved.state === "lent" && { used: saved.used ?? 0, grants: saved.grants ?? 0 }),`,
-		becomes: `...(saved.state === "lent" && { used: 0, grants: 0 }),`,
+		is: `...(saved.state === "lent" && { used: saved.used ?? 0, grants: saved.grants ?? 0, share: saved.share ?? 1 }),`,
+		becomes: `...(saved.state === "lent" && { used: 0, grants: 0, share: 1 }),`,
 	},
 	{
 		name: "a denial does not know that loans end",
