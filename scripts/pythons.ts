@@ -2,12 +2,12 @@
 
 import { pythonWith } from "./python.ts";
 
-for (const of of ["test/prefect", "clients/python/tests", "test/fuzz"]) {
+for (const tests of ["test/prefect", "clients/python/tests", "test/fuzz"]) {
 	try {
-		pythonWith(`${of}/requirements.txt`);
+		pythonWith(`${tests}/requirements.txt`);
 	} catch (error) {
 		// The next list may still be had.
-		console.error(`${of}/requirements.txt:`, error);
+		console.error(`${tests}/requirements.txt:`, error);
 		process.exitCode = 1;
 	}
 }
