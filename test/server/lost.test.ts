@@ -115,10 +115,14 @@ describe("a limit whose data is lost", () => {
 });
 
 describe("a directory whose data is lost", () => {
-	/** As if its file were gone: it begins anew, later than before. */
+	/** As if its file were gone: it begins anew, later than before, and no other test finds it in between. */
 	async function loseDirectory(): Promise<void> {
-		await runInDurableObject(directory(), async (_, { storage }) => storage.deleteAll());
-		await evictDurableObject(directory());
+		const stopped = runInDurableObject(directory(), async (_, state) => {
+			await state.storage.deleteAll();
+			await state.storage.sync();
+			state.abort("crashed by a test");
+		});
+		await stopped.catch(() => undefined);
 		// What this Worker knows is of the old one; the policies tell it of the new.
 		await setPolicy(newName(), { limit: 1 });
 	}
