@@ -4,6 +4,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { validate } from "dockerfile-utils";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { freshServer } from "../support/server.ts";
 import { read, root } from "../support/sources.ts";
@@ -87,8 +88,11 @@ test("the site of nginx serves, and passes a stream on as it comes", async () =>
 	await reader.cancel();
 });
 
-test("what has no program here to check it holds together: the image and its composition", () => {
+test("the image is one that a linter finds nothing in, and its composition is of it", () => {
 	const [dockerfile, compose] = [read("docs/deploy/Dockerfile"), read("docs/deploy/compose.yaml")];
+	const found = validate(dockerfile, {}).map(({ range, message }) => `line ${range.start.line + 1}: ${message}`);
+	expect(found).toEqual([]);
+	expect(validate(dockerfile.replace("USER node", "USR node"), {})).toHaveLength(1);
 	const { version } = JSON.parse(read("package.json")) as { version: string };
 	expect(dockerfile).toContain(`headgate-${version}.tgz`);
 	expect(dockerfile).toMatch(/^USER node$/m);
