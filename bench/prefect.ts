@@ -173,7 +173,7 @@ function output(file: string, args: string[], env: Record<string, string>): Prom
 	return new Promise((resolve, reject) => {
 		const own = Object.entries(process.env).filter(([key]) => !key.startsWith("PREFECT_"));
 		const child = spawn(file, args, {
-			...{ stdio: ["ignore", "pipe", "ignore"], timeout: 300_000 },
+			...{ stdio: ["ignore", "pipe", "ignore"], timeout: 900_000 },
 			env: { ...Object.fromEntries(own), ...env },
 		});
 		let text = "";

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from conftest import WAITS, http
+from conftest import LONG_SECONDS, WAITS, http
 
 if WAITS:
     pytest.skip("operators do not wait in line", allow_module_level=True)
@@ -18,7 +18,7 @@ PREFECT = str(Path(sys.executable).parent / "prefect")
 
 def gcl(*arguments: str) -> tuple[int, str]:
     env = {**os.environ, "COLUMNS": "400", "NO_COLOR": "1", "TERM": "dumb"}
-    done = subprocess.run([PREFECT, "gcl", *arguments], env=env, capture_output=True, text=True, timeout=90)
+    done = subprocess.run([PREFECT, "gcl", *arguments], env=env, capture_output=True, text=True, timeout=LONG_SECONDS)
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     return done.returncode, done.stdout + done.stderr
 

@@ -27,20 +27,27 @@ test.each(["one name", "many names"])(
 		await caller.limit("one", 10_000);
 		const held: Stream[] = [];
 		let refused = 0;
-		for (let count = 0; count < FEW; count += 1) {
-			const names = which === "one name" ? "one" : `name-${count}`;
-			const stream = caller.stream({ names, hold: true });
+		let count = 0;
+		const hold = async (): Promise<void> => {
+			const names = which === "one name" ? "one" : `name-${count++}`;
+			const stream = (caller as Caller).stream({ names, hold: true });
 			await Promise.race([stream.granted, stream.ended]).catch(() => undefined);
 			if (stream.decided) held.push(stream);
 			else refused += 1;
-		}
+		};
+		for (let times = 0; times < FEW; times += 1) await hold();
 		console.log(`${FEW} descriptors, ${which}: ${held.length} held, ${refused} refused`);
 		expect(held.length).toBeGreaterThan(FEW / 8);
 		expect(refused).toBeGreaterThan(0);
 		// Whoever holds may still give back, on a connection of its own.
 		expect((await caller.call("GET", "/health")).status).toBe(200);
 		expect((await caller.call("POST", "/v1/release", { id: "unknown", names: "one" })).status).toBe(200);
-		const answer = await caller.call("GET", "/v1/limits/one");
+		// A descriptor that the runtime had for a moment only may have been free again since.
+		let answer = await caller.call("GET", "/v1/limits/one");
+		for (let times = 0; answer.status === 200 && times < FEW; times += 1) {
+			await hold();
+			answer = await caller.call("GET", "/v1/limits/one");
+		}
 		expect(answer).toMatchObject({ status: 503, body: { code: "overloaded", retryAfterSeconds: 1 } });
 		// With some of them gone there is room again.
 		for (const stream of held.splice(0, held.length / 2)) stream.close();

@@ -19,7 +19,7 @@ import pytest
 from headgate_client.testing import LocalServer
 
 #: Ends a test that hangs; nothing is measured with it.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:

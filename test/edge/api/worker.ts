@@ -217,18 +217,27 @@ api.get(
 
 api.get("/held-waits", concurrency<App>({ gate, name: asked, waitSeconds: 10 }), hello);
 api.get("/held-and-rate", concurrency<App>({ gate, name: asked, rate: (c) => `${asked(c)}-rate` }), hello);
-/** Those who are at work right now under each name, and the most that ever were: a load that is over has stragglers. */
-const works = new Map<string, { now: number; most: number }>();
-function workOf(name: string): { now: number; most: number } {
-	const work = works.get(name) ?? { now: 0, most: 0 };
+/** Those who are at work right now under a name, the most since that was asked for, and the most that ever were. */
+interface Work {
+	now: number;
+	most: number;
+	mostEver: number;
+}
+/** A load that is over has stragglers, so none is forgotten. */
+const works = new Map<string, Work>();
+function workOf(name: string): Work {
+	const work = works.get(name) ?? { now: 0, most: 0, mostEver: 0 };
 	works.set(name, work);
 	return work;
 }
+/** The first who come stay until as many are inside as the query says. */
 api.get("/held-work", held, async (c) => {
 	const work = workOf(asked(c));
 	work.now += 1;
 	work.most = Math.max(work.most, work.now);
-	await scheduler.wait(20);
+	work.mostEver = Math.max(work.mostEver, work.now);
+	do await scheduler.wait(20);
+	while (work.mostEver < Number(c.req.query("full") ?? 0));
 	work.now -= 1;
 	return c.text("done");
 });
