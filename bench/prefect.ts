@@ -111,7 +111,7 @@ class Bench {
 		});
 		// A job that began in time may end after it.
 		const inTime = jobs.filter(([, , ended]) => ended <= start + seconds);
-		if (waits.length === 0) throw new Error(`${side.name} handed nothing over within ${seconds} s.`);
+		if (waits.length === 0 && form === "full") throw new Error(`${side.name} handed nothing over within ${seconds} s.`);
 		return { jobs: inTime.length / seconds, waits: waits.sort((a, b) => a - b), failed };
 	}
 

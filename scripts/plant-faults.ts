@@ -5,8 +5,8 @@
  *
  *     node scripts/plant-faults.ts [--quick] [words of the faults to plant]
  *
- * Quick is what a minute or two show: the first lives of the simulation; and the tables where it is known which of them
- * see a fault, if it is named. What needs more is left, and told.
+ * Quick is half a minute: the text of every fault is looked for, every sixth is planted, and the first lives of the
+ * simulation are run against it; and the tables where it is known which of them see a fault, if it is named.
  */
 
 import { execFile } from "node:child_process";
@@ -672,6 +672,8 @@ const files = [...core.map((file) => join("core", file)), LOANS];
 const sources = new Map(await Promise.all(files.map(async (file) => [file, await text(file)] as const)));
 
 const isQuick = process.argv.includes("--quick");
+/** Of the faults that the simulation may see, the quick run plants one in so many. */
+const QUICK_SHARE = 6;
 const lives = isQuick ? 150 : 1_600;
 const wanted = process.argv
 	.slice(2)
@@ -694,9 +696,9 @@ console.log(`Without a fault: ${unharmed.steps} steps and the table tests pass.\
 
 let survivors = 0;
 const left: string[] = [];
-for (const fault of faults) {
+for (const [index, fault] of faults.entries()) {
 	// Vitest alone takes longer to begin than all lives of the quick run.
-	if (isQuick && wanted === "" && fault.tables !== undefined) {
+	if (isQuick && wanted === "" && (fault.tables !== undefined || index % QUICK_SHARE !== 0)) {
 		left.push(fault.name);
 		continue;
 	}
@@ -722,7 +724,7 @@ for (const fault of faults) {
 }
 const judged = faults.length - left.length;
 console.log(`\n${judged - survivors} of ${judged} faults were caught.`);
-if (left.length > 0) console.log(`Left to the long run, which has more lives and all tables: ${left.join("; ")}.`);
+if (left.length > 0) console.log(`Left to the long run, which has more lives and all tables: ${left.length}.`);
 process.exit(survivors > 0 ? 1 : 0);
 
 async function text(file: string): Promise<string> {

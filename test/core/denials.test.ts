@@ -365,7 +365,7 @@ function runs(count: number, make: Make): Run {
 
 describe("beside the core", () => {
 	test("nothing is denied that the object would have granted, but for another's change within the second", () => {
-		const { wrong, right, late, granted, asked } = runs(400, () => new Denials());
+		const { wrong, right, late, granted, asked } = runs(200, () => new Denials());
 		expect(wrong.slice(0, 5)).toEqual([]);
 		// Every outcome is reached, many times.
 		for (const [what, count] of Object.entries({ right, late, granted, asked })) {

@@ -286,7 +286,7 @@ describe("a Worker's loans", () => {
 
 const ONLY = process.env.HEADGATE_SEED;
 const FIRST = Number(ONLY ?? process.env.HEADGATE_FROM ?? 1);
-const LIVES = ONLY === undefined ? 120 : 1;
+const LIVES = ONLY === undefined ? Number(process.env.HEADGATE_LIVES ?? 40) : 1;
 
 const OUTCOMES = [
 	...["granted from a loan", "granted by the limit", "lent", "not lent", "repaid by borrower", "repaid by expiry"],

@@ -5,7 +5,7 @@ import { Order, type Waiter } from "../../src/core/order.ts";
 import { Random } from "./random.ts";
 import { Arena, meanWaitMs, type Served, type Share, shareOf, type Tenant } from "./tenants.ts";
 
-const SEEDS = Array.from({ length: Number(process.env.HEADGATE_SHARES ?? 6) }, (_, seed) => seed + 1);
+const SEEDS = Array.from({ length: Number(process.env.HEADGATE_SHARES ?? 4) }, (_, seed) => seed + 1);
 const SECONDS = 1_000;
 
 /**

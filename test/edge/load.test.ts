@@ -28,13 +28,15 @@ interface Counts {
 /** Goes on until it has been answered as often as is enough; nothing may fail or be answered in another way. */
 async function load(at: string, enough: (counts: Counts) => boolean): Promise<Counts & { result: Result }> {
 	const counts: Counts = { granted: 0, denied: 0 };
-	const loading = autocannon({ url: server.url + at, connections: CONNECTIONS, duration: LONGEST_SECONDS });
-	loading.on("response", (_, status) => {
-		if (status === 200) counts.granted++;
-		if (status === 429) counts.denied++;
-		if (enough(counts)) loading.stop();
+	const result = await new Promise<Result>((resolve, reject) => {
+		const options = { url: server.url + at, connections: CONNECTIONS, duration: LONGEST_SECONDS };
+		const loading = autocannon(options, (error, result) => (error ? reject(error) : resolve(result)));
+		loading.on("response", (_, status) => {
+			if (status === 200) counts.granted++;
+			if (status === 429) counts.denied++;
+			if (enough(counts)) loading.stop();
+		});
 	});
-	const result = await loading;
 	expect(result).toMatchObject({ errors: 0, timeouts: 0, mismatches: 0, non2xx: counts.denied });
 	expect(enough(counts), JSON.stringify(result.statusCodeStats)).toBe(true);
 	return { ...counts, result };
