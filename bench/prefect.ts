@@ -195,7 +195,7 @@ async function prefectServer(python: string, home: string): Promise<{ api: strin
 		stdio: "ignore",
 	});
 	const api = `http://127.0.0.1:${port}/api`;
-	for (let attempt = 0; attempt < 240; attempt += 1) {
+	for (let attempt = 0; attempt < 2_400; attempt += 1) {
 		const answer = await fetch(`${api}/health`).catch(() => null);
 		if (answer?.ok) return { api, child };
 		await sleep(250);

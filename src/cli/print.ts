@@ -1,12 +1,16 @@
 /** Printing: tables and colours on a terminal, plain lines in a pipe, JSON when asked. */
 
 import pc from "picocolors";
-import stringWidth from "string-width";
 import type { Settings } from "../protocol.ts";
 import { safe } from "../visible.ts";
 import { windowWords } from "../window.ts";
 
 export { safe } from "../visible.ts";
+
+/** Columns that a text takes. Only a terminal has columns, and the library takes a third of the time of a short command to load. */
+const stringWidth = process.stdout.isTTY
+	? (await import("string-width")).default
+	: (text: string): number => text.length;
 
 /** What standard output is: how wide, and whether a person reads it. */
 export interface Screen {

@@ -166,6 +166,10 @@ function SettingsFields({ settings, focus = false }: { settings: Settings; focus
 								step="any"
 								defaultValue={String(amount)}
 								aria-label="Slots that come back"
+								onInput={({ currentTarget: input }) => {
+									const isNone = input.valueAsNumber <= 0;
+									input.setCustomValidity(isNone ? "Above 0, or the slots come back when they are released." : "");
+								}}
 							/>
 							<span aria-hidden="true">each</span>
 							<select name="per" defaultValue={per} aria-label="In each">

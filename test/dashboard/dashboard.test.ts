@@ -236,7 +236,12 @@ describe("settings", () => {
 		await dialog()
 			.getByRole("radio", { name: /by themselves/ })
 			.check();
-		await dialog().getByRole("spinbutton", { name: "Slots that come back" }).fill("100");
+		const amount = dialog().getByRole("spinbutton", { name: "Slots that come back" });
+		await amount.fill("0");
+		await button("Create").click();
+		expect(await amount.evaluate((input: HTMLInputElement) => input.validationMessage)).toMatch(/^Above 0, or/);
+		expect(await scene.call("GET", `/v1/limits/${name}`)).toMatchObject({ status: 404 });
+		await amount.fill("100");
 		await dialog().getByRole("combobox", { name: "In each" }).selectOption("minute");
 		await button("Create").click();
 		await said(`The limit "${name}" was made.`);

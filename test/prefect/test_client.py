@@ -152,7 +152,7 @@ async def test_a_waiter_that_is_cancelled_leaves_nothing_behind():
 
     task = asyncio.create_task(job())
     denied = lambda: limit.look()["totals"]["denied"] > 0 or limit.waiting > 0  # noqa: E731
-    await asyncio.to_thread(until, denied)
+    await asyncio.to_thread(until, denied, "it waits")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -221,7 +221,7 @@ def test_a_waiter_that_was_killed_takes_nothing():
     lease = limit.take()
     dead = program("hold", limit.name, "60")
     until(lambda: limit.waiting == 1, "it waits")
-    ids = lambda: {waiter["id"] for waiter in limit.look()["waiters"]}  # noqa: E731
+    ids = lambda: {waiter["id"] for waiter in limit.look()["waiting"]}  # noqa: E731
     killed = ids()
     dead.kill()
     dead.communicate()
