@@ -24,7 +24,9 @@ export class Ranked<T> {
 	readonly #isBefore: (a: T, b: T) => boolean;
 	readonly #sizeOf: (member: T) => number;
 	#root: Node<T> | null = null;
-	/** Asked for at each decision, and far down in a tree. */
+	/** All three are asked for at each decision, and of many trees. */
+	#count = 0;
+	#size = 0;
 	#first: T | undefined;
 	#seed = 1;
 
@@ -35,11 +37,11 @@ export class Ranked<T> {
 	}
 
 	get count(): number {
-		return this.#root?.count ?? 0;
+		return this.#count;
 	}
 
 	get size(): number {
-		return this.#root?.size ?? 0;
+		return this.#size;
 	}
 
 	get first(): T | undefined {
@@ -50,6 +52,8 @@ export class Ranked<T> {
 	add(member: T): void {
 		const size = this.#sizeOf(member);
 		const draw = this.#lot();
+		this.#count += 1;
+		this.#size += size;
 		let above: Node<T> | null = null;
 		let below = this.#root;
 		let isAfter = false;
@@ -81,6 +85,8 @@ export class Ranked<T> {
 			node = isAfter ? node.right : node.left;
 		}
 		if (!node) throw new Error("Only a member can be removed.");
+		this.#count -= 1;
+		this.#size -= size;
 		this.#put(above, isAfter, this.#join(node.left, node.right));
 		if (this.#first === member) this.#first = this.#leftmost();
 	}

@@ -517,6 +517,39 @@ def test_a_window_as_it_is_answered_can_be_set_again(headgate_server: str) -> No
         gate.configure(first["name"], 5, window={"every": "day", "timeZone": "Europe/Berlni"})
 
 
+@pytest.mark.parametrize("by", ["sync", "asyncio"])
+def test_policies_are_set_listed_and_deleted(headgate_server: str, by: str) -> None:
+    prefix = f"t-{uuid.uuid4().hex[:12]}:"
+    pattern = f"{prefix}*"
+    aside, beside = with_sync.Headgate(), with_asyncio.Headgate()
+
+    def ask(verb: str, *args: Any, **more: Any) -> Any:
+        asked = getattr(aside if by == "sync" else beside, verb)
+        if by == "sync":
+            return asked(*args, **more)
+
+        async def main() -> Any:
+            return await asked(*args, **more)
+
+        return asyncio.run(main())
+
+    made = ask("configure_policy", pattern, 3, slot_decay_per_second=0.01, idle_seconds=60, weights={"gold": 2})
+    assert (made["pattern"], made["limit"], made["idleSeconds"], made["weights"]) == (pattern, 3, 60, {"gold": 2})
+    assert made in ask("policies")
+    assert aside.rate_limit(f"{prefix}ada", 2).limits[0]["limit"] == 3
+    # What is left out is as by default again.
+    assert ask("configure_policy", pattern, 4)["idleSeconds"] == 300
+    assert ask("delete_policy", pattern) is True
+    assert ask("delete_policy", pattern) is False
+    assert pattern not in {policy["pattern"] for policy in ask("policies")}
+    assert ask("delete", f"{prefix}ada") is True
+    assert ask("delete", f"{prefix}ada") is False
+    with pytest.raises(ValueError, match="policy cannot be called"):
+        ask("delete_policy", "..")
+    with pytest.raises(HeadgateError, match="invalid"):
+        ask("configure_policy", "a*b*", 1)
+
+
 #: `inspect.signature` of prefect.concurrency 3.8.4; `npm run test:prefect` compares with the real one.
 PREFECT = {
     "concurrency": (

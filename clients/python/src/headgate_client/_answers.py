@@ -127,21 +127,26 @@ class _LimitSummary(TypedDict):
     totals: dict[str, int]
 
 
-class LimitSummary(_LimitSummary, total=False):
-    """A limit as `configure` answers it; `docs/http.md` and the reference at `/docs` tell of further fields."""
+class LimitSettings(TypedDict, total=False):
+    """What is said only where it is set."""
 
     #: In place of decay.
     window: Window | None
-    #: With a window of the calendar: when its period ends.
-    resetsAt: str
     #: Where slots may be lent to Workers: for how long.
     lendSeconds: float
-    #: Slots that are lent and not accounted for yet; they are among the active ones.
-    lentSlots: int
     #: What keys are given beside each other while they wait; of others 1.
     weights: dict[str, int]
     #: How long a waiter is patient with a higher priority, where that is not the usual.
     starveAfterSeconds: float
+
+
+class LimitSummary(_LimitSummary, LimitSettings, total=False):
+    """A limit as `configure` answers it; `docs/http.md` and the reference at `/docs` tell of further fields."""
+
+    #: With a window of the calendar: when its period ends.
+    resetsAt: str
+    #: Slots that are lent and not accounted for yet; they are among the active ones.
+    lentSlots: int
 
 
 class LimitInfo(LimitSummary):
@@ -149,6 +154,23 @@ class LimitInfo(LimitSummary):
 
     leases: list[LeaseInfo]
     waiting: list[WaiterInfo]
+
+
+class Policy(LimitSettings):
+    """A policy as `configure_policy` and `policies` answer it."""
+
+    #: A literal prefix and one closing `*`, or one exact name.
+    pattern: str
+    limit: int
+    slotDecayPerSecond: float
+    active: bool
+    enforce: bool
+    region: Region | None
+    #: How long a key is kept once it is idle and empty.
+    idleSeconds: float
+    updatedAt: str
+    #: The token that set it, by its name; None: no token was needed.
+    updatedBy: str | None
 
 
 class Settled(TypedDict):

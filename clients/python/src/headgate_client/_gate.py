@@ -6,14 +6,15 @@ import inspect
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
-from ._answers import CheckAnswer, LimitInfo, LimitSummary, Region, Settled, Window
+from ._answers import CheckAnswer, LimitInfo, LimitSummary, Policy, Region, Settled, Window
 from ._engine import engine
 from ._names import Names, Occupy, actual_of, checked_text, names_of, slots_of
 from ._transport import LOCAL_URL, Transport
 from ._wait import Mode
+from .errors import HeadgateError
 
 
 class Gate:
@@ -65,11 +66,11 @@ class Gate:
         return self._call("POST", "/v1/check", {**body, "createIfMissing": create_if_missing, "strict": strict})
 
     def _pausing(self, name: str, seconds: float) -> Future[LimitSummary]:
-        return self._call("POST", f"{_path_of(name)}/pause", {"seconds": seconds})
+        return self._call("POST", f"{path_of(name)}/pause", {"seconds": seconds})
 
     def _configuring(
         self,
-        name: str,
+        path: str,
         limit: int,
         slot_decay_per_second: float,
         window: Window | None,
@@ -79,17 +80,42 @@ class Gate:
         weights: Mapping[str, int] | None,
         starve_after_seconds: float | None,
         region: Region | None,
-    ) -> Future[LimitSummary]:
+        idle_seconds: float | None = None,
+    ) -> Future[Any]:
         body: dict[str, Any] = {"limit": limit, "slotDecayPerSecond": slot_decay_per_second, "window": window}
         body |= {"active": active, "enforce": enforce, "lendSeconds": lend_seconds, "region": region}
         if weights is not None:
             body["weights"] = dict(weights)
         if starve_after_seconds is not None:
             body["starveAfterSeconds"] = starve_after_seconds
-        return self._call("PUT", _path_of(name), body)
+        if idle_seconds is not None:
+            body["idleSeconds"] = idle_seconds
+        return self._call("PUT", path, body)
+
+    def _deleting(self, path: str, missing: str) -> Future[bool]:
+        own, transport = engine(), self.transport
+
+        async def delete() -> bool:
+            try:
+                await transport.call(own, "DELETE", path, None)
+            except HeadgateError as error:
+                if error.code != missing:
+                    raise
+                return False
+            return True
+
+        return own.run(delete)
+
+    def _listing_policies(self) -> Future[list[Policy]]:
+        own, transport = engine(), self.transport
+
+        async def listing() -> list[Policy]:
+            return (await transport.call(own, "GET", "/v1/policies", None))["policies"]
+
+        return own.run(listing)
 
     def _inspecting(self, name: str) -> Future[LimitInfo]:
-        return self._call("GET", _path_of(name))
+        return self._call("GET", path_of(name))
 
     def _call(self, method: str, path: str, body: object = None) -> Future[Any]:
         own, transport = engine(), self.transport
@@ -100,11 +126,11 @@ def _by_name(names: Names) -> Any:
     return dict(names) if isinstance(names, Mapping) else names_of(names)
 
 
-def _path_of(name: str) -> str:
+def path_of(name: str, kind: Literal["limits", "policies"] = "limits") -> str:
     """A URL has no place for `.` and `..`: they would be read as a folder, even when escaped."""
-    if checked_text(name, "A name") in ("", ".", ".."):
-        raise ValueError(f'A limit cannot be called "{name}" here.')
-    return f"/v1/limits/{quote(name, safe='')}"
+    if checked_text(name, "A name" if kind == "limits" else "A pattern") in ("", ".", ".."):
+        raise ValueError(f'A {"limit" if kind == "limits" else "policy"} cannot be called "{name}" here.')
+    return f"/v1/{kind}/{quote(name, safe='')}"
 
 
 def checked_work(work: Any, is_async: bool) -> None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from ._answers import Actual, CheckAnswer, LimitInfo, LimitSummary, Region, Settled, Window
+from ._answers import Actual, CheckAnswer, LimitInfo, LimitSummary, Policy, Region, Settled, Window
 from ._answers import Receipt as AnyReceipt
-from ._gate import Gate, checked_work
+from ._gate import Gate, checked_work, path_of
 from ._hold import Acquisition, Hold, warn_unreleased
 from ._lease import AnyLease
 from ._names import Names, Occupy, holder_of, slots_of
@@ -329,7 +329,7 @@ class Headgate(Gate):
             region: Where it shall live, once it is made. A limit never moves.
         """
         return self._configuring(
-            name,
+            path_of(name),
             limit,
             slot_decay_per_second,
             window,
@@ -340,6 +340,54 @@ class Headgate(Gate):
             starve_after_seconds,
             region,
         ).result()
+
+    def delete(self, name: str) -> bool:
+        """Deletes a limit with its leases and its line. Answers whether there was one."""
+        return self._deleting(path_of(name), "unknown_limit").result()
+
+    def configure_policy(
+        self,
+        pattern: str,
+        limit: int,
+        *,
+        slot_decay_per_second: float = 0,
+        window: Window | None = None,
+        active: bool = True,
+        enforce: bool = True,
+        lend_seconds: float = 0,
+        weights: Mapping[str, int] | None = None,
+        starve_after_seconds: float | None = None,
+        region: Region | None = None,
+        idle_seconds: float | None = None,
+    ) -> Policy:
+        """Creates a policy, or replaces its settings: those of every name that starts like its pattern.
+
+        Args:
+            pattern: A literal prefix and one closing `*`, as `login:*`. Or one exact name, which counts before any.
+            limit: Slots of each name, and the other settings as `configure` takes them.
+            idle_seconds: How long a name is kept once it is idle and empty, 1 to 604,800. None: 300.
+        """
+        return self._configuring(
+            path_of(pattern, "policies"),
+            limit,
+            slot_decay_per_second,
+            window,
+            active,
+            enforce,
+            lend_seconds,
+            weights,
+            starve_after_seconds,
+            region,
+            idle_seconds,
+        ).result()
+
+    def policies(self) -> list[Policy]:
+        """All policies, in the order of their patterns."""
+        return self._listing_policies().result()
+
+    def delete_policy(self, pattern: str) -> bool:
+        """Deletes a policy. Answers whether there was one; its keys go as they are idle."""
+        return self._deleting(path_of(pattern, "policies"), "unknown_policy").result()
 
     def inspect(self, name: str) -> LimitInfo:
         """Shows a limit: settings, slots in use, who holds and who waits."""
