@@ -219,6 +219,7 @@ const lives: Life[] = [
 		policy: RATE,
 		live: (name) => granted({ names: name, mode: "rate_limit", occupy: 3, settleSeconds: 60 }),
 		count: { rows: 16, moved: 3, rang: 3, inVain: 0 },
+		spare: 1,
 	},
 	{
 		life: "a key, used once by the library",
