@@ -8,6 +8,7 @@ import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config
 import { buildDashboard } from "./scripts/build-dashboard.ts";
 import { findChromium } from "./test/support/chromium.ts";
 import "./test/support/provided.ts";
+import { isLateEvent } from "./test/support/late-events.ts";
 import { filesWithoutTools } from "./test/support/tools.ts";
 
 /** The same file shows that the library works on every runtime it is made for. */
@@ -53,6 +54,7 @@ const config = async () => ({
 		// A server's log tells of each change and each refusal; of a test that passed nobody reads it.
 		silent: "passed-only" as const,
 		reporters: ["./test/support/quiet.ts"],
+		onUnhandledError: (error) => (isLateEvent(error.message) ? false : undefined),
 		projects: [
 			{ test: { name: "core", include: ["test/core/**/*.test.ts"], ...patience } },
 			{

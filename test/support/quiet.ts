@@ -8,6 +8,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { DefaultReporter, type TestModule, type TestSpecification } from "vitest/node";
+import { isLateEvent } from "./late-events.ts";
 
 /** How workerd begins what it says by itself; nothing that Vitest prints does. */
 const RUNTIME = /^(?:uncaught exception; |exception = |console warning; |NOSENTRY |A header value for )/;
@@ -95,7 +96,7 @@ export default class QuietReporter extends DefaultReporter {
 			const write = stream.write;
 			const holding = (chunk: Uint8Array | string, ...rest: unknown[]): boolean => {
 				const text = String(chunk);
-				const provoked = RUNTIME.test(text) && PROVOKED.some((pattern) => pattern.test(text));
+				const provoked = RUNTIME.test(text) && (isLateEvent(text) || PROVOKED.some((pattern) => pattern.test(text)));
 				if (!provoked) return Reflect.apply(write, stream, [chunk, ...rest]);
 				this.#heldBack.push({ at: performance.now(), text });
 				if (this.#heldBack.length > MOST_PIECES) this.#heldBack.shift();
