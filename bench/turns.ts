@@ -1,6 +1,7 @@
 /**
- * What one decision costs in a long line: to join it and leave it, and to serve it as a lease ends, with a lease of the next one;
- * in the core alone, and by a real call of the object on workerd, with what it writes.
+ * What one decision costs in a long line: to join it and leave it, to serve it as a lease ends, with a lease of the next one, and
+ * to deny one by a limit that decays, which is told when its turn would come; in the core alone, and the first two by a real call
+ * of the object on workerd too, with what it writes.
  */
 
 import { decide } from "../src/core/decide.ts";
@@ -32,6 +33,8 @@ const REST = { holder: null, held: false, print: "", remember: false } as const;
 
 class Line {
 	readonly limit: Limit = createLimit({ limit: 1, slotDecayPerSecond: 0, active: true }, 0, () => undefined);
+	/** Of one whose slots come back by themselves. */
+	readonly #decaying: Limit = createLimit({ limit: 2, slotDecayPerSecond: 1, active: true }, 0, () => undefined);
 	readonly #whose: (index: number) => Pick<Request, "key" | "priority">;
 	#next = 0;
 	#held: string;
@@ -40,13 +43,22 @@ class Line {
 		this.#whose = whose;
 		this.#held = this.join();
 		for (let index = 0; index < count; index += 1) this.join();
+		for (let index = 0; index < count + 2; index += 1) this.#ask(this.#decaying, 0, "wait");
+	}
+
+	#ask(limit: Limit, now: number, ifBusy: Request["ifBusy"]): string {
+		const index = this.#next++;
+		const id = `r${index}`;
+		decide(limit, { kind: "acquire", request: { id, ...USUAL, ...REST, ifBusy, ...this.#whose(index) } }, now);
+		return id;
 	}
 
 	join(): string {
-		const index = this.#next++;
-		const id = `r${index}`;
-		decide(this.limit, { kind: "acquire", request: { id, ...USUAL, ...REST, ...this.#whose(index) } }, index);
-		return id;
+		return this.#ask(this.limit, this.#next, "wait");
+	}
+
+	deny(): void {
+		this.#ask(this.#decaying, 0, "deny");
 	}
 
 	joinAndLeave(): void {
@@ -65,6 +77,7 @@ class Line {
 interface Round {
 	joinUs: number;
 	serveUs: number;
+	denyUs: number;
 }
 
 function measure(line: Line, ms: number): Round {
@@ -75,7 +88,11 @@ function measure(line: Line, ms: number): Round {
 		const { user, system } = process.cpuUsage(from);
 		return (user + system) / count;
 	};
-	return { joinUs: each(() => line.joinAndLeave()), serveUs: each(() => line.serve()) };
+	return {
+		joinUs: each(() => line.joinAndLeave()),
+		serveUs: each(() => line.serve()),
+		denyUs: each(() => line.deny()),
+	};
 }
 
 /** Lines that are served by real calls: nobody says a key, and a hundred keys. */
@@ -154,24 +171,27 @@ export async function turns(context: Context): Promise<Report> {
 			`Medians of ${rounds} interleaved rounds of ${sliceMs / 4} ms, in the core alone; and of as many of ${sliceMs / 2} ms by a call over HTTP whose object ` +
 				"takes the same turn, with what it writes. All of it is processor time.",
 		],
-		head: ["whose turns", "waiters", "join and leave", "serve the next, and join"],
+		head: ["whose turns", "waiters", "join and leave", "serve the next, and join", "deny by decay"],
 		rows: [
 			...all.map(({ line, waiters, rounds: done }) => [
 				line,
 				waiters.toLocaleString("en"),
 				microseconds(medianOf(done, ({ joinUs }) => joinUs)),
 				microseconds(medianOf(done, ({ serveUs }) => serveUs)),
+				microseconds(medianOf(done, ({ denyUs }) => denyUs)),
 			]),
 			...calls.map(({ line, waiters, us }) => [
 				`${line}, by a call`,
 				waiters.toLocaleString("en"),
 				...us.map((each) => microseconds(median(each))),
+				"–",
 			]),
 		],
 		targets: [
 			...LINES.flatMap(({ line }) => [
 				{ line, what: "join and leave", measured: ratio(line, ({ joinUs }) => joinUs) },
 				{ line, what: "serve and join", measured: ratio(line, ({ serveUs }) => serveUs) },
+				{ line, what: "deny by decay", measured: ratio(line, ({ denyUs }) => denyUs) },
 			]),
 			...CALLED.flatMap(({ line }) => [
 				{ line: `${line}, by a call`, what: "join and leave", measured: callRatio(line, 0) },

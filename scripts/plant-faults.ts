@@ -21,7 +21,7 @@ interface Fault {
 	is: string;
 	becomes: string;
 	/** The simulation knows nothing of this, and the tables of this file do. */
-	tables?: "calendar" | "fairness" | "lending" | "window";
+	tables?: "calendar" | "fairness" | "lending" | "time" | "window";
 }
 
 /** What a Worker borrows by: the simulation of Workers runs it. */
@@ -226,8 +226,8 @@ const FAULTS: Fault[] = [
 	},
 	{
 		name: "the retry of a decaying limit does not know of a pause",
-		is: `run(isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);`,
-		becomes: `run(limit.clock.lastAt);`,
+		is: `At => (isPaused(limit) ? limit.pausedUntil : limit.clock.lastAt);`,
+		becomes: `At => limit.clock.lastAt;`,
 	},
 	{
 		name: "a pause is lost in a restart",
@@ -460,7 +460,54 @@ const FAULTS: Fault[] = [
 		becomes: `conclude(turn, entry, "lease");\n		return say(turn, { kind: "released", id, slots, by });`,
 	},
 	{
+		name: "a line in front of a denial wastes nothing of its decay",
+		is: `const wasted = isExact ? 0 : Math.floor(before.size / settings.limit);`,
+		becomes: `const wasted = 0;`,
+		tables: "time",
+	},
+	{
+		name: "a limit of 1 is told as if its slot came back within a millisecond",
+		is: `if (settings.limit === 1) {`,
+		becomes: `if (settings.limit === 0) {`,
+		tables: "time",
+	},
+	{
+		name: "what is set aside is free behind a long line",
+		is: `usage.pour(sums.reserved + sums.lent);`,
+		becomes: ``,
+		tables: "time",
+	},
+	{
+		name: "those that are to come back take their slots in their turn, as a denial tells it",
+		is: `if (entry.wants !== "lease" || entry.standing === "resuming") sums.inTurnUnsure += sign;`,
+		becomes: ``,
+		tables: "time",
+	},
+	{
+		name: "equal tags in a longer line are not ordered",
+		is: `(reached === servedAt && (numbers[at] as number) < number)`,
+		becomes: `reached === servedAt`,
+		tables: "fairness",
+	},
+	{
+		name: "a longer line's tag is not kept beside it",
+		is: `		tags[at] = tag;`,
+		becomes: `		tags[at] ??= tag;`,
+		tables: "fairness",
+	},
+	{
+		name: "who waits of a priority is forgotten as a higher one comes",
+		is: `for (const { waiters } of of.next) for (const waiter of waiters) of.arrivals.add(waiter);`,
+		becomes: ``,
+		tables: "fairness",
+	},
+	{
 		name: "retry-after forgets those in line",
+		is: `BigInt(settings.limit - before.size - slots) * SLOT) + wasted`,
+		becomes: `BigInt(settings.limit - slots) * SLOT) + wasted`,
+	},
+	{
+		name: "retry-after forgets those in a line that is played",
 		is: `if (entry.standing === "present") serve(entry.slots, entry.wants);`,
 		becomes: `if (entry.standing === "parked") serve(entry.slots, entry.wants);`,
 	},

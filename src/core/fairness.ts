@@ -33,7 +33,7 @@ export function priceOf(limit: Limit): Price {
 	const { weights } = limit.settings;
 	const price = decays(limit) ? SLOT_PRICE : SLOT_MS_PRICE * Math.max(1, limit.meanHeldMs ?? FIRST_HELD_MS);
 	const usual = Math.max(1, Math.round(price));
-	if (weights === undefined || isEmpty(weights)) return () => usual;
+	if (weights === undefined || isEmpty(weights)) return usual;
 	return (key) => Math.max(1, Math.round(price / weightOf(weights, key)));
 }
 

@@ -88,8 +88,9 @@ export function foresee(limit: Limit, request: Asked): { denied: Denial | null; 
 /** With the place that it would have in line, and when it is worth asking again. */
 function denial(limit: Limit, request: Denied, code: DenialCode, slots: number): Denial {
 	const whose = whoseOf(request);
-	const retryMs = isBusy(code) ? retryAfterMs(limit, { ...whose, slots }) : 0;
-	return { kind: "denied", id: request.id, code, position: ahead(limit, whose).count + 1, retryAfterMs: retryMs };
+	const before = ahead(limit, whose);
+	const retryMs = isBusy(code) ? retryAfterMs(limit, { ...whose, slots }, before) : 0;
+	return { kind: "denied", id: request.id, code, position: before.count + 1, retryAfterMs: retryMs };
 }
 
 /** Whether a request is refused for want of free slots, and so may have them later. */

@@ -137,7 +137,7 @@ export class Level implements Usage {
 	}
 
 	/** Of bands it knows nothing. */
-	forecast(): Usage {
+	forecast(): Level {
 		const forecast = new Level(0, this.at);
 		forecast.rate = this.rate;
 		forecast.total = forecast.top = this.total;

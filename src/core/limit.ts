@@ -176,6 +176,8 @@ export interface Sums {
 	/** Waiters that have their turn in the line, and their slots. */
 	inTurn: number;
 	inTurnSlots: number;
+	/** Of them, those that may not use their slots from their turn on: parts of requests, and those that are to come back first. */
+	inTurnUnsure: number;
 }
 
 /** Adds an entry to the sums and the order of service, as it stands, or takes it out of them. */
@@ -186,6 +188,7 @@ export function count({ sums, order }: Limit, entry: Entry, sign: 1 | -1): void 
 		else order.remove(entry);
 		sums.inTurn += sign;
 		sums.inTurnSlots += sign * entry.slots;
+		if (entry.wants !== "lease" || entry.standing === "resuming") sums.inTurnUnsure += sign;
 	} else if (!entry.enforced) {
 		return;
 	} else if (entry.state === "reserved") {
@@ -255,7 +258,17 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		meanHeldMs: null,
 		polling: newPolling(now),
 		nextSeq: 1,
-		sums: { leased: 0, reserved: 0, lent: 0, shares: 0, leases: 0, returnable: 0, inTurn: 0, inTurnSlots: 0 },
+		sums: {
+			leased: 0,
+			reserved: 0,
+			lent: 0,
+			shares: 0,
+			leases: 0,
+			returnable: 0,
+			inTurn: 0,
+			inTurnSlots: 0,
+			inTurnUnsure: 0,
+		},
 		recall,
 	};
 }

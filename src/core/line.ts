@@ -83,9 +83,10 @@ export function wait(turn: Turn, entry: Entry, park: boolean): void {
 	const { id } = entry;
 	limit.queue.set(id, entry);
 	stand(turn, entry, park ? "parked" : "present");
-	const position = ahead(limit, entry).count + 1;
+	const before = ahead(limit, entry);
+	const position = before.count + 1;
 	if (!park) return say(turn, { kind: "queued", id, position });
-	say(turn, { kind: "parked", id, position, retryAfterMs: retryAfterMs(limit, entry) });
+	say(turn, { kind: "parked", id, position, retryAfterMs: retryAfterMs(limit, entry, before) });
 }
 
 /** Changes how a waiter stands, and with it when it is given up. */

@@ -44,8 +44,10 @@ export interface Waiter extends Whose {
 	charge: number;
 }
 
-/** What one slot counts for when a key is charged. */
-export type Price = (key: string | null) => number;
+/** What one slot counts for when a key is charged: the same for all keys, or for each its own. */
+export type Price = number | ((key: string | null) => number);
+
+const priceFor = (price: Price, key: string | null): number => (typeof price === "number" ? price : price(key));
 
 /** The waiters of one key and priority. */
 interface KeyLine<W> {
@@ -61,6 +63,18 @@ interface KeyLine<W> {
 	longerAt: number;
 }
 
+/**
+ * Lines that have more than one waiter, in no order: each is looked at as a place is counted. So what is looked at lies side by
+ * side, and a line itself is not touched.
+ */
+interface Longer<W> {
+	readonly lines: KeyLine<W>[];
+	readonly tags: number[];
+	readonly numbers: number[];
+	/** How many waiters it has, if each asks for one slot; else 0. */
+	readonly singles: number[];
+}
+
 /** Those of one priority. */
 interface Class<W> {
 	readonly priority: number;
@@ -71,12 +85,14 @@ interface Class<W> {
 	readonly keys: Map<string | null, KeyLine<W>>;
 	/** Lines that have waiters, by tag: the first is next. */
 	readonly next: Ranked<KeyLine<W>>;
-	/** Of them, those that have more than one, in no order: each is looked at as a place is counted. */
-	readonly longer: KeyLine<W>[];
+	readonly longer: Longer<W>;
 	/** Keys without waiters, by tag. */
 	readonly idle: Ranked<KeyLine<W>>;
-	/** All waiters, by arrival. */
-	readonly arrivals: Ranked<W>;
+	/** Waiters, and their slots. */
+	count: number;
+	size: number;
+	/** They by arrival: it is made when a higher priority waits, for only then may one of them starve, and kept until none waits. */
+	arrivals: Ranked<W> | null;
 }
 
 /** What a restart needs beside the rows of waiters. */
@@ -87,8 +103,8 @@ export interface SavedOrder {
 	owes?: true;
 }
 
-/** Waiters of which each place is played while some starve; of longer lines it is counted as if they were of the highest priority. */
-const PLAYED_MAX = 1_000;
+/** Waiters whose turns are played one by one where counting alone does not tell; of longer lines it is an estimate. */
+export const PLAYED_MAX = 1_000;
 
 const byTag = <W>(a: KeyLine<W>, b: KeyLine<W>): boolean => a.tag < b.tag || (a.tag === b.tag && a.number < b.number);
 
@@ -106,7 +122,9 @@ export class Order<W extends Waiter> {
 		const line = this.#line(of, waiter.key);
 		const tag = Math.max(line.tag, waiter.tag ?? 0);
 		if (waiter.tag === tag) line.bearer = waiter;
-		of.arrivals.add(waiter);
+		of.count += 1;
+		of.size += waiter.slots;
+		of.arrivals?.add(waiter);
 		if (line.first && waiter.seq > line.first.seq && tag === line.tag) {
 			line.waiters.add(waiter);
 			return keepLonger(of, line);
@@ -121,7 +139,10 @@ export class Order<W extends Waiter> {
 	remove(waiter: W): void {
 		const of = this.#class(waiter.priority);
 		const line = this.#line(of, waiter.key);
-		of.arrivals.remove(waiter);
+		of.count -= 1;
+		of.size -= waiter.slots;
+		if (of.count > 0) of.arrivals?.remove(waiter);
+		else of.arrivals = null;
 		if (line.first !== waiter) {
 			line.waiters.remove(waiter);
 			keepLonger(of, line);
@@ -151,14 +172,14 @@ export class Order<W extends Waiter> {
 	}
 
 	/** The key of this waiter, which is next, is charged; it leaves the line after that. */
-	charge(waiter: W, priceOf: Price, before: At): void {
+	charge(waiter: W, price: Price, before: At): void {
 		const owed = this.#starving(before);
 		this.#owes = owed !== undefined && !(this.#owes && owed === waiter);
 		const of = this.#class(waiter.priority);
 		const line = this.#line(of, waiter.key);
 		const isAlone = of.keys.size === 1 && waiter.key === null;
 		const { tag } = line;
-		const charge = waiter.slots * priceOf(waiter.key);
+		const charge = waiter.slots * priceFor(price, waiter.key);
 		if (line.bearer === waiter) line.bearer = null;
 		waiter.tag = isAlone ? null : tag;
 		waiter.charge = isAlone ? 0 : charge;
@@ -208,19 +229,19 @@ export class Order<W extends Waiter> {
 	}
 
 	/** How many are served before this waiter, or this request if it arrived now, and their slots. */
-	ahead(of: Whose & { readonly seq?: number }, priceOf: Price, before: At): Before {
+	ahead(of: Whose & { readonly seq?: number }, price: Price, before: At): Before {
 		const top = this.#top;
 		if (!top) return { count: 0, size: 0 };
 		const starving = this.#starving(before);
-		if (starving && of.priority < top.priority && this.#count <= PLAYED_MAX) return this.#played(of, priceOf, before);
-		const sum = this.#inTurn(of, priceOf);
+		if (starving && of.priority < top.priority && this.#count <= PLAYED_MAX) return this.#played(of, price, before);
+		const sum = this.#inTurn(of, price);
 		if (!starving) return sum;
 		// Beside each of them, and once more where one is owed, one that starves is served.
 		const most = sum.count + (this.#owes ? 1 : 0);
 		let left = most;
 		for (const each of this.#classes) {
-			if (each.priority >= top.priority) continue;
-			const hungry = each.arrivals.countWhile(({ since }) => since <= before);
+			if (each.priority >= top.priority || each.count === 0) continue;
+			const hungry = arrivalsOf(each).countWhile(({ since }) => since <= before);
 			const served = Math.min(left, hungry.count);
 			left -= served;
 			sum.count += served;
@@ -230,63 +251,48 @@ export class Order<W extends Waiter> {
 	}
 
 	/** Those that are before by priority and by the turns of keys. */
-	#inTurn(of: Whose & { readonly seq?: number }, priceOf: Price): Before {
+	#inTurn(of: Whose & { readonly seq?: number }, price: Price): Before {
 		const sum = { count: 0, size: 0 };
 		const add = ({ count, size }: Before, sign = 1): void => {
 			sum.count += sign * count;
 			sum.size += sign * size;
 		};
-		for (const { priority, arrivals } of this.#classes) if (priority > of.priority) add(arrivals);
-		const { lines, line: own, tag } = this.#look(of);
-		if (!lines) return sum;
+		for (const each of this.#classes) if (each.priority > of.priority) add(each);
+		const { lines: ofPriority, line: own, tag } = this.#look(of);
+		if (!ofPriority) return sum;
 		const { seq = Number.POSITIVE_INFINITY } = of;
 		const number = own?.number ?? Number.POSITIVE_INFINITY;
 		const ofKey = own?.waiters.countWhile((each) => each.seq < seq) ?? { count: 0, size: 0 };
 		add(ofKey);
-		const servedAt = tag + ofKey.size * priceOf(of.key);
+		const servedAt = tag + ofKey.size * priceFor(price, of.key);
 		const isBefore = (at: number, line: KeyLine<W>): boolean =>
 			at < servedAt || (at === servedAt && line.number < number);
 		// The first of each line, and of the longer ones those behind it.
-		const firsts = lines.next.countWhile((line) => isBefore(line.tag, line));
+		const firsts = ofPriority.next.countWhile((line) => isBefore(line.tag, line));
 		if (firsts.count === 0) return sum;
 		add(firsts);
 		if (own?.first && isBefore(own.tag, own)) add({ count: 1, size: own.first.slots }, -1);
-		let behind = 0;
-		for (const line of lines.longer) {
-			const { tag: from, waiters } = line;
-			if (line === own || from > servedAt || (from === servedAt && line.number > number)) continue;
-			const price = priceOf(line.key);
-			const { count, size } = waiters;
-			if (count === size) {
-				const rounds = Math.ceil((servedAt - from) / price);
-				const served = line.number < number && from + rounds * price === servedAt ? rounds + 1 : rounds;
-				behind += (served < count ? served : count) - 1;
-			} else {
-				add(waiters.countWhile((_, slots) => isBefore(from + slots * price, line)));
-				add({ count: 1, size: line.first?.slots ?? 0 }, -1);
-			}
-		}
-		add({ count: behind, size: behind });
+		add(behind(ofPriority.longer, own, servedAt, number, price));
 		return sum;
 	}
 
 	/** The same, by playing the line. */
-	#played(of: Whose & { readonly seq?: number }, priceOf: Price, before: At): Before {
+	#played(of: Whose & { readonly seq?: number }, price: Price, before: At): Before {
 		const asked = of.seq === undefined ? { ...of, seq: Number.POSITIVE_INFINITY, slots: 0 } : undefined;
-		const all = asked ? this.walk(priceOf, before, asked) : this.walk(priceOf, before);
+		const all = asked ? this.walk(price, before, asked) : this.walk(price, before);
 		const place = all.findIndex((each) => each === asked || each.seq === of.seq);
 		return { count: place, size: all.slice(0, place).reduce((sum, { slots }) => sum + slots, 0) };
 	}
 
 	/** All that have their turn, in the order in which they are served if nothing changes. */
-	walk(priceOf: Price, before: At): W[];
+	walk(price: Price, before: At): W[];
 	/** With a request that arrives now. */
-	walk<A extends Whose & { slots: number; seq: number }>(priceOf: Price, before: At, asked: A): (W | A)[];
-	walk<A extends Whose & { slots: number; seq: number }>(priceOf: Price, before: At, asked?: A): (W | A)[] {
+	walk<A extends Whose & { slots: number; seq: number }>(price: Price, before: At, asked: A): (W | A)[];
+	walk<A extends Whose & { slots: number; seq: number }>(price: Price, before: At, asked?: A): (W | A)[] {
 		const all: { one: W | A; priority: number; tag: number; number: number }[] = [];
 		const join = (one: W | A, tag: number, number: number): number => {
 			all.push({ one, priority: one.priority, tag, number });
-			return tag + one.slots * priceOf(one.key);
+			return tag + one.slots * priceFor(price, one.key);
 		};
 		for (const { next } of this.#classes) {
 			for (const line of next) {
@@ -296,7 +302,11 @@ export class Order<W extends Waiter> {
 		}
 		if (asked) {
 			const { line, tag } = this.#look(asked);
-			join(asked, tag + (line?.waiters.size ?? 0) * priceOf(asked.key), line?.number ?? Number.POSITIVE_INFINITY);
+			join(
+				asked,
+				tag + (line?.waiters.size ?? 0) * priceFor(price, asked.key),
+				line?.number ?? Number.POSITIVE_INFINITY,
+			);
 		}
 		// Those of one line stand in their order already, and sorting keeps it.
 		all.sort((a, b) => b.priority - a.priority || a.tag - b.tag || a.number - b.number || 0);
@@ -371,17 +381,17 @@ export class Order<W extends Waiter> {
 	}
 
 	get #count(): number {
-		return this.#classes.reduce((sum, { arrivals }) => sum + arrivals.count, 0);
+		return this.#classes.reduce((sum, { count }) => sum + count, 0);
 	}
 
 	/** Of those below the highest priority that waits, the waiter that arrived first, if it did at `before` or earlier. */
 	#starving(before: At): W | undefined {
 		let isBelow = false;
 		let oldest: W | undefined;
-		for (const { arrivals } of this.#classes) {
-			const { first } = arrivals;
-			if (!first) continue;
-			if (isBelow && (!oldest || first.seq < oldest.seq)) oldest = first;
+		for (const of of this.#classes) {
+			if (of.count === 0) continue;
+			const first = isBelow ? arrivalsOf(of).first : undefined;
+			if (first && (!oldest || first.seq < oldest.seq)) oldest = first;
 			isBelow = true;
 		}
 		return oldest && oldest.since <= before ? oldest : undefined;
@@ -398,9 +408,9 @@ export class Order<W extends Waiter> {
 		const made = {
 			...{ priority, served: 0, rested: 0, keys: new Map() },
 			next: new Ranked<KeyLine<W>>(byTag, ({ first }) => first?.slots ?? 0),
-			longer: [],
+			longer: { lines: [], tags: [], numbers: [], singles: [] },
 			idle: new Ranked<KeyLine<W>>(byTag, one),
-			arrivals: newArrivals<W>(),
+			...{ count: 0, size: 0, arrivals: null },
 		};
 		this.#classes.splice(at, 0, made);
 		return made;
@@ -457,19 +467,82 @@ export class Order<W extends Waiter> {
 	}
 }
 
-/** Whether a line has more than one waiter may have changed. */
-function keepLonger<W>({ longer }: Class<W>, line: KeyLine<W>): void {
+/** The tag of a line, or how many wait in it, may have changed. */
+function keepLonger<W>({ longer: { lines, tags, numbers, singles } }: Class<W>, line: KeyLine<W>): void {
+	const { count, size } = line.waiters;
+	const put = (at: number, one: KeyLine<W>, tag: number, single: number): void => {
+		lines[at] = one;
+		tags[at] = tag;
+		numbers[at] = one.number;
+		singles[at] = single;
+		one.longerAt = at;
+	};
 	const at = line.longerAt;
-	if (line.waiters.count > 1 === at >= 0) return;
-	if (at < 0) {
-		line.longerAt = longer.push(line) - 1;
-		return;
-	}
+	if (count > 1) return put(at < 0 ? lines.length : at, line, line.tag, count === size ? count : 0);
+	if (at < 0) return;
+	// The last one takes its place.
 	line.longerAt = -1;
-	const last = longer.pop() as KeyLine<W>;
-	if (last === line) return;
-	longer[at] = last;
-	last.longerAt = at;
+	const last = lines.pop() as KeyLine<W>;
+	const tag = tags.pop() as number;
+	const single = singles.pop() as number;
+	numbers.pop();
+	if (last !== line) put(at, last, tag, single);
+}
+
+/** Of the longer lines but `own`, those behind their first waiter that are served before so a tag and number. */
+function behind<W extends Waiter>(
+	{ lines, tags, numbers, singles }: Longer<W>,
+	own: KeyLine<W> | undefined,
+	servedAt: number,
+	number: number,
+	price: Price,
+): Before {
+	const sum = { count: 0, size: 0 };
+	const ownAt = own?.longerAt;
+	// Of waiters for one slot each: as many as slots.
+	let ones = 0;
+	for (let at = 0; at < tags.length; at += 1) {
+		const from = tags[at] as number;
+		if (from > servedAt || at === ownAt) continue;
+		const slotPrice = typeof price === "number" ? price : price((lines[at] as KeyLine<W>).key);
+		const single = singles[at] as number;
+		if (single === 0) {
+			addUneven(sum, lines[at] as KeyLine<W>, servedAt, number, slotPrice);
+		} else if (from + (single - 1) * slotPrice < servedAt) {
+			// The last one is before, which takes no division to see.
+			ones += single - 1;
+		} else {
+			const rounds = ((servedAt - from) / slotPrice) | 0;
+			const reached = from + rounds * slotPrice;
+			if (reached < servedAt || (reached === servedAt && (numbers[at] as number) < number)) ones += rounds;
+			else if (rounds > 0) ones += rounds - 1;
+		}
+	}
+	sum.count += ones;
+	sum.size += ones;
+	return sum;
+}
+
+/** The same of one line, whose waiters ask for different numbers of slots. */
+function addUneven<W extends Waiter>(
+	sum: Before,
+	{ tag, number: own, waiters, first }: KeyLine<W>,
+	servedAt: number,
+	number: number,
+	price: number,
+): void {
+	const isBefore = (at: number): boolean => at < servedAt || (at === servedAt && own < number);
+	if (!first || !isBefore(tag)) return;
+	const { count, size } = waiters.countWhile((_, slots) => isBefore(tag + slots * price));
+	sum.count += count - 1;
+	sum.size += size - first.slots;
+}
+
+function arrivalsOf<W extends Waiter>(of: Class<W>): Ranked<W> {
+	if (of.arrivals) return of.arrivals;
+	of.arrivals = newArrivals<W>();
+	for (const { waiters } of of.next) for (const waiter of waiters) of.arrivals.add(waiter);
+	return of.arrivals;
 }
 
 const newArrivals = <W extends Waiter>(): Ranked<W> =>

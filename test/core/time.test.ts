@@ -2,6 +2,8 @@
 
 import { describe, expect, test } from "vitest";
 import type { Settings } from "../../src/core/limit.ts";
+import { PLAYED_MAX } from "../../src/core/order.ts";
+import { Random } from "./random.ts";
 import { open, RATE, scene } from "./scene.ts";
 
 describe("promise 5: the dead give back", () => {
@@ -282,6 +284,69 @@ describe("promise 8: exact decay", () => {
 		let wakeAt = subject.decide({ kind: "tick" }, at).wakeAt;
 		while (wakeAt !== null && wakeAt < retryAt) wakeAt = subject.decide({ kind: "tick" }, wakeAt).wakeAt;
 		expect(run(`${retryAt} acquire x`)).toContain("granted x");
+	});
+
+	/** When a request that was denied is granted, if it joins the line at once and nothing else happens. */
+	function grantedAt({ subject, run }: ReturnType<typeof open>, at: number, asks: string): number {
+		run(`${at} acquire x ${asks} wait=ever`);
+		for (let { wakeAt } = subject.decide({ kind: "tick" }, at); wakeAt !== null; ) {
+			const decided = subject.decide({ kind: "tick" }, wakeAt);
+			if (decided.events.some((event) => event.kind === "granted" && event.id === "x")) return wakeAt;
+			wakeAt = decided.wakeAt;
+		}
+		throw new Error("Nothing is left to wait for.");
+	}
+
+	test.each(["of one slot each", "of many sizes"])("a denial behind a line %s is told when its turn comes", (sizes) => {
+		for (let seed = 1; seed <= 300; seed += 1) {
+			const random = new Random(seed);
+			const limit = random.pick([1, 2, 3, 10, 1_000]);
+			const decay = () => random.pick([0.3, 1, 7, 1_500, limit / 60]);
+			const opened = open({ limit, slotDecayPerSecond: decay() });
+			const most = sizes === "of many sizes" ? limit : 1;
+			const asks = () => `${random.chance(0.3) ? `key=k${random.int(1, 4)} ` : ""}x${random.int(1, most)}`;
+			opened.run(`0 acquire first x${limit} rate`);
+			const at = random.int(0, 1_000);
+			if (random.chance(0.5)) opened.run(`${at} configure decay=${decay()}`);
+			for (let index = random.int(0, 40); index > 0; index -= 1)
+				opened.run(`${at} acquire r${index} ${asks()} rate wait=ever`);
+			const asked = asks();
+			const denial = opened.run(`${at} acquire x ${asked}`);
+			if (denial.startsWith("granted")) continue;
+			const slotsBefore = opened.subject.limit.sums.inTurnSlots;
+			const told = at + Number(denial.split(" ").at(-1));
+			const late = told - grantedAt(opened, at, asked);
+			expect(late, `seed ${seed}: ${denial}`).toBeGreaterThanOrEqual(0);
+			// A waiter that takes the whole limit may leave less than a millisecond of decay unused.
+			expect(late, `seed ${seed}: ${denial}`).toBeLessThanOrEqual(most > 1 ? Math.floor(slotsBefore / limit) : 0);
+		}
+	});
+
+	const LONG = PLAYED_MAX + 500;
+	const MINUTE = { every: "minute", timeZone: "UTC", at: "00:00", startsOn: null, sliding: false } as const;
+	test("a calendar's denial behind a long line is told the very period", () => {
+		const opened = open({ limit: 7, window: MINUTE });
+		for (let index = 0; index < LONG; index += 1) opened.run(`0 acquire r${index} rate wait=ever`);
+		const told = Number(opened.run("0 acquire x rate").split(" ").at(-1));
+		expect(told).toBe(grantedAt(opened, 0, "rate"));
+	});
+
+	test("a sliding window's denial behind a long line is told by a window late at most", () => {
+		const opened = open({ limit: 7, window: { ...MINUTE, every: 60, sliding: true } });
+		for (let index = 0; index < LONG; index += 1) opened.run(`${10 * index} acquire r${index} rate wait=ever`);
+		const at = 10 * LONG;
+		const told = at + Number(opened.run(`${at} acquire x rate`).split(" ").at(-1));
+		const late = told - grantedAt(opened, at, "rate");
+		expect(late).toBeGreaterThanOrEqual(0);
+		expect(late).toBeLessThanOrEqual(60_000);
+	});
+	test("what is set aside counts as used in a denial behind a long line", () => {
+		const opened = open({ limit: 7, slotDecayPerSecond: 7 });
+		opened.run("0 reserve part x2");
+		for (let index = 0; index < LONG; index += 1) opened.run(`0 acquire r${index} rate wait=ever`);
+		const told = Number(opened.run("0 acquire x rate").split(" ").at(-1));
+		opened.run("0 commit part");
+		expect(told).toBe(grantedAt(opened, 0, "rate"));
 	});
 
 	test("without decay the estimate is at least 0 and at most 30 s", () => {
