@@ -46,7 +46,7 @@ import {
 	usageOf,
 	wallClock,
 } from "./limit.ts";
-import { enter, QUEUE_MAX, resize, returnToLine, slotsOf, stand, wait } from "./line.ts";
+import { enter, QUEUE_MAX, resize, returnToLine, slotsOf, stand, wait, waiters } from "./line.ts";
 import { runTime } from "./passing.ts";
 import { deniedSlots, learnHeld, setDenied } from "./polling.ts";
 import { type At, type Ms, tellTime } from "./time.ts";
@@ -146,7 +146,7 @@ function ask(turn: Turn, request: Request, wants: Entry["wants"]): void {
 	const refused = refusal(limit, slots, request);
 	const isHeldBack = refused !== null && enforces(limit);
 	if (isHeldBack && (refused !== "denied" || ifBusy === "deny")) return deny(turn, request, refused, slots);
-	if (isHeldBack && limit.queue.size >= QUEUE_MAX) return deny(turn, request, "queue_full", slots);
+	if (isHeldBack && limit.sums.waiting >= QUEUE_MAX) return deny(turn, request, "queue_full", slots);
 	const entry = enter(turn, request, wants);
 	if (isHeldBack) return wait(turn, entry, ifBusy === "park");
 	if (limit.sums.inTurn > 0) limit.order.charge(entry, priceOf(limit), starveBefore(limit));
@@ -347,7 +347,7 @@ function configure(turn: Turn, change: Partial<Settings>, slots: number | undefi
 		if (decays(limit)) setInUse(turn, Math.max(0, slots - limit.sums.lent));
 		else limit.unleased = Math.max(0, slots - limit.sums.leased);
 	}
-	for (const entry of [...limit.queue.values()].sort((a, b) => a.seq - b.seq)) {
+	for (const entry of waiters(limit).sort((a, b) => a.seq - b.seq)) {
 		resize(limit, entry);
 		const never = neverFits(limit, entry.slots, entry.mode);
 		if (!never || !enforces(limit)) continue;
@@ -408,7 +408,7 @@ function changeKind(turn: Turn, didDecay: boolean): void {
 	for (const entry of entries.values()) {
 		entry.tag = null;
 		entry.charge = 0;
-		if (limit.queue.has(entry.id) && inTurn(entry)) limit.order.add(entry);
+		if (entry.inLine && inTurn(entry)) limit.order.add(entry);
 	}
 	if (decays(limit)) limit.level.reset(wholeSlots(free));
 	for (const [index, entry] of holders.entries()) {

@@ -33,8 +33,8 @@ export function fitsAt(limit: Limit, slots: number): At {
  * of a loan is felt like any change through it: a moment late.
  */
 export function steadyMs(limit: Limit, mostMs: Ms): Ms {
-	const { settings, sums, queue, deadlines, clock } = limit;
-	if (!settings.active || !decays(limit) || queue.size > 0 || sums.returnable > 0) return 0;
+	const { settings, sums, deadlines, clock } = limit;
+	if (!settings.active || !decays(limit) || sums.waiting > 0 || sums.returnable > 0) return 0;
 	const first = deadlines.first;
 	return first ? Math.max(0, Math.min(mostMs, first.until - clock.lastAt)) : mostMs;
 }

@@ -120,6 +120,8 @@ export interface Entry {
 	/** `lent`: no request, but a loan of a Worker; see `lending.ts`. */
 	state: "waiting" | "reserved" | "committed" | "leased" | "unsettled" | "lent";
 	standing: Standing;
+	/** Whether it has a place in the line, and so is one of its waiters. */
+	inLine: boolean;
 	/** False: granted by a limit that is not enforced. It holds nothing, and is renewed and released like any other. */
 	enforced: boolean;
 	/** Granted though there was no room, because the limit only watches. It counts as denied, and as nothing else. */
@@ -173,6 +175,8 @@ export interface Sums {
 	leases: number;
 	/** Leases that can be given back, for they were not taken by rate; and estimates, which can be settled. */
 	returnable: number;
+	/** All waiters. */
+	waiting: number;
 	/** Waiters that have their turn in the line, and their slots. */
 	inTurn: number;
 	inTurnSlots: number;
@@ -209,9 +213,7 @@ export interface Limit {
 	clock: Clock;
 	/** Every live request, and every loan, by id, in order of arrival. */
 	readonly entries: Map<string, Entry>;
-	/** The waiting ones. */
-	readonly queue: Map<string, Entry>;
-	/** Those of them that have their turn, in the order of service. */
+	/** The waiting ones that have their turn, in the order of service. */
 	readonly order: Order<Entry>;
 	readonly deadlines: Deadlines<Entry>;
 	/** Slots in use of a limit whose slots come back by themselves, reservations and loans aside. */
@@ -244,7 +246,6 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 		settings,
 		clock,
 		entries: new Map(),
-		queue: new Map(),
 		order: new Order(),
 		deadlines: new Deadlines(),
 		level: usageOf(settings, clock, now),
@@ -265,6 +266,7 @@ export function createLimit(settings: Settings, now: At, recall: Limit["recall"]
 			shares: 0,
 			leases: 0,
 			returnable: 0,
+			waiting: 0,
 			inTurn: 0,
 			inTurnSlots: 0,
 			inTurnUnsure: 0,

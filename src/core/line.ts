@@ -61,6 +61,7 @@ export function enter(turn: Turn, request: Request, wants: Entry["wants"]): Entr
 		seq: limit.nextSeq++,
 		state: "waiting",
 		standing: "parked",
+		inLine: false,
 		enforced: true,
 		wouldDeny: false,
 		since: now,
@@ -81,12 +82,18 @@ export function enter(turn: Turn, request: Request, wants: Entry["wants"]): Entr
 export function wait(turn: Turn, entry: Entry, park: boolean): void {
 	const { limit } = turn;
 	const { id } = entry;
-	limit.queue.set(id, entry);
+	setInLine(limit, entry, true);
 	stand(turn, entry, park ? "parked" : "present");
 	const before = ahead(limit, entry);
 	const position = before.count + 1;
 	if (!park) return say(turn, { kind: "queued", id, position });
 	say(turn, { kind: "parked", id, position, retryAfterMs: retryAfterMs(limit, entry, before) });
+}
+
+export function setInLine({ sums }: Limit, entry: Entry, inLine: boolean): void {
+	if (entry.inLine === inLine) return;
+	entry.inLine = inLine;
+	sums.waiting += inLine ? 1 : -1;
 }
 
 /** Changes how a waiter stands, and with it when it is given up. */
@@ -99,7 +106,7 @@ export function stand({ limit, now }: Turn, entry: Entry, standing: Standing): v
 
 export function leaveLine(turn: Turn, entry: Entry): void {
 	stand(turn, entry, "parked");
-	turn.limit.queue.delete(entry.id);
+	setInLine(turn.limit, entry, false);
 }
 
 /** Back from a reservation to its place in line, which is that of its arrival. */
@@ -113,14 +120,18 @@ export function returnToLine({ limit }: Turn, entry: Entry): void {
 	entry.since -= entry.waitedMs;
 	entry.waitedMs = 0;
 	entry.standing = "parked";
-	limit.queue.set(entry.id, entry);
+	setInLine(limit, entry, true);
 }
+
+/** All of them, parked ones included, in no order of service. */
+export const waiters = ({ entries, sums }: Limit): Entry[] =>
+	sums.waiting === 0 ? [] : [...entries.values()].filter(({ inLine }) => inLine);
 
 /** The waiters, with their places; 1 is next. */
 export function positions(limit: Limit): [entry: Entry, position: number][] {
 	const all: [Entry, number][] = [];
 	for (const entry of limit.order.walk(priceOf(limit), starveBefore(limit))) all.push([entry, all.length + 1]);
-	if (all.length === limit.queue.size) return all;
-	for (const entry of limit.queue.values()) if (!inTurn(entry)) all.push([entry, ahead(limit, entry).count + 1]);
+	if (all.length === limit.sums.waiting) return all;
+	for (const entry of waiters(limit)) if (!inTurn(entry)) all.push([entry, ahead(limit, entry).count + 1]);
 	return all.sort(([a, x], [b, y]) => x - y || a.seq - b.seq);
 }

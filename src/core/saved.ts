@@ -2,7 +2,7 @@
 
 import { Deadlines } from "./deadlines.ts";
 import { count, createLimit, decays, type Entry, inTurn, type Limit, usageOf } from "./limit.ts";
-import { sizeOf } from "./line.ts";
+import { setInLine, sizeOf } from "./line.ts";
 import type { SavedOrder } from "./order.ts";
 import { RESERVATION_MS, RESUME_MS } from "./patience.ts";
 import type { Polling } from "./polling.ts";
@@ -146,6 +146,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 			wants: saved.wants ?? "lease",
 			state: saved.state ?? "leased",
 			standing: saved.standing ?? "parked",
+			inLine: false,
 			enforced: saved.enforced ?? true,
 			wouldDeny: saved.wouldDeny ?? false,
 			atMost: saved.atMost ?? null,
@@ -175,7 +176,7 @@ export function rebuild(saved: SavedLimit, entries: Iterable<SavedEntry>, now: A
 }
 
 function requeue(limit: Limit, entry: Entry, wokeAt: At): void {
-	limit.queue.set(entry.id, entry);
+	setInLine(limit, entry, true);
 	// Its row may be of before the limit was changed.
 	entry.slots = sizeOf(limit, entry);
 	if (entry.standing === "parked") entry.until = Math.min(entry.giveUpAt, wokeAt + RESERVATION_MS);

@@ -78,10 +78,10 @@ export class MemoryLimit {
 			else if ("id" in event) this.#hearers.get(event.id)?.(event);
 		}
 		if (events.length > 0) {
-			const { totals, settings, queue } = this.limit;
+			const { totals, settings, sums } = this.limit;
 			const { activeSlots } = this.status();
 			const { limit, slotDecayPerSecond } = settings;
-			this.#history.note(now, { limit, activeSlots, waiting: queue.size, slotDecayPerSecond }, totals);
+			this.#history.note(now, { limit, activeSlots, waiting: sums.waiting, slotDecayPerSecond }, totals);
 			for (const [{ id }, position] of positions(this.limit)) this.#hearers.get(id)?.({ kind: "queued", id, position });
 			if (events.some(freesSlots)) this.#changed();
 		}

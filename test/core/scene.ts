@@ -2,6 +2,7 @@
 
 import { expect, test } from "vitest";
 import type { Limit, Settings } from "../../src/core/limit.ts";
+import { waiters } from "../../src/core/line.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
 import { happen, play } from "./script.ts";
 import { Subject } from "./subject.ts";
@@ -35,6 +36,6 @@ export function everything(limit: Limit): string {
 	return JSON.stringify([
 		saved,
 		[...limit.entries.values()].map((entry) => saveEntry(limit, entry)),
-		[...limit.queue.keys()],
+		waiters(limit).map(({ id }) => id),
 	]);
 }

@@ -86,7 +86,7 @@ test("promise 12: the line is bounded, whoever stands in it", () => {
 	for (let index = 0; index <= QUEUE_MAX; index += 1) {
 		subject.decide({ kind: "acquire", request: request(`r${index}`) }, 0);
 	}
-	expect(subject.limit.queue.size).toBe(QUEUE_MAX);
+	expect(subject.limit.sums.waiting).toBe(QUEUE_MAX);
 	const [full] = subject.decide({ kind: "acquire", request: request("one more") }, 0).events;
 	expect(full).toMatchObject({ kind: "denied", code: "queue_full" });
 	outcomes.set("denied queue_full", 1);

@@ -3,7 +3,7 @@
 import type { Window } from "../../src/core/calendar.ts";
 import type { Borrowing, Command, Event } from "../../src/core/commands.ts";
 import { activeSlots, type Entry, isLease, type Limit, type Request, type Settings } from "../../src/core/limit.ts";
-import { positions } from "../../src/core/line.ts";
+import { positions, waiters } from "../../src/core/line.ts";
 import { saveEntry, saveLimit } from "../../src/core/saved.ts";
 import { SLOT } from "../../src/core/usage.ts";
 import { type Asked, granted, inTurn, Model, ONE, unitsOfRate, windowMs } from "./model.ts";
@@ -197,7 +197,7 @@ export class Simulation {
 		this.#subject.restart(this.#wall);
 		this.#model.restart(this.#wall);
 		this.#reach("restart");
-		if (this.#limit.queue.size > 0) this.#reach("restart with waiters");
+		if (this.#limit.sums.waiting > 0) this.#reach("restart with waiters");
 		if (before !== null && before < this.#wall) this.#reach("restart after something fell due");
 		this.#decide({ kind: "tick" });
 	}
@@ -452,7 +452,7 @@ export class Simulation {
 
 	/** Every sum is that of the entries, whatever cache it is read from. */
 	#checkSums(): void {
-		const { entries, queue, sums, deadlines } = this.#limit;
+		const { entries, sums, deadlines } = this.#limit;
 		const all = [...entries.values()];
 		const leases = all.filter(isLease);
 		const reserved = all.filter((entry) => entry.enforced && entry.state === "reserved");
@@ -463,7 +463,8 @@ export class Simulation {
 		const recounted = {
 			...{ leased: slotsOf(leases), reserved: slotsOf(reserved), lent: slotsOf(loansOf(all)), leases: leases.length },
 			returnable: returnable.length + unsettled.length,
-			...{ inTurn: standing.length, inTurnSlots: slotsOf(standing) },
+			...{ waiting: waiting.length, inTurn: standing.length, inTurnSlots: slotsOf(standing) },
+			inTurnUnsure: standing.filter((each) => each.wants !== "lease" || each.standing === "resuming").length,
 		};
 		for (const [name, sum] of Object.entries(recounted)) {
 			const cached = sums[name as keyof typeof sums];
@@ -472,7 +473,7 @@ export class Simulation {
 		const queued = positions(this.#limit)
 			.map(([{ id }]) => id)
 			.join();
-		this.#hold(3, positions(this.#limit).length === queue.size, "not every waiter has a place");
+		this.#hold(3, positions(this.#limit).length === waiting.length, "not every waiter has a place");
 		this.#hold(3, queued === waiting.map(({ id }) => id).join(), `the line is not in order of arrival: ${queued}`);
 		this.#hold(16, this.#limit.loans.size === loansOf(all).length, "the loans that end are not those that there are");
 		const due = all.filter((entry) => entry.until !== Number.POSITIVE_INFINITY && entry.state !== "lent");
@@ -797,7 +798,12 @@ export class Simulation {
 	#everything(): string {
 		const { totals: _, clock: __, meanHeldMs: ___, polling: ____, ...saved } = saveLimit(this.#limit);
 		const { at, ...level } = saved.level;
-		return JSON.stringify({ ...saved, level, entries: look(this.#limit), queue: [...this.#limit.queue.keys()] });
+		return JSON.stringify({
+			...saved,
+			level,
+			entries: look(this.#limit),
+			queue: waiters(this.#limit).map(({ id }) => id),
+		});
 	}
 }
 

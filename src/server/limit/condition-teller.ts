@@ -50,7 +50,7 @@ export class ConditionTeller {
 		if (this.#telling || !limit || !identity?.alive || !identity.listed || !identity.reported) return;
 		const told = this.#told;
 		const denied = limit.totals.denied - this.#deniedThen;
-		const isFelt = limit.queue.size !== (told?.waiting ?? 0) || (denied > 0 && told?.denied === 0);
+		const isFelt = limit.sums.waiting !== (told?.waiting ?? 0) || (denied > 0 && told?.denied === 0);
 		// A clock that was set back ends the pause.
 		const restMs = isRested || now < this.#toldAt ? 0 : this.#toldAt + this.#pauseMs - now;
 		if (restMs > 0) {
@@ -124,7 +124,7 @@ export function conditionOf(limit: Limit, history: History, now: At): Condition 
 const roughly = (limit: Limit, denied: number): Omit<Condition, "granted"> => ({
 	...{ limit: limit.settings.limit, active: enforces(limit), paused: isPaused(limit) },
 	...{ slotDecayPerSecond: limit.settings.slotDecayPerSecond, activeSlots: activeSlots(limit) },
-	...{ waiting: limit.queue.size, denied },
+	...{ waiting: limit.sums.waiting, denied },
 });
 
 const isClose = (count: number, told: number): boolean =>

@@ -213,7 +213,7 @@ export class Hearers {
 		this.#beats += 1;
 		for (const hearer of this.#holding) hearer.beat?.(null, null);
 		const limit = this.deps.limit();
-		if (!limit || limit.queue.size === 0) return;
+		if (!limit || limit.sums.waiting === 0) return;
 		const waitingFor = this.deps.waitingFor(limit);
 		for (const [entry, position] of positions(limit)) {
 			// Waiters further back take turns, so that no beat is for thousands.
@@ -226,7 +226,7 @@ export class Hearers {
 	#tellPlaces(): void {
 		this.#placesTimer = null;
 		const limit = this.deps.limit();
-		if (!limit || limit.queue.size === 0) return;
+		if (!limit || limit.sums.waiting === 0) return;
 		const waitingFor = this.deps.waitingFor(limit);
 		for (const [entry, position] of positions(limit)) {
 			if (position > NEAR_PLACES) return;

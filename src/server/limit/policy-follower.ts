@@ -98,7 +98,7 @@ export class PolicyFollower {
 
 	/** After every decision: while a caller waits in line, the policies are looked at in time. */
 	watch(): void {
-		const waits = (): boolean => (this.#deps.limit()?.queue.size ?? 0) > 0;
+		const waits = (): boolean => (this.#deps.limit()?.sums.waiting ?? 0) > 0;
 		if (this.#timer || !waits() || this.#deps.lifecycle.identity?.origin === "configured") return;
 		this.#timer = setTimeout(() => {
 			this.#timer = null;

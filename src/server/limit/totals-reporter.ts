@@ -64,7 +64,7 @@ export class TotalsReporter {
 		try {
 			const totals = copyTotals(limit.totals);
 			const since = sinceTold(limit, identity);
-			const told: Told = { name: identity.name, totals: since, inUse: activeSlots(limit), waiting: limit.queue.size };
+			const told: Told = { name: identity.name, totals: since, inUse: activeSlots(limit), waiting: limit.sums.waiting };
 			// A lease that is only renewed counts nothing, and is in use.
 			if (isNothing(since) && told.inUse === 0 && told.waiting === 0) return true;
 			if (identity.origin === "policy" && identity.policy !== null) {
@@ -100,10 +100,10 @@ export class TotalsReporter {
 const sinceTold = ({ totals }: Limit, { told }: Identity): Totals => combine(totals, told?.totals ?? newTotals(), -1);
 
 export function measure(limit: Limit, { name, origin }: Identity): Measured {
-	const { settings, queue, totals } = limit;
+	const { settings, sums, totals } = limit;
 	return {
 		...{ name, origin, capacity: settings.limit, active: settings.active },
-		...{ inUse: activeSlots(limit), lent: limit.sums.lent, waiting: queue.size, totals },
+		...{ inUse: activeSlots(limit), lent: limit.sums.lent, waiting: sums.waiting, totals },
 		keys: measuredKeys(limit),
 	};
 }

@@ -80,10 +80,10 @@ function nextSlotMs(limit: Limit, active: number): number | null {
 }
 
 /** How the limit is, as its history notes it. */
-export const reading = ({ settings, queue }: Limit, activeSlots: number): Reading => ({
+export const reading = ({ settings, sums }: Limit, activeSlots: number): Reading => ({
 	limit: settings.limit,
 	activeSlots,
-	waiting: queue.size,
+	waiting: sums.waiting,
 	slotDecayPerSecond: settings.slotDecayPerSecond,
 });
 
@@ -121,7 +121,7 @@ export function summary(identity: Identity | null, limit: Limit | null, history:
 		...((lendSeconds > 0 || limit.sums.lent > 0) && { lentSlots: limit.sums.lent }),
 		remaining: Math.max(0, capacity - inUse),
 		leaseCount: limit.sums.leases,
-		waitingCount: limit.queue.size,
+		waitingCount: limit.sums.waiting,
 		lastMinute: { granted: lately.grantedAtOnce + lately.grantedAfterWait, denied: lately.denied },
 		totals,
 	};
