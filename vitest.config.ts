@@ -54,7 +54,7 @@ const config = async () => ({
 		// A server's log tells of each change and each refusal; of a test that passed nobody reads it.
 		silent: "passed-only" as const,
 		reporters: ["./test/support/quiet.ts"],
-		onUnhandledError: (error) => (isLateEvent(error.message) ? false : undefined),
+		onUnhandledError: ({ message }: { message: string }) => (isLateEvent(message) ? false : undefined),
 		projects: [
 			{ test: { name: "core", include: ["test/core/**/*.test.ts"], ...patience } },
 			{

@@ -3,6 +3,7 @@
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
+import { createLimit } from "../../src/core/limit.ts";
 import { newTotals, observe } from "../../src/core/totals.ts";
 import { BOUNDS } from "../../src/protocol.ts";
 import { policySums } from "../../src/server/contract/policy-sums.ts";
@@ -184,14 +185,11 @@ describe("what is told, and when", () => {
 			identity,
 			told: (told: NonNullable<Identity["told"]>) => Object.assign(identity, { told }),
 		};
-		const totals = newTotals();
-		const limit = {
-			...{ totals, settings: { limit: 5, slotDecayPerSecond: 0, active: true }, queue: new Map(), unleased: 0 },
-			sums: { leased: 0, reserved: 0, lent: 0 },
-		};
+		const limit = createLimit({ limit: 5, slotDecayPerSecond: 0, active: true }, 0, () => undefined);
+		const { totals } = limit;
 		const work: Promise<unknown>[] = [];
 		const reporter = new TotalsReporter({
-			...{ env: env as never, lifecycle: lifecycle as never, limit: () => limit as never },
+			...{ env: env as never, lifecycle: lifecycle as never, limit: () => limit },
 			background: (promise) => void work.push(promise),
 		});
 		return { reporter, identity, totals, settled: () => Promise.all(work) };
