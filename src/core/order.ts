@@ -91,7 +91,7 @@ interface Class<W> {
 	/** Waiters, and their slots. */
 	count: number;
 	size: number;
-	/** They by arrival: it is made when a higher priority waits, for only then may one of them starve, and kept until none waits. */
+	/** All of them by arrival: made when a higher priority waits, for only then may one starve, and kept until none is left. */
 	arrivals: Ranked<W> | null;
 }
 
