@@ -223,16 +223,17 @@ interface Work {
 	most: number;
 	mostEver: number;
 }
-/** A load that is over has stragglers, so none is forgotten. */
+/** Of each run of a name: who was cut off ends in the middle, counted for ever, and belongs to no later run. */
 const works = new Map<string, Work>();
-function workOf(name: string): Work {
-	const work = works.get(name) ?? { now: 0, most: 0, mostEver: 0 };
-	works.set(name, work);
+function workOf(c: Context<App>): Work {
+	const run = `${asked(c)} ${c.req.query("run")}`;
+	const work = works.get(run) ?? { now: 0, most: 0, mostEver: 0 };
+	works.set(run, work);
 	return work;
 }
 /** The first who come stay until as many are inside as the query says. */
 api.get("/held-work", held, async (c) => {
-	const work = workOf(asked(c));
+	const work = workOf(c);
 	work.now += 1;
 	work.most = Math.max(work.most, work.now);
 	work.mostEver = Math.max(work.mostEver, work.now);
@@ -242,7 +243,7 @@ api.get("/held-work", held, async (c) => {
 	return c.text("done");
 });
 api.get("/work-most", (c) => {
-	const work = workOf(asked(c));
+	const work = workOf(c);
 	const { most } = work;
 	work.most = 0;
 	return c.json({ most });
