@@ -146,6 +146,8 @@ async function main(args: string[]): Promise<void> {
 try {
 	await main(process.argv.slice(2));
 } catch (error) {
-	process.stderr.write(`${error instanceof Error ? error.message : error}\n`);
-	process.exitCode = 2;
+	const { message, cause } = error instanceof Error ? error : { message: String(error) };
+	process.stderr.write(`${message}${cause instanceof Error ? `: ${cause.message}` : ""}\n`);
+	// What a section left open, a stream of one who waits, would keep the program alive for ever.
+	process.exit(2);
 }
