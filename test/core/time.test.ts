@@ -322,6 +322,15 @@ describe("promise 8: exact decay", () => {
 		}
 	});
 
+	test("waiters of a higher priority that left are not waited for", () => {
+		const { run } = open({ limit: 10, slotDecayPerSecond: 1 });
+		run("0 acquire a x10 rate");
+		run("0 acquire b x4 rate wait=ever priority=1");
+		run("0 acquire c rate wait=ever priority=1");
+		run("0 cancel b");
+		expect(run("0 acquire x rate")).toBe("denied x, retry 2000");
+	});
+
 	const LONG = PLAYED_MAX + 500;
 	const MINUTE = { every: "minute", timeZone: "UTC", at: "00:00", startsOn: null, sliding: false } as const;
 	test("a calendar's denial behind a long line is told the very period", () => {
