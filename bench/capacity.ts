@@ -8,17 +8,17 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BOUNDS, type LimitSummary } from "../src/protocol.ts";
 import { freshServer } from "../test/support/server.ts";
+import type { Bundles } from "./bundles.ts";
 import type { Context } from "./context.ts";
 import type { Crowd } from "./crowd.ts";
-import type { Holders } from "./holders.ts";
 import { Connection, once, request } from "./http.ts";
 import { ascending, milliseconds, percentile, perSecond, seconds } from "./numbers.ts";
 import { Probe, residentKb } from "./probe.ts";
 import type { Report } from "./report.ts";
 import { newsOf } from "./waiters.ts";
 
-/** A fifth of the crowd holds, and the rest waits. */
-const HELD_SHARE = 0.2;
+/** One holds for four that wait; who holds comes a hundred to a connection, for want of descriptors. */
+const HELD_EACH = 1 / 4;
 /** workerd uses two descriptors for a connection, and refuses callers from this share of what it may have on. */
 const DESCRIPTORS_EACH = 2;
 const DESCRIPTORS_WANTED = 65_536;
@@ -39,13 +39,11 @@ type Row = string[];
 export async function capacity(context: Context): Promise<Report> {
 	const descriptors = raise();
 	const { short, progress } = context;
-	await using server = await freshServer();
+	await using server = await freshServer({ config: `${import.meta.dirname}/bundle/wrangler.toml` });
 	await using bare = await freshServer({ config: `${import.meta.dirname}/bare/wrangler.toml` });
 	const room = Math.floor((descriptors * BOUNDS.descriptorShare) / DESCRIPTORS_EACH) - 500;
-	const wanted = context.waiters / (1 - HELD_SHARE);
-	const all = Math.min(wanted, room);
-	const held = Math.floor(all * HELD_SHARE);
-	const waiting = Math.floor(all - held);
+	const waiting = Math.min(context.waiters, room);
+	const held = Math.floor(waiting * HELD_EACH);
 	const megabytes = (): string => `${Math.round(residentKb(server.pid) / 1_024)} MB`;
 	const probes = { health: await Probe.start(server.url), bare: await Probe.start(bare.url) };
 	const rows: Row[] = [];
@@ -69,11 +67,11 @@ export async function capacity(context: Context): Promise<Report> {
 		const each: number[] = [];
 		const peaks: number[] = [];
 		for (const time of ["", ", once more"]) {
-			const [waiters, holders] = [fork(`${import.meta.dirname}/crowd.ts`), fork(`${import.meta.dirname}/holders.ts`)];
+			const [waiters, holders] = [fork(`${import.meta.dirname}/crowd.ts`), fork(`${import.meta.dirname}/bundles.ts`)];
 			try {
 				await timed(`${held.toLocaleString("en")} held streams come${time}`, async () => {
 					const news = newsOf(holders);
-					holders.send({ url: server.url, name: "held", count: held } satisfies Holders);
+					holders.send({ url: server.url, name: "held", count: held, as: "holder" } satisfies Bundles);
 					await news("joined");
 				});
 				const withHeld = residentKb(server.pid);
@@ -93,7 +91,7 @@ export async function capacity(context: Context): Promise<Report> {
 			await timed(`half a minute later${time}`, () => sleep(short ? 100 : 30_000));
 		}
 		const after = residentKb(server.pid);
-		const full = await fullLine(server.url, Math.min(BOUNDS.queueLength, room), progress, seen);
+		const full = short ? "" : await fullLine(server.url, progress, seen);
 		const names = Math.min(NAMES_MOST, context.keys);
 		await timed(`${names.toLocaleString("en")} names of a policy, used once each`, () => useNames(server.url, names));
 		await timed("half a minute later", () => sleep(short ? 100 : 30_000));
@@ -103,12 +101,12 @@ export async function capacity(context: Context): Promise<Report> {
 		return {
 			title: "Load",
 			notes: [
-				`The server may have ${descriptors.toLocaleString("en")} descriptors, of which a connection takes two.`,
+				`The server may have ${descriptors.toLocaleString("en")} descriptors, of which a connection takes two. A waiter has a connection of its own; streams that hold, and the line that is full, come a hundred to a connection, each as a request of its own.`,
 				`A waiter took ${each.map((value) => `${value.toFixed(0)} kB`).join(", and the second time ")}. ` +
 					`With all of them the server had ${peaks.map(kb).join(" and then ")}; before the first ${kb(before)}, after the last ${kb(after)}: ` +
 					`the second crowd ${((100 * ((peaks[1] ?? 0) - (peaks[0] ?? 0))) / (peaks[0] ?? 1)).toFixed(0)} % more than the first. ` +
 					"What they leave resident is the allocator's, which has it ready for the next.",
-				full,
+				...(full === "" ? [] : [full]),
 				`The mixed load: ${perSecond((mixed.turns / mixed.ms) * 1_000)} turns a second of ${CALLERS} callers (an acquire and a release, or one by rate, over ${MIXED_NAMES} names), ` +
 					`${mixed.turns.toLocaleString("en")} in all; resident memory at each tenth of it: ${mixed.levels.map(kb).join(", ")}.`,
 			],
@@ -148,18 +146,16 @@ async function untilEmpty(url: string): Promise<void> {
 /** What callers are told whose line is full, and how soon. */
 async function fullLine(
 	url: string,
-	count: number,
 	progress: Context["progress"],
 	seen: (what: string, took: number) => void,
 ): Promise<string> {
-	if (count < BOUNDS.queueLength)
-		return `A line of ${BOUNDS.queueLength.toLocaleString("en")}, which is full, needs more descriptors than there were; test/server/waiting.test.ts fills one without connections.`;
-	const crowd = fork(`${import.meta.dirname}/crowd.ts`);
+	const count = BOUNDS.queueLength;
+	const crowd = fork(`${import.meta.dirname}/bundles.ts`);
 	try {
 		progress("a full line");
 		const startedAt = performance.now();
 		const news = newsOf(crowd);
-		crowd.send({ url, name: "crowded", count, as: "stream" } satisfies Crowd);
+		crowd.send({ url, name: "crowded", count, as: "waiter" } satisfies Bundles);
 		await news("joined");
 		seen(`a full line of ${count.toLocaleString("en")}`, performance.now() - startedAt);
 		const times: number[] = [];
