@@ -1,6 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { playwright } from "@vitest/browser-playwright";
@@ -8,14 +6,12 @@ import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config
 import { buildDashboard } from "./scripts/build-dashboard.ts";
 import { findChromium } from "./test/support/chromium.ts";
 import "./test/support/provided.ts";
-import { isLateEvent } from "./test/support/late-events.ts";
+import { patience, run, shareBundle, shown } from "./test/support/runs.ts";
 import { filesWithoutTools } from "./test/support/tools.ts";
 
 /** The same file shows that the library works on every runtime it is made for. */
 const everyRuntime = "test/client/headgate.test.ts";
 const clientServer = "test/support/client-server.ts";
-const built = "test/support/built.ts";
-const packed = "test/support/packed.ts";
 const wrangler = { configPath: "./wrangler.toml" };
 /** They count every row and alarm, or speak of all limits that there are, so no other test may have been there before. */
 const alone = ["lives", "placement", "prefect", "prefect-flaws"].map((file) => `test/server/${file}.test.ts`);
@@ -25,16 +21,6 @@ const serverPlugin = () =>
 		miniflare: { bindings: { HEADGATE_OPEN: "true", HEADGATE_HOSTS: "headgate.test" } },
 	});
 
-/** Ends what hangs, and says nothing of how fast anything is: a test that takes longer fails on no machine that moves at all. */
-const patience = { testTimeout: 300_000, hookTimeout: 300_000, expect: { poll: { timeout: 90_000 } } };
-/** npm may have to fetch what a clone needs. */
-const npmPatience = { ...patience, testTimeout: 600_000, hookTimeout: 600_000 };
-
-// Programs under test are started hundreds of times, and each would compile the same files anew.
-const compiled = mkdtempSync(path.join(tmpdir(), "headgate-compiled-"));
-process.env.NODE_COMPILE_CACHE = compiled;
-process.on("exit", () => rmSync(compiled, { recursive: true, force: true }));
-
 const inExamples = [
 	{ find: /^headgate$/, replacement: path.resolve("src/client/index.ts") },
 	{ find: "headgate/hono", replacement: path.resolve("src/middleware/hono.ts") },
@@ -43,18 +29,13 @@ const inExamples = [
 
 export default defineConfig(async () => {
 	// `wrangler.toml` names the folder, so it has to be there.
-	await buildDashboard();
+	await Promise.all([buildDashboard(), shareBundle()]);
 	return config();
 });
 
 const config = async () => ({
 	test: {
-		// Most tests wait for a server and not for a processor.
-		maxWorkers: 4,
-		// A server's log tells of each change and each refusal; of a test that passed nobody reads it.
-		silent: "passed-only" as const,
-		reporters: ["./test/support/quiet.ts"],
-		onUnhandledError: ({ message }: { message: string }) => (isLateEvent(message) ? false : undefined),
+		...run,
 		projects: [
 			{ test: { name: "core", include: ["test/core/**/*.test.ts"], ...patience } },
 			{
@@ -71,6 +52,7 @@ const config = async () => ({
 					// Real Workers beside each other, in wrangler's test harness and on workerd itself.
 					name: "edge",
 					include: ["test/edge/**/*.test.ts"],
+					exclude: shown,
 					...patience,
 				},
 			},
@@ -78,11 +60,13 @@ const config = async () => ({
 				test: {
 					name: "house",
 					include: ["test/house/**/*.test.ts"],
-					exclude: filesWithoutTools({
-						"test/house/http-docs.test.ts": ["python3", "go"],
-						"test/house/metrics.test.ts": ["python3"],
-						"test/house/deploy.test.ts": ["promtool", "nginx", "systemd"],
-					}),
+					exclude: [
+						...shown,
+						...filesWithoutTools({
+							"test/house/metrics.test.ts": ["python3"],
+							"test/house/deploy.test.ts": ["promtool", "nginx", "systemd"],
+						}),
+					],
 					...patience,
 				},
 			},
@@ -90,14 +74,6 @@ const config = async () => ({
 				// In the examples the package is its sources.
 				resolve: { alias: inExamples },
 				test: { name: "testing", include: ["test/testing/**/*.test.ts", "examples/**/*.test.ts"], ...patience },
-			},
-			{
-				test: {
-					name: "cli",
-					include: ["test/cli/**/*.test.ts"],
-					globalSetup: built,
-					...patience,
-				},
 			},
 			{
 				test: {
@@ -122,29 +98,6 @@ const config = async () => ({
 					name: "security",
 					include: ["test/security/**/*.test.ts"],
 					...patience,
-				},
-			},
-			{
-				test: {
-					// Servers that are started and killed, and what happens to their files and their callers.
-					name: "process",
-					include: ["test/process/**/*.test.ts"],
-					globalSetup: built,
-					exclude: filesWithoutTools({
-						"test/process/clock.test.ts": ["gcc"],
-						"test/process/disk.test.ts": ["mount"],
-						"test/process/full-disk.test.ts": ["mount"],
-						"test/process/nginx.test.ts": ["nginx"],
-					}),
-					...patience,
-				},
-			},
-			{
-				test: {
-					name: "package",
-					include: ["test/package/**/*.test.ts"],
-					globalSetup: packed,
-					...npmPatience,
 				},
 			},
 		] satisfies TestProjectInlineConfiguration[],

@@ -34,6 +34,8 @@ export interface ServerOptions {
 	env?: Record<string, string>;
 	/** The `wrangler.toml` of another Worker to run in Headgate's place; its `/health` has to answer 200. */
 	config?: string;
+	/** A Worker that is bundled already. */
+	worker?: WorkerBundle;
 	/** Every line that workerd prints, and what is said of its deaths. */
 	onLine?: (line: string) => void;
 }
@@ -69,7 +71,7 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
 	const descriptors = descriptorLimit();
 	if (Number.isFinite(descriptors)) bindings.HEADGATE_DESCRIPTORS = String(descriptors);
 
-	const worker = await loadWorker(options.config);
+	const worker = options.worker ?? (await loadWorker(options.config));
 	const folder = prepareFolder(given);
 	const keeper = await inFolder(given, async () => {
 		const lock = await lockFolder(folder);

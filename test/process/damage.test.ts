@@ -3,8 +3,9 @@
 import { globSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type RunningServer, startServer } from "../../src/cli/serve.ts";
+import type { RunningServer } from "../../src/cli/serve.ts";
 import type { LimitsPage, Problem } from "../../src/protocol.ts";
+import { startServer } from "../support/server.ts";
 import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
 import { Caller, until } from "./support.ts";
 

@@ -4,8 +4,9 @@ import { execFileSync } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type RunningServer, startServer } from "../../src/cli/serve.ts";
+import type { RunningServer } from "../../src/cli/serve.ts";
 import type { Lease, Problem } from "../../src/protocol.ts";
+import { startServer } from "../support/server.ts";
 import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
 import { Caller } from "./support.ts";
 

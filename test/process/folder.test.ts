@@ -14,8 +14,8 @@ import {
 } from "node:fs";
 import path from "node:path";
 import { expect, test, vi } from "vitest";
-import { startServer } from "../../src/cli/serve.ts";
 import { failAt, heal } from "../support/faults.ts";
+import { startServer } from "../support/server.ts";
 import { run } from "../support/start.ts";
 import { temporaryFolder } from "../support/temporary.ts";
 import { Caller } from "./support.ts";

@@ -3,9 +3,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { RunningServer } from "../../src/cli/serve.ts";
-import { startServer } from "../../src/cli/serve.ts";
 import type { AcquireRequest, Lease, LimitInfo, Slots } from "../../src/protocol.ts";
 import { Random } from "../core/random.ts";
+import { startServer } from "../support/server.ts";
 import { type TemporaryFolder, temporaryFolder } from "../support/temporary.ts";
 import { Caller, newSeed, report, type Stream, until, within } from "./support.ts";
 

@@ -1,8 +1,8 @@
 /** A server that is away for a while, as the library's callers meet it. */
 
 import { expect, test } from "vitest";
-import { startServer } from "../../src/cli/serve.ts";
 import { Headgate, type HeadgateOptions, isUnreachableError } from "../../src/client/index.ts";
+import { startServer } from "../support/server.ts";
 import { temporaryFolder } from "../support/temporary.ts";
 import { until } from "./support.ts";
 

@@ -7,11 +7,11 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test, vi } from "vitest";
 import { lockFolder } from "../../src/cli/lock.ts";
-import { isLoopback, startServer } from "../../src/cli/serve.ts";
+import { isLoopback } from "../../src/cli/serve.ts";
 import { Headgate } from "../../src/client/index.ts";
 import { BOUNDS } from "../../src/protocol.ts";
 import { terminal } from "../cli/support.ts";
-import { freshServer } from "../support/server.ts";
+import { freshServer, startServer } from "../support/server.ts";
 import { isRunning, type Program, processesOf, run, runtimePid } from "../support/start.ts";
 import { temporaryFolder } from "../support/temporary.ts";
 

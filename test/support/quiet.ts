@@ -27,7 +27,7 @@ const PROVOKED: readonly RegExp[] = [
 ];
 
 /** Where it is told how a run ended, and what failed that was no test: `scripts/sum.ts` tells it once more. */
-const STRAY_ERRORS = path.resolve(import.meta.dirname, "../../dist/stray-errors.json");
+const STRAY_ERRORS = path.resolve(import.meta.dirname, "../../dist/stray-errors");
 
 /** Of what was held back; a file that fails needs the latest. */
 const MOST_PIECES = 200;
@@ -68,8 +68,13 @@ export default class QuietReporter extends DefaultReporter {
 		super.onTestRunEnd(...args);
 		const [, errors, reason] = args;
 		const stray = errors.map(({ name, message, stack }) => `${name}: ${message}\n${stack ?? ""}`);
-		mkdirSync(path.dirname(STRAY_ERRORS), { recursive: true });
-		writeFileSync(STRAY_ERRORS, JSON.stringify({ reason, errors: stray }));
+		mkdirSync(STRAY_ERRORS, { recursive: true });
+		// A file for each configuration: two of them may run side by side.
+		const { configFile } = this.ctx.vite.config;
+		writeFileSync(
+			path.join(STRAY_ERRORS, `${path.parse(configFile ?? "none").name}.json`),
+			JSON.stringify({ reason, errors: stray }),
+		);
 	}
 
 	override printTestModule(module: TestModule): void {
