@@ -47,13 +47,14 @@ export async function newPage(browser: Browser, options: BrowserContextOptions =
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** What axe finds wrong, in one line each. */
-export async function accessibilityFaults(page: Page): Promise<string[]> {
+/** What axe finds wrong, in one line each; of all its rules, or of those named. */
+export async function accessibilityFaults(page: Page, rules?: readonly string[]): Promise<string[]> {
+	const options = { resultTypes: ["violations"], ...(rules && { runOnly: rules }) };
 	// Through the debugger: as a script of the page it would break the page's own policy.
 	const session = await page.context().newCDPSession(page);
 	await session.send("Runtime.evaluate", { expression: axeSource });
 	const { result, exceptionDetails } = await session.send("Runtime.evaluate", {
-		expression: `axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) => JSON.stringify(
+		expression: `axe.run(document, ${JSON.stringify(options)}).then(({ violations }) => JSON.stringify(
 			violations.map(({ id, help, nodes }) => id + ": " + help + " — " + nodes.map(({ target }) => target).join(", "))))`,
 		awaitPromise: true,
 	});
