@@ -1,5 +1,5 @@
 /**
- * The reporter of `npm test`: a line for each project that has ended, failures whole, and the sum.
+ * The reporter of both commands of tests: a line for each project that has ended, failures whole, and the sum.
  *
  * workerd prints every exception that crosses a call, also those that a test provokes and then asserts as an answer. They
  * are listed here, and told only with a file that fails; what is not listed is always told.
