@@ -4,7 +4,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { AWAY_MS } from "../../src/core/patience.ts";
-import type { Lease } from "../../src/protocol.ts";
+import { BOUNDS, type Lease } from "../../src/protocol.ts";
 import { BEAT_MS } from "../../src/rhythms.ts";
 import {
 	acquire,
@@ -770,6 +770,8 @@ describe("promise 12: the line is bounded", () => {
 							...{ ifBusy: "wait" as const, holder: null, held: false, print: "", remember: false },
 						},
 						createIfMissing: false,
+						// All of them are of the caller that is refused then: its part of the line is all of it.
+						share: { token: "\n", most: BOUNDS.alone.waiters },
 					})
 					.then((outcome) => ("missing" in outcome ? "missing" : outcome.event.kind)),
 			);

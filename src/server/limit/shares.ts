@@ -4,6 +4,7 @@
  */
 
 import type { Entry, Limit } from "../../core/limit.ts";
+import { QUEUE_MAX } from "../../core/line.ts";
 import type { LimitRequest, Outcome } from "../contract/outcomes.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import * as views from "./views.ts";
@@ -36,6 +37,8 @@ export class Shares {
 			ids.add(id);
 			return null;
 		}
+		// A line that is full is so for every token, and a larger part of it would not help.
+		if (limit.sums.waiting >= QUEUE_MAX) return null;
 		const position = limit.sums.inTurn + 1;
 		return {
 			event: { kind: "denied", id, code: "too_many_waiters", retryAfterMs: AGAIN_MS, position },
