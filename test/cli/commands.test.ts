@@ -457,9 +457,10 @@ describe("shells", () => {
 		expect(await complete("headgate ins")).toEqual(["inspect"]);
 		expect(await complete("headgate ls --j")).toEqual(["--json"]);
 		// Names are the server's, and a completion that it does not answer soon is silent: a busy machine has to ask again.
-		await expect.poll(() => complete(`headgate run --limit ${name.slice(0, 6)}`)).toContain(name.replace("*", "\\*"));
+		const anew = { timeout: 250_000 };
+		await expect.poll(() => complete(`headgate run --limit ${name.slice(0, 6)}`), anew).toContain(name.replace("*", "\\*"));
 		// bash replaces what comes after the colon.
-		await expect.poll(() => complete(`headgate inspect ${name.slice(0, -3)}`)).toEqual(["key\\*"]);
+		await expect.poll(() => complete(`headgate inspect ${name.slice(0, -3)}`), anew).toEqual(["key\\*"]);
 		expect(await complete("headgate policies se")).toEqual(["set"]);
 		expect(await complete("headgate run -l x --on-lease-lost ")).toEqual(["end", "continue"]);
 		expect(await complete("headgate apply ")).toEqual(["compopt -o bashdefault -o default"]);

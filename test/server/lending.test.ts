@@ -61,8 +61,8 @@ describe("a name that is asked for often", () => {
 		const calls = await asks(name, () => takeMany(name, 40));
 		expect(calls).toBeLessThan(8);
 		expect(await seen(name)).toMatchObject({ activeSlots: expect.any(Number), lendSeconds: 1 });
+		// The clock stands on: what a loan came to is not late, however slow the machine is.
 		clock.pass(1_000);
-		vi.useRealTimers();
 		await until(async () => (await seen(name)).totals.grantedAtOnce === 40, "all grants in the total");
 		expect(await seen(name)).toMatchObject({ lentSlots: 0, lastMinute: { granted: 40 } });
 	});

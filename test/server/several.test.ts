@@ -209,14 +209,18 @@ describe("promise 2: all or nothing", () => {
 		);
 		const held = new Map(names.map((name) => [name, 0]));
 		for (const { status, body } of answers) {
-			if (status !== 200) expect(status).toBe(429);
+			// On a machine that is starved a call is given up as overloaded, and takes as little.
+			if (status !== 200) expect([429, 503]).toContain(status);
 			else for (const [name, slots] of Object.entries(body.names)) held.set(name, (held.get(name) ?? 0) + slots);
 		}
 		for (const name of names) {
-			const { activeSlots, limit, waitingCount } = await inspect(name);
-			expect(activeSlots).toBe(held.get(name));
+			const { activeSlots, limit } = await inspect(name);
 			expect(activeSlots).toBeLessThanOrEqual(limit);
-			expect(waitingCount).toBe(0);
+			// What was given up goes back in its own time.
+			await until(async () => {
+				const now = await inspect(name);
+				return now.activeSlots === held.get(name) && now.waitingCount === 0;
+			}, `only what was granted is held of ${name}`);
 		}
 		expect(Math.max(...held.values())).toBeGreaterThan(0);
 	});
