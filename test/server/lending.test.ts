@@ -1,7 +1,7 @@
 /** Slots that a Worker borrows and grants by itself: what it saves, what is told of it, and what ends it. */
 
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { LOAN_GRACE_MS } from "../../src/core/patience.ts";
 import type { BatchAnswer, LimitInfo } from "../../src/protocol.ts";
 import {
