@@ -458,7 +458,9 @@ describe("shells", () => {
 		expect(await complete("headgate ls --j")).toEqual(["--json"]);
 		// Names are the server's, and a completion that it does not answer soon is silent: a busy machine has to ask again.
 		const anew = { timeout: 250_000 };
-		await expect.poll(() => complete(`headgate run --limit ${name.slice(0, 6)}`), anew).toContain(name.replace("*", "\\*"));
+		await expect
+			.poll(() => complete(`headgate run --limit ${name.slice(0, 6)}`), anew)
+			.toContain(name.replace("*", "\\*"));
 		// bash replaces what comes after the colon.
 		await expect.poll(() => complete(`headgate inspect ${name.slice(0, -3)}`), anew).toEqual(["key\\*"]);
 		expect(await complete("headgate policies se")).toEqual(["set"]);
