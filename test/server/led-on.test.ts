@@ -43,13 +43,19 @@ const BY_ID: Record<keyof RequestCalls, (limit: Limit, id: string) => Promise<un
 	vouch: (limit, id) => limit.vouch([id]),
 };
 
+/** Ties, and does what is asked before the tether is let go. */
+async function tied(limit: Limit, asked: LimitRequest | string, then?: "renew" | "release"): Promise<unknown> {
+	using answer = await limit.tether(asked);
+	return then && (await answer.tether?.[then]());
+}
+
 /** What comes to one of those, and which. */
 const BY_ANOTHER: Record<string, [as: keyof RequestCalls, (limit: Limit, id: string) => Promise<unknown>]> = {
 	acquireText: ["acquire", (limit, id) => limit.acquireText(JSON.stringify(ask(id)))],
 	acquireManyText: ["acquire", (limit, id) => limit.acquireManyText(JSON.stringify([ask(id)]))],
-	"a request that is tied": ["acquire", (limit, id) => limit.tether(ask(id))],
-	"a tether that renews": ["renew", async (limit, id) => (await limit.tether(id)).tether?.renew()],
-	"a tether that releases": ["release", async (limit, id) => (await limit.tether(id)).tether?.release()],
+	"a request that is tied": ["acquire", (limit, id) => tied(limit, ask(id))],
+	"a tether that renews": ["renew", (limit, id) => tied(limit, id, "renew")],
+	"a tether that releases": ["release", (limit, id) => tied(limit, id, "release")],
 };
 
 /** What is asked of the limit as a whole, by its name. */
@@ -84,6 +90,22 @@ test.each(rows)("of a request that went to another name, $how is asked there", a
 	expect(await limitObject(name).rename(other, null)).toBe("moved");
 	expect(await callsOf(limitObject(other), [as], () => run(limitObject(name), id))).toBe(1);
 });
+
+test.each(Object.entries(BY_ID))(
+	"what $0 answers is handed on without the disposer of the call behind it",
+	async (_, run) => {
+		const name = await newLimit();
+		const [other] = newNames(1) as [string];
+		const id = `${name}-request`;
+		await limitObject(name).acquire(ask(id));
+		expect(await limitObject(name).rename(other, null)).toBe("moved");
+		const hasDisposer = await runInDurableObject(limitObject(name), async (object) => {
+			const answer = await run(object as unknown as Limit, id);
+			return typeof answer === "object" && answer !== null && Symbol.dispose in answer;
+		});
+		expect(hasDisposer).toBe(false);
+	},
+);
 
 test("these are all that can be asked of the object of a limit", async () => {
 	const methods = await runInDurableObject(limitObject(await newLimit()), (object) => {

@@ -16,6 +16,7 @@ import {
 	bindings,
 	call,
 	configure,
+	crash,
 	directory,
 	expectProblem,
 	granted,
@@ -211,7 +212,7 @@ describe("GET /v1/watch", () => {
 		const name = `${family}-x`;
 		await configure(name, { limit: 4 });
 		await using watching = await watch({ prefix: family });
-		await runInDurableObject(stub(name), (_, state) => state.abort("a test")).catch(() => undefined);
+		await crash(name);
 		await until(async () => (await call("GET", path(name))).status === 200);
 		await patch(name, { limit: 9 });
 		await until(() => watching.limits.get(name)?.limit === 9);

@@ -74,7 +74,7 @@ export class Relocation {
 	/** Who can be asked of a request by its id: this object, or the one that the request went to. */
 	of(id: string): RequestCalls {
 		const name = this.#names.get(id);
-		return name === undefined ? this.#deps.here : this.#there(name);
+		return name === undefined ? this.#deps.here : this.#ledOn(name);
 	}
 
 	/** A lease that went elsewhere is renewed: it is led on for as long again. */
@@ -204,6 +204,19 @@ export class Relocation {
 		this.#deps.lifecycle.leadsUntil = row?.last ?? null;
 	}
 
+	/** The requests of another object, with answers that can be handed on. */
+	#ledOn(name: string): RequestCalls {
+		const there = this.#there(name) as unknown as Record<string | symbol, (...args: unknown[]) => Promise<unknown>>;
+		// Called as a method of the stub: anything else that is done with one of its methods would be a call as well.
+		const ask = async (method: string | symbol, args: unknown[]) => withoutDisposer(await there[method]?.(...args));
+		return new Proxy({} as RequestCalls, {
+			get:
+				(_, method) =>
+				(...args: unknown[]) =>
+					ask(method, args),
+		});
+	}
+
 	#there(name: string, region?: Region | null): There {
 		return this.#deps.limitNamed(name, region) as unknown as There;
 	}
@@ -215,6 +228,16 @@ export class Relocation {
 	#rows<T extends Record<string, SqlStorageValue>>(query: string, ...bindings: SqlStorageValue[]): T[] {
 		return this.#deps.ctx.storage.sql.exec<T>(query, ...bindings).toArray();
 	}
+}
+
+/**
+ * The runtime gives each answer of a call a disposer. An answer that is handed on with it leaves a call of this object open at
+ * its caller, which knows of nothing to dispose of, until that one collects its garbage.
+ */
+function withoutDisposer(answer: unknown): unknown {
+	if (Array.isArray(answer)) return [...answer];
+	const isRecord = typeof answer === "object" && answer !== null && !(answer instanceof ReadableStream);
+	return isRecord ? { ...answer } : answer;
 }
 
 function requestOf(entry: Entry, limit: Limit): Request {

@@ -152,7 +152,9 @@ export class BindingRequest extends RpcTarget {
 		} catch {
 			const limit = limitOf(this.#env, name);
 			const answer = await limit.renew(this.#id, null);
-			if (answer?.event.kind === "renewed") this.#ties.set(name, await tieTo(limit, this.#id));
+			if (answer?.event.kind !== "renewed") return answer;
+			tether[Symbol.dispose]();
+			this.#ties.set(name, await tieTo(limit, this.#id));
 			return answer;
 		}
 	}
