@@ -37,7 +37,7 @@ const config = async () => ({
 	test: {
 		...run,
 		projects: [
-			{ test: { name: "core", include: ["test/core/**/*.test.ts"], ...patience } },
+			{ test: { name: "core", include: ["test/core/**/*.test.ts"], isolate: false, ...patience } },
 			{
 				plugins: [serverPlugin()],
 				// One runtime for all of them: they take names of their own, and starting it costs more than most files.
@@ -51,6 +51,7 @@ const config = async () => ({
 				test: {
 					// Real Workers beside each other, in wrangler's test harness and on workerd itself.
 					name: "edge",
+					isolate: false,
 					include: ["test/edge/**/*.test.ts"],
 					exclude: shown,
 					...patience,
@@ -59,6 +60,7 @@ const config = async () => ({
 			{
 				test: {
 					name: "house",
+					isolate: false,
 					include: ["test/house/**/*.test.ts"],
 					exclude: [
 						...shown,
@@ -73,12 +75,18 @@ const config = async () => ({
 			{
 				// In the examples the package is its sources.
 				resolve: { alias: inExamples },
-				test: { name: "testing", include: ["test/testing/**/*.test.ts", "examples/**/*.test.ts"], ...patience },
+				test: {
+					name: "testing",
+					isolate: false,
+					include: ["test/testing/**/*.test.ts", "examples/**/*.test.ts"],
+					...patience,
+				},
 			},
 			{
 				test: {
 					name: "client-node",
 					include: ["test/client/**/*.test.ts"],
+					isolate: false,
 					globalSetup: clientServer,
 					...patience,
 				},
@@ -97,6 +105,7 @@ const config = async () => ({
 				test: {
 					name: "security",
 					include: ["test/security/**/*.test.ts"],
+					isolate: false,
 					...patience,
 				},
 			},

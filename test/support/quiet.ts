@@ -22,8 +22,8 @@ const PROVOKED: readonly RegExp[] = [
 	/The RPC receiver does not implement the method "(?:match|register|unregister)"/,
 	// Callers that go in the middle of an answer.
 	/\bdisconnected: |ReadableStream received over RPC disconnected prematurely/,
-	// Alarms that are set anew while they ring, and a token and a body that are no text.
-	/SQLite alarm handler canceled|"Authorization" contains non-ASCII|Called \.text\(\) on an HTTP body/,
+	// Alarms that are set anew while they ring, or before, and a token and a body that are no text.
+	/SQLite alarm (?:handler canceled|overdue, running despite AlarmManager mismatch)|"Authorization" contains non-ASCII|Called \.text\(\) on an HTTP body/,
 ];
 
 /** Where it is told how a run ended, and what failed that was no test: `scripts/sum.ts` tells it once more. */

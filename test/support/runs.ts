@@ -33,7 +33,7 @@ export const shown = ["house/readme", "house/http-docs", "edge/examples", "edge/
 
 export const run = {
 	// Most tests wait for a server and not for a processor.
-	maxWorkers: 4,
+	maxWorkers: 6,
 	// A server's log tells of each change and each refusal; of a test that passed nobody reads it.
 	silent: "passed-only" as const,
 	reporters: ["./test/support/quiet.ts"],
