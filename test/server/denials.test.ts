@@ -206,10 +206,12 @@ describe("a denial by decay", () => {
 	});
 
 	test("is not for one who waits, who is served in turn", async () => {
-		const name = await newLimit({ limit: 1, slotDecayPerSecond: 4 });
-		await granted({ names: name, mode: "rate_limit" });
+		const name = await emptied();
 		await denied(name);
-		expect((await granted({ names: name, mode: "rate_limit", waitSeconds: 5 })).waitedSeconds).toBeGreaterThan(0);
+		const waits = rateLimited(name, { waitSeconds: 60 });
+		await until(async () => (await inspect(name)).waitingCount === 1);
+		await patch(name, { slotDecayPerSecond: 100 });
+		expect((await waits).status).toBe(200);
 	});
 
 	test("is not for slots that are held, nor for limits without decay", async () => {

@@ -270,13 +270,14 @@ describe("a loan", () => {
 	});
 
 	test("is none while a waiter has a turn", async () => {
-		const name = await newLimit({ limit: 20, slotDecayPerSecond: 0.5, lendSeconds: 10 });
+		const name = await newLimit({ limit: 20, slotDecayPerSecond: 0.01, lendSeconds: 10 });
 		await take(name, { occupy: 20 });
-		const waits = acquire({ names: name, mode: "rate_limit", occupy: 1, waitSeconds: 20 });
+		const waits = acquire({ names: name, mode: "rate_limit", occupy: 1, waitSeconds: 60 });
 		await until(async () => (await seen(name)).waitingCount === 1);
 		expect(await limitObject(name).borrow("~late", { used: 0, grants: 0, wanted: 5, least: 1 })).toMatchObject({
 			lent: { slots: 0, lentMs: 0 },
 		});
+		await patch(name, { slotDecayPerSecond: 100 });
 		expect((await waits).status).toBe(200);
 	});
 });
