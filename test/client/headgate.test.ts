@@ -353,7 +353,7 @@ describe("options", () => {
 	});
 
 	test("promise 8: a retry that waits for as long as the denial announced is granted", async () => {
-		const name = await newLimit({ slotDecayPerSecond: 2 });
+		const name = await newLimit({ slotDecayPerSecond: 0.5 });
 		await gate.rateLimit(name);
 		const { counted, requests } = countingGate();
 		await counted.rateLimit(name, { maxRetries: 1 });
