@@ -1,8 +1,8 @@
 /**
  * The Worker as one file, and what `wrangler.toml` says about it.
  *
- * In a checkout both are read from the sources, once in each program, which takes some tenths of a second. Where the sources
- * are absent, the result of `npm run build` in `dist/worker/` stands in for them.
+ * A program that runs from the sources reads both from them, once, which takes some tenths of a second. One that was built
+ * has what `npm run build` made with it, in `dist/worker/`.
  */
 
 import { existsSync } from "node:fs";
@@ -34,7 +34,9 @@ interface WranglerToml {
 	durable_objects?: { bindings?: { name: string; class_name: string }[] };
 }
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+const here = path.dirname(fileURLToPath(import.meta.url));
+const root = path.resolve(here, "../..");
+const ownSource = path.resolve(here, "../server/worker.ts");
 const ownConfig = path.join(root, "wrangler.toml");
 const builtFolder = path.join(root, "dist/worker");
 
@@ -43,12 +45,12 @@ let ownWorker: Promise<WorkerBundle> | undefined;
 /** The Worker of this checkout or package, or with `config` the one that another `wrangler.toml` describes. */
 export async function loadWorker(config?: string): Promise<WorkerBundle> {
 	if (config !== undefined) return bundleWorker(path.resolve(config));
-	if (existsSync(path.join(root, "src/server"))) {
+	if (existsSync(ownSource)) {
 		ownWorker ??= bundleWorker(ownConfig);
 		return ownWorker;
 	}
 	if (!existsSync(path.join(builtFolder, "worker.js"))) {
-		throw new StartError(`No Worker to run: neither ${path.join(root, "src/server")} nor ${builtFolder} exists.`);
+		throw new StartError(`No Worker to run: neither ${ownSource} nor ${builtFolder} exists.`);
 	}
 	const settings = JSON.parse(await readFile(path.join(builtFolder, "worker.json"), "utf8"));
 	return { ...settings, code: await readFile(path.join(builtFolder, "worker.js"), "utf8") };

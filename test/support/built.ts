@@ -13,8 +13,9 @@ import { root } from "./sources.ts";
 
 export default async function setup(project: TestProject): Promise<() => void> {
 	mkdirSync(path.join(root, "dist"), { recursive: true });
-	// Within the checkout, so that `workerd` is found, and with no sources beside it.
+	// Within the checkout, so that `workerd` is found. As there, it has a folder of sources beside it, which it is not to read.
 	const folder = mkdtempSync(path.join(root, "dist/tested-"));
+	mkdirSync(path.join(folder, "src/server"), { recursive: true });
 	const build = async (): Promise<void> => {
 		await buildCli(path.join(folder, "dist"));
 		await buildWorker(path.join(folder, "dist"));
