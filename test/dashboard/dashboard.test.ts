@@ -438,8 +438,14 @@ describe("settings", () => {
 		await scene.acquire({ names: name });
 		await scene.acquire({ names: name });
 		await page.locator(".totals").getByText("would deny").waitFor();
-		await page.locator(".readout").getByText("would deny").waitFor();
 		expect((await inspect(name)).totals).toMatchObject({ wouldDeny: 1, denied: 0 });
+		// It reads out the newest five seconds alone.
+		await expect
+			.poll(async () => {
+				await scene.acquire({ names: name });
+				return page.locator(".readout").getByText("would deny").isVisible();
+			})
+			.toBe(true);
 		await page.getByText("As a table, by the minute").click();
 		await page.getByRole("columnheader", { name: "Would deny" }).waitFor();
 	});

@@ -14,11 +14,13 @@ const asked = (c: Context): string => c.req.query("name") ?? "";
 const held = concurrency({ gate, name: asked, unreadSeconds: 1 });
 
 const encoder = new TextEncoder();
-function parts(count: number): ReadableStream<Uint8Array> {
+/** The last of them is sent after `last`. */
+function parts(count: number, last?: Promise<void>): ReadableStream<Uint8Array> {
 	let sent = 0;
 	return new ReadableStream({
 		async pull(controller) {
 			await new Promise((resolve) => setTimeout(resolve, 20));
+			if (sent === count - 1) await last;
 			controller.enqueue(encoder.encode(`part ${sent}\n`));
 			sent += 1;
 			if (sent === count) controller.close();
@@ -47,7 +49,12 @@ const brief = concurrency({ gate, name: asked, maxBodySeconds: 1 });
 app.get("/huge", brief, (c) =>
 	c.body(new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(1e6)) })),
 );
-app.get("/told", held, (c) => c.body(parts(3), 200, { "Content-Length": "21" }));
+const toldOn = Promise.withResolvers<void>();
+app.get("/told", held, (c) => c.body(parts(3, toldOn.promise), 200, { "Content-Length": "21" }));
+app.get("/tell-on", (c) => {
+	toldOn.resolve();
+	return c.text("told on");
+});
 /** As long as any answer may go unread. */
 const patient = concurrency({ gate, name: asked, unreadSeconds: 600 });
 app.get("/replaced-long", replaced, patient, (c) => c.body(parts(Number.POSITIVE_INFINITY)));
