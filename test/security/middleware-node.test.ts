@@ -142,7 +142,7 @@ describe("slots of an answer that nobody sends come back", () => {
 		// Far more than the buffers on the way take.
 		socket.pause();
 		socket.write(`GET /huge?name=${name} HTTP/1.1\r\nHost: x\r\n\r\n`);
-		await expect.poll(async () => (await gate.inspect(name)).activeSlots).toBe(1);
+		await expect.poll(async () => (await gate.inspect(name)).totals.grantedAtOnce).toBe(1);
 		await givesBack(name);
 		socket.destroy();
 	});
