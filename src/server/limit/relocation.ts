@@ -206,15 +206,14 @@ export class Relocation {
 
 	/** The requests of another object, with answers that can be handed on. */
 	#ledOn(name: string): RequestCalls {
-		const there = this.#there(name) as unknown as Record<string | symbol, (...args: unknown[]) => Promise<unknown>>;
+		type Calls = Record<keyof RequestCalls, (...args: unknown[]) => Promise<unknown>>;
+		const there = this.#there(name) as unknown as Calls;
 		// Called as a method of the stub: anything else that is done with one of its methods would be a call as well.
-		const ask = async (method: string | symbol, args: unknown[]) => withoutDisposer(await there[method]?.(...args));
-		return new Proxy({} as RequestCalls, {
-			get:
-				(_, method) =>
-				(...args: unknown[]) =>
-					ask(method, args),
-		});
+		const answering =
+			(method: keyof RequestCalls) =>
+			async (...args: unknown[]) =>
+				withoutDisposer(await there[method](...args));
+		return new Proxy({} as RequestCalls, { get: (_, method) => answering(method as keyof RequestCalls) });
 	}
 
 	#there(name: string, region?: Region | null): There {
